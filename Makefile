@@ -1,0 +1,43 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs.
+SHELL := bash
+PY := .venv/bin/python
+
+# Whatever a framework wants to write stays inside the checkout.
+export KERAS_HOME := $(CURDIR)/build/keras
+export KERAS_BACKEND := tensorflow
+export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
+export TMPDIR := $(CURDIR)/build/tmp
+# Silence at the source: TensorFlow's start-up chatter, not its errors.
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-large lint format lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: ## Make .venv from the locked versions (the others call this)
+	@mkdir -p build/tmp build/keras
+	@bash dev/setup.sh
+
+demo: setup ## Train, evaluate, push and serve on the CMU dictionary
+	@$(PY) -m pipelines.demo
+
+test: setup lint ## Lint, architecture check, types, tests
+	@$(PY) -m pytest
+
+test-large: setup ## Also the tests that take minutes
+	@$(PY) -m pytest -m 'large or not large'
+
+lint: setup
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && \
+	  .venv/bin/lint-imports && .venv/bin/mypy
+
+format: setup ## Format and fix what can be fixed
+	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
+
+lock: setup ## Resolve constraints/ anew
+	@bash dev/lock.sh
+
+clean: ## Remove everything that was built
+	rm -rf .venv build *.egg-info

