@@ -1,0 +1,65 @@
+"""Phoneme error rate for TFMA."""
+
+import functools
+
+from tensorflow_model_analysis.metrics import metric_types
+
+from keras_moe.components.ratio_of_sums import Sums
+from keras_moe.components.ratio_of_sums import computations
+from keras_moe.metrics.edit_distance import nearest_reference
+
+
+class PhonemeErrorRate(metric_types.Metric):
+    """Edits to the nearest listed pronunciation over its length.
+
+    The prediction is text, phonemes separated by spaces; the label lists the
+    accepted pronunciations, separated by `separator`.
+
+    Example:
+
+    ```python
+    config_pb2.ModelSpec(
+        signature_name="examples",
+        prediction_key="phonemes",
+        label_key="pronunciations",
+    )
+    config_pb2.MetricConfig(
+        class_name="PhonemeErrorRate", module="keras_moe.components"
+    )
+    ```
+
+    Args:
+        name: `str`. The metric's name.
+        separator: `str`. What stands between alternatives.
+        revision: `str`. Not used in the computation. TFX caches an evaluation
+            by its configuration: a fingerprint of the code here makes an edit
+            count as a change.
+    """
+
+    def __init__(
+        self,
+        name: str = "phoneme_error_rate",
+        separator: str = "|",
+        revision: str = "",
+    ) -> None:
+        super().__init__(
+            _computations, name=name, separator=separator, revision=revision
+        )
+
+
+def _score(prediction: str, label: str, separator: str) -> Sums:
+    alternatives = [listed.split() for listed in label.split(separator)]
+    edits, lengths = nearest_reference([prediction.split()], [alternatives])
+    return float(edits[0]), float(lengths[0])
+
+
+def _computations(
+    name: str,
+    separator: str,
+    revision: str,
+    model_names: list[str] | None = None,
+    **_: object,
+) -> metric_types.MetricComputations:
+    del revision  # part of the configuration, not of the computation
+    score = functools.partial(_score, separator=separator)
+    return computations(name, score, model_names)

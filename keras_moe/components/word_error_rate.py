@@ -1,0 +1,57 @@
+"""Word error rate for TFMA."""
+
+import functools
+
+from tensorflow_model_analysis.metrics import metric_types
+
+from keras_moe.components.ratio_of_sums import Sums
+from keras_moe.components.ratio_of_sums import computations
+from keras_moe.metrics.edit_distance import word_error_rate
+
+
+class WordErrorRate(metric_types.Metric):
+    """Share of words whose prediction is not a listed pronunciation.
+
+    The prediction and the label are as `PhonemeErrorRate` takes them.
+
+    Args:
+        name: `str`. The metric's name.
+        mode: `"lenient"`: any listed pronunciation will do; `"strict"`: only
+            the first listed.
+        separator: `str`. What stands between alternatives.
+        revision: `str`. Not used in the computation, see `PhonemeErrorRate`.
+    """
+
+    def __init__(
+        self,
+        name: str = "word_error_rate",
+        mode: str = "lenient",
+        separator: str = "|",
+        revision: str = "",
+    ) -> None:
+        super().__init__(
+            _computations,
+            name=name,
+            mode=mode,
+            separator=separator,
+            revision=revision,
+        )
+
+
+def _score(prediction: str, label: str, mode: str, separator: str) -> Sums:
+    alternatives = [listed.split() for listed in label.split(separator)]
+    wrong = word_error_rate([prediction.split()], [alternatives], mode)
+    return wrong, 1.0
+
+
+def _computations(
+    name: str,
+    mode: str,
+    separator: str,
+    revision: str,
+    model_names: list[str] | None = None,
+    **_: object,
+) -> metric_types.MetricComputations:
+    del revision  # part of the configuration, not of the computation
+    score = functools.partial(_score, mode=mode, separator=separator)
+    return computations(name, score, model_names)

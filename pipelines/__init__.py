@@ -1,0 +1,1 @@
+"""The grapheme-to-phoneme pipeline, from dictionary to pushed model."""

@@ -1,0 +1,1 @@
+"""From a pronouncing dictionary to split, verified TFRecord files."""
