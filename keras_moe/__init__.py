@@ -1,3 +1,9 @@
 """Mixture-of-experts parts for Keras 3 and TFX."""
 
+from keras_moe import generation as generation
+from keras_moe import layers as layers
+from keras_moe import losses as losses
+from keras_moe import metrics as metrics
+from keras_moe import models as models
+from keras_moe import ops as ops
 from keras_moe.version import __version__ as __version__

@@ -1,0 +1,109 @@
+"""Greedy decoding over a model's step function."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import Protocol
+
+import keras
+from keras import ops
+
+from keras_moe.types import Tensor
+
+
+class Decodable(Protocol):
+    """What a decoding loop needs of a model."""
+
+    config: Any
+
+    def start(self, token_ids: Tensor, max_length: int) -> Any:
+        """Encodes the source and returns the state before the first step."""
+
+    def step(
+        self, token_ids: Tensor, position: Tensor, state: Any
+    ) -> tuple[Tensor, Any]:
+        """Returns the logits after one more token, and the next state."""
+
+
+def greedy_decode(
+    model: Decodable, token_ids: Tensor, max_length: int
+) -> dict[str, Tensor]:
+    """Emits the most probable token at each step until all rows have ended.
+
+    Leaves the model as it found it: losses and metrics that its layers would
+    record go to a scope that is thrown away, so that no assignment enters an
+    exported graph.
+
+    Args:
+        model: the model.
+        token_ids: int `(batch, source_length)`, padded.
+        max_length: greatest number of tokens to emit.
+
+    Returns:
+        `token_ids`, int32 `(batch, max_length)`, and `log_probability`,
+        float32 `(batch,)`.
+    """
+    with keras.StatelessScope():
+        return _decode(model, token_ids, max_length)
+
+
+def _decode(
+    model: Decodable, token_ids: Tensor, max_length: int
+) -> dict[str, Tensor]:
+    config = model.config
+    slot = ops.expand_dims(ops.arange(max_length, dtype="int32"), 0)
+    # Shaped after the input, so that the batch stays dynamic.
+    row = ops.zeros_like(token_ids[:, 0], dtype="int32")
+    emitted = ops.zeros_like(row[:, None] + slot) + config.pad_id
+
+    def unfinished(position, token, ended, emitted, score, state):
+        return (position < max_length) & ~ops.all(ended)
+
+    def advance(position, token, ended, emitted, score, state):
+        logits, state = model.step(token, position, state)
+        # Padding marks what comes after the end; nobody says it.
+        pad = ops.arange(logits.shape[-1]) == config.pad_id
+        log_p = ops.log_softmax(ops.where(pad, -1e9, logits), axis=-1)
+        token = ops.cast(ops.argmax(log_p, axis=-1), "int32")
+        token = ops.where(ended, config.pad_id, token)
+        best = ops.max(log_p, axis=-1)
+        score = score + ops.where(ended, 0.0, best)
+        emitted = ops.where(slot == position, token[:, None], emitted)
+        ended = ended | (token == config.end_id)
+        return position + 1, token, ended, emitted, score, state
+
+    # A row without a single token has nothing to say.
+    ended = ops.all(token_ids == config.pad_id, axis=1)
+    results = ops.while_loop(
+        unfinished,
+        advance,
+        (
+            ops.zeros((), dtype="int32"),
+            row + config.start_id,
+            ended,
+            emitted,
+            ops.zeros_like(row, dtype="float32"),
+            model.start(token_ids, max_length),
+        ),
+    )
+    return {"token_ids": results[3], "log_probability": results[4]}
+
+
+def compile_decoder(
+    model: Decodable, max_length: int, jit_compile: bool = False
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Returns `greedy_decode` as a compiled function of the token ids."""
+
+    def decode(token_ids: Tensor) -> dict[str, Tensor]:
+        return greedy_decode(model, token_ids, max_length)
+
+    if keras.backend.backend() != "tensorflow":
+        return decode
+    import tensorflow as tf
+
+    ids = tf.TensorSpec((None, None), tf.int32)
+    return tf.function(
+        decode,
+        input_signature=(ids,),
+        jit_compile=jit_compile,
+        autograph=False,
+    )

@@ -1,0 +1,22 @@
+"""Keras layers."""
+
+from keras_moe.layers.attention.relative_position_bias import (
+    RelativePositionBias as RelativePositionBias,
+)
+from keras_moe.layers.attention.t5_attention import T5Attention as T5Attention
+from keras_moe.layers.moe.experts import Experts as Experts
+from keras_moe.layers.moe.sparse_moe import SparseMoE as SparseMoE
+from keras_moe.layers.routers.router import Router as Router
+from keras_moe.layers.routers.switch_router import SwitchRouter as SwitchRouter
+from keras_moe.layers.transformer.decoder_block import (
+    DecoderBlock as DecoderBlock,
+)
+from keras_moe.layers.transformer.decoder_block import (
+    KeyValueCache as KeyValueCache,
+)
+from keras_moe.layers.transformer.encoder_block import (
+    EncoderBlock as EncoderBlock,
+)
+from keras_moe.layers.transformer.feed_forward import (
+    FeedForward as FeedForward,
+)

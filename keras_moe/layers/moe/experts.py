@@ -1,0 +1,151 @@
+"""A bank of feed-forward networks."""
+
+import keras
+
+from keras_moe.layers.moe.expert_initializer import per_expert
+from keras_moe.serialization import register
+from keras_moe.types import ActivationLike
+from keras_moe.types import Config
+from keras_moe.types import InitializerLike
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+
+
+@register
+class Experts(keras.layers.Layer):
+    """Applies expert e's feed-forward network to the slots of expert e.
+
+    The kernels of all experts are stacked, `(num_experts, in, out)`, so that
+    one batched product serves all and one axis name shards them.
+
+    Args:
+        num_experts: number of experts, E.
+        hidden_dim: inner size of each network.
+        activation: activation of the inner layer.
+        gated: whether the activation is multiplied by a second linear layer
+            (GLU variants, arXiv:2002.05202).
+        use_bias: whether the layers have biases.
+        dropout_rate: dropout of the inner layer. Experts see few tokens and
+            want more of it than the rest of the model (Switch Transformers,
+            arXiv:2101.03961, section 2.4).
+        kernel_initializer: initialiser of each expert's kernels; fans are
+            those of one expert. The default is Switch's: truncated normal,
+            scale 0.1.
+        bias_initializer: initialiser of the biases.
+
+    Input shape:
+        `(groups, num_experts, slots, dim)`.
+
+    Output shape:
+        The same.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> experts = keras_moe.layers.Experts(num_experts=4, hidden_dim=32)
+    >>> experts(np.zeros((1, 4, 5, 8))).shape
+    TensorShape([1, 4, 5, 8])
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        hidden_dim: int,
+        activation: ActivationLike = "relu",
+        gated: bool = False,
+        use_bias: bool = False,
+        dropout_rate: float = 0.0,
+        kernel_initializer: InitializerLike = None,
+        bias_initializer: InitializerLike = "zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if num_experts < 1:
+            raise ValueError(
+                "`num_experts` must be at least 1. Received: "
+                f"num_experts={num_experts}."
+            )
+        if hidden_dim < 1:
+            raise ValueError(
+                "`hidden_dim` must be at least 1. Received: "
+                f"hidden_dim={hidden_dim}."
+            )
+        if not 0.0 <= dropout_rate < 1.0:
+            raise ValueError(
+                "`dropout_rate` must be in [0, 1). Received: "
+                f"dropout_rate={dropout_rate}."
+            )
+        self.num_experts = num_experts
+        self.hidden_dim = hidden_dim
+        self.activation = keras.activations.get(activation)
+        self.gated = gated
+        self.use_bias = use_bias
+        self.dropout_rate = dropout_rate
+        if kernel_initializer is None:
+            kernel_initializer = keras.initializers.VarianceScaling(
+                0.1, mode="fan_in", distribution="truncated_normal"
+            )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, input_shape: Shape) -> None:
+        dim = input_shape[-1]
+        if input_shape[1] != self.num_experts:
+            raise ValueError(
+                "The input must have the shape [groups, num_experts, slots, "
+                f"dim] with num_experts={self.num_experts}. Received: "
+                f"input_shape={tuple(input_shape)}."
+            )
+        slots = (input_shape[0], self.num_experts, input_shape[2])
+        self.inner = self._bank(self.hidden_dim, "wi")
+        self.inner.build((*slots, dim))
+        if self.gated:
+            self.gate = self._bank(self.hidden_dim, "wi_gate")
+            self.gate.build((*slots, dim))
+        self.dropout = keras.layers.Dropout(
+            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
+        )
+        self.outer = self._bank(dim, "wo")
+        self.outer.build((*slots, self.hidden_dim))
+
+    def _bank(self, units: int, name: str) -> keras.layers.EinsumDense:
+        # g = group, e = expert, c = slot, d = inputs, f = outputs
+        return keras.layers.EinsumDense(
+            "gecd,edf->gecf",
+            output_shape=(self.num_experts, None, units),
+            bias_axes="ef" if self.use_bias else None,
+            kernel_initializer=per_expert(
+                self.kernel_initializer.clone(), self.num_experts
+            ),
+            bias_initializer=self.bias_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        hidden = self.activation(self.inner(inputs))
+        if self.gated:
+            hidden = hidden * self.gate(inputs)
+        return self.outer(self.dropout(hidden, training=training))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return tuple(input_shape)
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "num_experts": self.num_experts,
+            "hidden_dim": self.hidden_dim,
+            "activation": keras.activations.serialize(self.activation),
+            "gated": self.gated,
+            "use_bias": self.use_bias,
+            "dropout_rate": self.dropout_rate,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": keras.initializers.serialize(
+                self.bias_initializer
+            ),
+        }

@@ -1,0 +1,103 @@
+"""The dense feed-forward network of a Transformer block."""
+
+import keras
+
+from keras_moe.serialization import register
+from keras_moe.types import ActivationLike
+from keras_moe.types import Config
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+
+
+@register
+class FeedForward(keras.layers.Layer):
+    """Two linear layers with an activation between, optionally gated.
+
+    What one expert of `keras_moe.layers.SparseMoE` computes, for every token.
+
+    Source: [Raffel et al., 2019](https://arxiv.org/abs/1910.10683); gated:
+    [Shazeer, 2020](https://arxiv.org/abs/2002.05202).
+
+    Args:
+        hidden_dim: inner size.
+        activation: activation of the inner layer.
+        gated: whether the activation is multiplied by a second linear layer.
+        dropout_rate: dropout of the inner layer.
+
+    Input shape:
+        `(batch, ..., dim)`.
+
+    Output shape:
+        The same.
+
+    Example:
+
+    >>> keras_moe.layers.FeedForward(hidden_dim=32)(np.zeros((2, 3, 8))).shape
+    TensorShape([2, 3, 8])
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        activation: ActivationLike = "relu",
+        gated: bool = False,
+        dropout_rate: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if hidden_dim < 1:
+            raise ValueError(
+                "`hidden_dim` must be at least 1. Received: "
+                f"hidden_dim={hidden_dim}."
+            )
+        self.hidden_dim = hidden_dim
+        self.activation = keras.activations.get(activation)
+        self.gated = gated
+        self.dropout_rate = dropout_rate
+        self.supports_masking = True
+
+    def build(self, input_shape: Shape) -> None:
+        self.inner = self._dense(self.hidden_dim, "wi")
+        self.inner.build(input_shape)
+        if self.gated:
+            self.gate = self._dense(self.hidden_dim, "wi_gate")
+            self.gate.build(input_shape)
+        self.dropout = keras.layers.Dropout(
+            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
+        )
+        self.outer = self._dense(input_shape[-1], "wo")
+        self.outer.build((*input_shape[:-1], self.hidden_dim))
+
+    def _dense(self, units: int, name: str) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            units,
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(
+                1.0, mode="fan_in", distribution="normal"
+            ),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        hidden = self.activation(self.inner(inputs))
+        if self.gated:
+            hidden = hidden * self.gate(inputs)
+        return self.outer(self.dropout(hidden, training=training))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return tuple(input_shape)
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "activation": keras.activations.serialize(self.activation),
+            "gated": self.gated,
+            "dropout_rate": self.dropout_rate,
+        }

@@ -1,0 +1,42 @@
+"""Cross-entropy of a sequence model, with padding left out."""
+
+from keras import ops
+
+from keras_moe.types import Tensor
+
+
+def token_crossentropy(
+    labels: Tensor,
+    logits: Tensor,
+    pad_id: int = 0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Returns the mean cross-entropy over the tokens that are not padding.
+
+    Args:
+        labels: int `[batch, length]`.
+        logits: `[batch, length, vocabulary]`; computed in float32.
+        pad_id: the label that marks padding.
+        label_smoothing: share of the target's mass that is spread evenly over
+            the vocabulary.
+
+    Returns:
+        A float32 scalar, in nats per token.
+
+    Example:
+
+    >>> logits = np.zeros((1, 3, 4))
+    >>> loss = keras_moe.losses.token_crossentropy([[2, 1, 0]], logits)
+    >>> round(float(loss), 4)  # log 4; the padding does not count
+    1.3863
+    """
+    labels = ops.cast(labels, "int32")
+    log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    # A one-hot product: its gradient needs no scatter.
+    target = ops.one_hot(labels, log_p.shape[-1], dtype="float32")
+    if label_smoothing:
+        target = target * (1.0 - label_smoothing)
+        target = target + label_smoothing / log_p.shape[-1]
+    real = ops.cast(labels != pad_id, "float32")
+    per_token = -ops.sum(target * log_p, axis=-1)
+    return ops.sum(per_token * real) / ops.maximum(ops.sum(real), 1.0)

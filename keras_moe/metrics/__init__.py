@@ -1,0 +1,1 @@
+from keras_moe.metrics.routing import routing_statistics as routing_statistics

@@ -1,0 +1,8 @@
+"""Whole models."""
+
+from keras_moe.models.switch_transformer.config import (
+    SwitchTransformerConfig as SwitchTransformerConfig,
+)
+from keras_moe.models.switch_transformer.switch_transformer import (
+    SwitchTransformer as SwitchTransformer,
+)

@@ -1,0 +1,127 @@
+"""The sizes of a Switch Transformer."""
+
+import dataclasses
+
+from keras_moe.types import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class SwitchTransformerConfig:
+    """Everything that makes one `SwitchTransformer` differ from another.
+
+    Attributes:
+        vocabulary_size: ids of the encoder (and of the decoder, unless
+            `target_vocabulary_size` is given).
+        target_vocabulary_size: ids of the decoder, where it has a vocabulary
+            of its own; `None` shares one embedding.
+        model_dim: size of the residual stream.
+        num_encoder_layers: blocks of the encoder.
+        num_decoder_layers: blocks of the decoder.
+        num_heads: attention heads.
+        key_dim: size of each head; `None` for `model_dim / num_heads`.
+        hidden_dim: inner size of the feed-forward networks.
+        activation: their activation.
+        gated: whether they are gated linear units.
+        num_experts: experts of each sparse block; 0 makes a dense model.
+        moe_every: every how many blocks one is sparse (2: the second, the
+            fourth, ...), in encoder and decoder.
+        capacity_factor: slack of the experts' capacity in training; `None`
+            is dropless.
+        jitter_noise: noise of the router's input in training.
+        load_balancing_loss_weight: weight of the load-balancing loss.
+        router_z_loss_weight: weight of the router's z-loss.
+        dropout_rate: dropout everywhere but inside experts.
+        expert_dropout_rate: dropout inside experts.
+        expert_initializer_scale: variance scale of the experts' kernels;
+            0.1 as the Switch paper has it (arXiv:2101.03961, section 2.4).
+        num_relative_buckets: buckets of relative distance.
+        max_relative_distance: distance from which all share one bucket.
+        tie_embeddings: whether the logits reuse the target embedding.
+        pad_id: id of padding.
+        end_id: id that ends a sequence.
+        start_id: id that the decoder starts from (T5 uses padding's).
+
+    Raises:
+        ValueError: if a size is out of its range.
+    """
+
+    vocabulary_size: int
+    target_vocabulary_size: int | None = None
+    model_dim: int = 512
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    num_heads: int = 8
+    key_dim: int | None = None
+    hidden_dim: int = 2048
+    activation: str = "relu"
+    gated: bool = False
+    num_experts: int = 8
+    moe_every: int = 2
+    capacity_factor: float | None = 1.25
+    jitter_noise: float = 0.01
+    load_balancing_loss_weight: float = 0.01
+    router_z_loss_weight: float = 0.001
+    dropout_rate: float = 0.1
+    expert_dropout_rate: float = 0.1
+    expert_initializer_scale: float = 0.1
+    num_relative_buckets: int = 32
+    max_relative_distance: int = 128
+    tie_embeddings: bool = True
+    pad_id: int = 0
+    end_id: int = 1
+    start_id: int = 0
+
+    def __post_init__(self):
+        for name in (
+            "vocabulary_size",
+            "model_dim",
+            "num_encoder_layers",
+            "num_decoder_layers",
+            "num_heads",
+            "hidden_dim",
+            "moe_every",
+        ):
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: "
+                    f"{name}={size!r}."
+                )
+        if self.num_experts < 0:
+            raise ValueError(
+                "`num_experts` must be positive, or 0 for a dense model. "
+                f"Received: num_experts={self.num_experts}."
+            )
+        if self.key_dim is None and self.model_dim % self.num_heads:
+            raise ValueError(
+                "`model_dim` must be divisible by `num_heads` unless "
+                "`key_dim` is given. Received: "
+                f"model_dim={self.model_dim}, num_heads={self.num_heads}."
+            )
+        smallest = min(
+            self.vocabulary_size, self.target_vocabulary_size or 1 << 31
+        )
+        for name in ("pad_id", "end_id", "start_id"):
+            if not 0 <= getattr(self, name) < smallest:
+                raise ValueError(
+                    f"`{name}` must be an id of both vocabularies, in [0, "
+                    f"{smallest}). Received: {name}={getattr(self, name)}."
+                )
+
+    @property
+    def head_dim(self) -> int:
+        """Size of each attention head."""
+        return self.key_dim or self.model_dim // self.num_heads
+
+    @property
+    def output_size(self) -> int:
+        """Number of ids that the decoder may emit."""
+        return self.target_vocabulary_size or self.vocabulary_size
+
+    def is_sparse(self, block: int) -> bool:
+        """Whether block number `block` (from 0) holds experts."""
+        return self.num_experts > 0 and (block + 1) % self.moe_every == 0
+
+    def to_dict(self) -> Config:
+        """Returns a plain dictionary, fit for JSON."""
+        return dataclasses.asdict(self)

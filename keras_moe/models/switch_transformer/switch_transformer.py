@@ -1,0 +1,293 @@
+"""The encoder-decoder model."""
+
+import json
+import os
+
+import keras
+from keras import ops
+
+from keras_moe.generation import greedy
+from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
+from keras_moe.models.switch_transformer.decoder import Decoder
+from keras_moe.models.switch_transformer.decoder import DecoderState
+from keras_moe.models.switch_transformer.encoder import Encoder
+from keras_moe.models.switch_transformer.presets import PRESETS
+from keras_moe.serialization import register
+from keras_moe.types import Config
+from keras_moe.types import Tensor
+
+
+@register
+class SwitchTransformer(keras.Model):
+    """T5-style encoder-decoder, sparse or dense.
+
+    Relative position biases shared over the layers of a stack, RMS norm
+    before each sublayer, no biases, and a mixture of experts in every
+    `moe_every`-th block of encoder and decoder.
+
+    Source: [Fedus et al., 2021](https://arxiv.org/abs/2101.03961) on
+    [Raffel et al., 2019](https://arxiv.org/abs/1910.10683).
+
+    Args:
+        config: a `SwitchTransformerConfig`; or give its fields as keyword
+            arguments.
+        dtype: dtype or policy of the computation; routing is in float32
+            whatever it is.
+        name: name of the model.
+        **sizes: fields of `SwitchTransformerConfig`.
+
+    Call arguments:
+        inputs: a dictionary with `encoder_token_ids`, int `(batch,
+            source_length)`, and `decoder_token_ids`, int `(batch,
+            target_length)`: the target, shifted right by one
+            (`keras_moe.ops.shift_right`).
+        training: whether to train.
+
+    Masking:
+        Padding is recognised by `pad_id`. It is attended by nobody and routed
+        to no expert.
+
+    Output shape:
+        float32 logits `(batch, target_length, target_vocabulary_size)`.
+
+    Raises:
+        ValueError: if a size is out of its range, or both `config` and sizes
+            are given.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> ids = np.array([[5, 6, 7, 1]])
+    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    >>> model(inputs).shape
+    TensorShape([1, 4, 32])
+    >>> model.generate(ids, max_length=6)["token_ids"].shape
+    TensorShape([1, 6])
+    """
+
+    def __init__(
+        self,
+        config: SwitchTransformerConfig | None = None,
+        *,
+        dtype=None,
+        name: str = "switch_transformer",
+        **sizes,
+    ):
+        super().__init__(dtype=dtype, name=name)
+        if config is not None and sizes:
+            raise ValueError(
+                "Sizes must be given either in `config` or as keyword "
+                f"arguments. Received both: {sorted(sizes)}."
+            )
+        self.config = config or SwitchTransformerConfig(**sizes)
+        self._generate_functions: dict = {}
+
+        # === Layers ===
+        self.target_embedding = self._embedding(
+            self.config.output_size, "target_embedding"
+        )
+        if self.config.target_vocabulary_size is None:
+            self.source_embedding = self.target_embedding
+        else:
+            self.source_embedding = self._embedding(
+                self.config.vocabulary_size, "source_embedding"
+            )
+        self.encoder = Encoder(
+            self.config, dtype=self.dtype_policy, name="encoder"
+        )
+        self.decoder = Decoder(
+            self.config, dtype=self.dtype_policy, name="decoder"
+        )
+        if not self.config.tie_embeddings:
+            self.head = keras.layers.Dense(
+                self.config.output_size,
+                use_bias=False,
+                dtype=self.dtype_policy,
+                name="head",
+            )
+        self.build()
+
+    def _embedding(self, size: int, name: str) -> keras.layers.Embedding:
+        return keras.layers.Embedding(
+            size,
+            self.config.model_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def build(self, input_shape=None) -> None:
+        """Makes all weights; their shapes do not depend on the input."""
+        hidden = (None, None, self.config.model_dim)
+        self.source_embedding.build((None, None))
+        if not self.target_embedding.built:
+            self.target_embedding.build((None, None))
+        self.encoder.build(hidden)
+        self.decoder.build(hidden)
+        if not self.config.tie_embeddings:
+            self.head.build(hidden)
+
+    # === Teacher-forced ===
+
+    def call(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensor:
+        targets = inputs["decoder_token_ids"]
+        memory, memory_mask = self.encode(
+            inputs["encoder_token_ids"], training=training
+        )
+        # The decoder starts from an id that may be padding's own.
+        first = ops.arange(ops.shape(targets)[1]) == 0
+        hidden = self.decoder(
+            self.target_embedding(targets),
+            memory,
+            padding_mask=(targets != self.config.pad_id) | first,
+            memory_mask=memory_mask,
+            training=training,
+        )
+        return self.logits(hidden)
+
+    def encode(
+        self, token_ids: Tensor, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the encoder's output and its mask.
+
+        Args:
+            token_ids: int `(batch, length)`.
+            training: whether to train.
+
+        Returns:
+            `(batch, length, model_dim)` and bool `(batch, length)`.
+        """
+        padding_mask = token_ids != self.config.pad_id
+        memory = self.encoder(
+            self.source_embedding(token_ids),
+            padding_mask=padding_mask,
+            training=training,
+        )
+        return memory, padding_mask
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Returns float32 logits for the decoder's normalised output."""
+        if not self.config.tie_embeddings:
+            return ops.cast(self.head(hidden), "float32")
+        table = ops.cast(self.target_embedding.embeddings, hidden.dtype)
+        scaled = hidden * self.config.model_dim**-0.5
+        return ops.cast(ops.matmul(scaled, ops.transpose(table)), "float32")
+
+    # === Step by step ===
+
+    def start(self, token_ids: Tensor, max_length: int) -> DecoderState:
+        """Encodes the source and allots caches for `max_length` steps."""
+        memory, mask = self.encode(token_ids, training=False)
+        return self.decoder.initial_state(memory, mask, max_length)
+
+    def step(
+        self, token_ids: Tensor, position: Tensor, state: DecoderState
+    ) -> tuple[Tensor, DecoderState]:
+        """Computes the logits that follow one more token.
+
+        Args:
+            token_ids: int `(batch,)`, the token at `position`.
+            position: int32 scalar, from 0.
+            state: what `start` or the step before returned.
+
+        Returns:
+            float32 logits `(batch, vocabulary)` and the next state.
+        """
+        embedded = self.target_embedding(ops.expand_dims(token_ids, 1))
+        hidden, state = self.decoder.step(embedded, position, state)
+        return self.logits(hidden)[:, 0], state
+
+    def generate(
+        self, token_ids: Tensor, max_length: int = 64, jit_compile: bool = False
+    ) -> dict[str, Tensor]:
+        """Decodes greedily.
+
+        Args:
+            token_ids: int `(batch, source_length)`, padded.
+            max_length: greatest number of tokens to emit.
+            jit_compile: whether to compile with XLA.
+
+        Returns:
+            `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and
+            padded; `log_probability`, float32 `(batch,)`, the sum over the
+            emitted tokens.
+
+        Raises:
+            ValueError: if `max_length` is below 1 or `token_ids` not of
+                rank 2.
+        """
+        if max_length < 1:
+            raise ValueError(
+                "`max_length` must be at least 1. Received: "
+                f"max_length={max_length}."
+            )
+        token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
+        if len(token_ids.shape) != 2:
+            raise ValueError(
+                "`token_ids` must have the shape (batch, source_length). "
+                f"Received: token_ids.shape={tuple(token_ids.shape)}."
+            )
+        key = (max_length, jit_compile)
+        if key not in self._generate_functions:
+            self._generate_functions[key] = greedy.compile_decoder(
+                self, max_length, jit_compile
+            )
+        return self._generate_functions[key](token_ids)
+
+    # === Config ===
+
+    @classmethod
+    def from_preset(cls, preset: str, **overrides) -> "SwitchTransformer":
+        """Makes a model of a named size, or loads one from a directory.
+
+        Args:
+            preset: a name from `SwitchTransformer.presets`, or a directory
+                that `save_to_preset` wrote.
+            **overrides: fields of `SwitchTransformerConfig` to change (named
+                sizes only), and `dtype`.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
+        if preset in PRESETS:
+            return cls(**{**PRESETS[preset]["config"], **overrides})
+        path = os.path.join(preset, "config.json")
+        if not os.path.exists(path):
+            raise ValueError(
+                f"`preset` must be one of {tuple(PRESETS)} or a directory "
+                f"with a config.json. Received: preset={preset!r}."
+            )
+        with open(path, encoding="utf-8") as file:
+            model = cls(**json.load(file), **overrides)
+        model.load_weights(os.path.join(preset, "model.weights.h5"))
+        return model
+
+    def save_to_preset(self, directory: str) -> None:
+        """Writes the config and the weights to `directory`."""
+        os.makedirs(directory, exist_ok=True)
+        weights = os.path.join(directory, "model.weights.h5")
+        config = os.path.join(directory, "config.json")
+        partial = os.path.join(directory, "partial.weights.h5")
+        self.save_weights(partial)
+        os.replace(partial, weights)
+        with open(config + ".partial", "w", encoding="utf-8") as file:
+            json.dump(self.config.to_dict(), file, indent=2)
+        os.replace(config + ".partial", config)
+
+    presets = PRESETS
+
+    def get_config(self) -> Config:
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            **self.config.to_dict(),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: Config, custom_objects=None
+    ) -> "SwitchTransformer":
+        """Rebuilds the model from `get_config`."""
+        return cls(**config)

@@ -1,0 +1,72 @@
+"""How many tokens one expert may take from one group."""
+
+import math
+
+from keras import ops
+
+from keras_moe.types import Tensor
+
+ROUNDINGS = ("truncate", "nearest", "ceil")
+
+
+def expert_capacity(
+    tokens_per_group: int | Tensor,
+    num_experts: int,
+    capacity_factor: float,
+    num_selected_experts: int = 1,
+    min_expert_capacity: int = 1,
+    capacity_rounding: str = "ceil",
+) -> int | Tensor:
+    """Returns the number of slots of one expert for one group of tokens.
+
+    `capacity_factor * num_selected_experts * tokens_per_group / num_experts`,
+    rounded, at least `min_expert_capacity` and at least 1, at most
+    `tokens_per_group`. The paper (Switch Transformers, arXiv:2101.03961,
+    equation 3) gives no rounding rule and the known implementations differ:
+    mesh-tensorflow truncates, flaxformer rounds half to even, DeepSpeed
+    rounds up.
+
+    Args:
+        tokens_per_group: tokens in a group; an int, or an int32 scalar tensor
+            where shapes are dynamic.
+        num_experts: number of experts, E.
+        capacity_factor: slack over a perfectly even load.
+        num_selected_experts: experts that each token asks for, k.
+        min_expert_capacity: lower bound.
+        capacity_rounding: `"truncate"`, `"nearest"` (half to even) or
+            `"ceil"`.
+
+    Returns:
+        An int where `tokens_per_group` is one, else an int32 scalar tensor.
+
+    Raises:
+        ValueError: if `capacity_rounding` is not one of the three.
+
+    Example:
+
+    >>> keras_moe.ops.expert_capacity(100, num_experts=8, capacity_factor=1.25)
+    16
+    """
+    if capacity_rounding not in ROUNDINGS:
+        raise ValueError(
+            f"`capacity_rounding` must be one of {ROUNDINGS}. "
+            f"Received: capacity_rounding={capacity_rounding!r}."
+        )
+    share = capacity_factor * num_selected_experts / num_experts
+    floor = max(min_expert_capacity, 1)
+    if isinstance(tokens_per_group, int):
+        rounding = {"truncate": math.trunc, "nearest": round, "ceil": math.ceil}
+        slots = rounding[capacity_rounding](_nudge(share * tokens_per_group))
+        return min(max(slots, floor), max(tokens_per_group, 1))
+    # float64 so that a dynamic shape rounds as a static one does.
+    exact = ops.cast(tokens_per_group, "float64") * share
+    exact = ops.round(exact * 1e9) / 1e9
+    round_ = {"truncate": ops.floor, "nearest": ops.round, "ceil": ops.ceil}
+    slots = ops.cast(round_[capacity_rounding](exact), "int32")
+    limit = ops.maximum(ops.cast(tokens_per_group, "int32"), 1)
+    return ops.minimum(ops.maximum(slots, floor), limit)
+
+
+def _nudge(exact: float) -> float:
+    """Keeps 1.1 * 10 = 11.000000000000002 from becoming 12 slots."""
+    return round(exact * 1e9) / 1e9

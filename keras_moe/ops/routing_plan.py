@@ -1,0 +1,50 @@
+"""The one description of a routing decision that every executor carries out.
+
+Axis names, here and in all modules of routing:
+    g  groups (routed independently of one another)
+    s  tokens in a group
+    e  experts
+    c  slots of an expert in a group (its capacity)
+    k  choices of a token
+    d  model dimension
+"""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_moe.types import Tensor
+
+
+class RoutingPlan(NamedTuple):
+    """Which token sits in which slot of which expert, and with what weight.
+
+    Attributes:
+        token_index: int32 `[g, e, c]`, the token in each slot; `s` (one past
+            the last token) marks an empty slot.
+        combine_weight: float32 `[g, e, c]`, the weight of the expert's output
+            in the token's sum; 0 for an empty slot. Carries the gradient to
+            the router.
+        probabilities: float32 `[g, s, e]`, the router's softmax.
+        slot_index: int32 `[g, s, k]`, the inverse of `token_index`: where each
+            choice of a token sits, as `expert * c + slot`; `e * c` marks a
+            choice that was dropped or never made. With it no executor needs
+            to scatter.
+    """
+
+    token_index: Tensor
+    combine_weight: Tensor
+    probabilities: Tensor
+    slot_index: Tensor
+
+    def dispatch_mask(self) -> Tensor:
+        """Returns bool `[g, s, e, c]`: token s sits in slot c of expert e."""
+        tokens = ops.arange(ops.shape(self.probabilities)[1], dtype="int32")
+        # [1, s, 1, 1] == [g, 1, e, c]
+        tokens = ops.reshape(tokens, (1, -1, 1, 1))
+        return tokens == ops.expand_dims(self.token_index, 1)
+
+    def combine_array(self) -> Tensor:
+        """Returns float32 `[g, s, e, c]`: the mask times the weights."""
+        mask = ops.cast(self.dispatch_mask(), self.combine_weight.dtype)
+        return mask * ops.expand_dims(self.combine_weight, 1)

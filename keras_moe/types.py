@@ -1,0 +1,12 @@
+"""Names for the types in public signatures."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import TypeAlias
+
+# Keras is typed loosely on purpose (a tensor is whatever the backend says).
+Tensor: TypeAlias = Any
+Shape: TypeAlias = tuple[int | None, ...]
+InitializerLike: TypeAlias = Any
+ActivationLike: TypeAlias = str | Callable[[Tensor], Tensor] | None
+Config: TypeAlias = dict[str, Any]
