@@ -1,0 +1,122 @@
+"""Runs the pipeline on this machine: local orchestrator, SQLite metadata.
+
+    python -m pipelines.local_runner --output build/g2p --steps 2000
+
+It says what was pushed or why not, and fails when nothing was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from pipelines import command_line
+from pipelines import quiet
+from pipelines.configs import PipelineConfig
+from pipelines.data.dictionary import find_cmu_dictionary
+from pipelines.data.prepare import prepare
+
+if TYPE_CHECKING:
+    from pipelines.outcome import ComponentRun
+    from pipelines.outcome import Outcome
+
+
+class NothingPushedError(RuntimeError):
+    """The pipeline ran, and no model is there to be served."""
+
+
+def run(config: PipelineConfig, console: Console) -> Outcome:
+    """Prepares the data, runs all components and judges the outcome.
+
+    Args:
+        config: The configuration.
+        console: Where progress goes.
+
+    Returns:
+        The outcome; check `pushed`.
+    """
+    counts = prepare(
+        config.dictionary or find_cmu_dictionary(),
+        config.data_dir,
+        keep_stress=config.keep_stress,
+        max_words=config.max_words,
+        fractions=config.fractions,
+    )
+    sizes = ", ".join(f"{n:,} {split}" for split, n in counts.items())
+    console.print(f"Words: {sizes}")
+
+    # Imported late: it takes a while, with the line above to be read.
+    with console.status("Importing TFX"):
+        from pipelines.outcome import read_outcome
+        from pipelines.pipeline import create_pipeline
+        from pipelines.reporting_runner import ReportingRunner
+    quiet.silence_frameworks()
+
+    runner = ReportingRunner(
+        on_start=lambda name: console.print(f"[dim]{name} ...[/]"),
+        on_end=lambda component: console.print(_line(component)),
+    )
+    runner.run(create_pipeline(config))
+    return read_outcome(runner.runs, config.max_phoneme_error_rate)
+
+
+def require_pushed(outcome: Outcome, console: Console) -> None:
+    """Says what was pushed.
+
+    Raises:
+        NothingPushedError: If nothing was; it says why.
+    """
+    if outcome.pushed is None:
+        raise NothingPushedError(f"Nothing was pushed: {outcome.reason}.")
+    if outcome.pushed_by_earlier_run:
+        console.print(
+            f"Nothing changed: version {outcome.pushed.name}, pushed by an "
+            f"earlier run, stays in {outcome.pushed.parent}"
+        )
+    else:
+        console.print(
+            f"Pushed version {outcome.pushed.name} to {outcome.pushed.parent}"
+        )
+
+
+def report_failure(
+    error: Exception, config: PipelineConfig, console: Console
+) -> None:
+    """Prints one sentence, and keeps the traceback in a file."""
+    console.print(
+        f"[bold red]{type(error).__name__}[/]: {error}", soft_wrap=True
+    )
+    if not isinstance(error, NothingPushedError):
+        log = config.output / "failure.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(traceback.format_exception(error)))
+        console.print(f"The traceback is in {log}")
+
+
+def _line(run: ComponentRun) -> str:
+    time = "cached" if run.cached else f"{run.seconds:.1f} s"
+    return f"[green]{run.name}[/] {time}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the pipeline as the flags say; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.local_runner", description=__doc__
+    )
+    command_line.add_arguments(parser)
+    config = command_line.config_from(parser.parse_args(argv))
+    console = Console(stderr=True, highlight=False)
+    try:
+        require_pushed(run(config, console), console)
+    except Exception as error:
+        report_failure(error, config, console)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

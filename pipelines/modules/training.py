@@ -1,0 +1,236 @@
+"""The training recipe, shared by the pipeline and the quality benchmark."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_moe.losses import token_crossentropy
+from keras_moe.ops import shift_right
+
+# Batches hold sequences of like length, so that little is padding.
+_BUCKETS = (5, 6, 7, 8, 9, 10, 12, 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how to train.
+
+    Attributes:
+        steps: number of updates.
+        batch_size: word and pronunciation pairs of an update.
+        peak_learning_rate: highest learning rate, after the warm-up.
+        warmup: share of the training in which the rate rises to its peak;
+            after that it falls along a half cosine to zero.
+        max_minutes: budget; where the machine is too slow for `steps`, the
+            schedule is compressed to end here. 0 for no limit.
+        label_smoothing: see `keras_moe.losses.token_crossentropy`.
+        weight_decay: decoupled weight decay.
+        seed: seed of the batches.
+    """
+
+    steps: int = 4000
+    batch_size: int = 512
+    peak_learning_rate: float = 2e-3
+    warmup: float = 0.05
+    max_minutes: float = 0.0
+    label_smoothing: float = 0.05
+    weight_decay: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "peak_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"`{name}` must be positive. Received: "
+                    f"{name}={getattr(self, name)!r}."
+                )
+
+
+class BudgetedSchedule(keras.callbacks.Callback):
+    """Sets the learning rate by the share of the budget that is spent.
+
+    The budget is a number of steps or a time, whichever ends first: training
+    always comes to a smooth end, on a slow machine too.
+
+    Args:
+        config: the training config.
+    """
+
+    def __init__(self, config: TrainingConfig):
+        super().__init__()
+        self.config = config
+        self.step = 0
+        self._began: float | None = None
+
+    def progress(self) -> float:
+        """Returns the share of the budget that is spent, up to 1."""
+        spent = self.step / self.config.steps
+        if self.config.max_minutes and self._began is not None:
+            minutes = (time.monotonic() - self._began) / 60
+            spent = max(spent, minutes / self.config.max_minutes)
+        return min(spent, 1.0)
+
+    def learning_rate(self) -> float:
+        """Returns the rate of the next update."""
+        progress, warmup = self.progress(), self.config.warmup
+        if progress < warmup:
+            rising = max(progress, 1 / self.config.steps) / warmup
+            return self.config.peak_learning_rate * rising
+        falling = (progress - warmup) / (1.0 - warmup)
+        share = 0.5 * (1.0 + np.cos(np.pi * falling))
+        return self.config.peak_learning_rate * float(share)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None):
+        """Sets the rate of this update."""
+        self.model.optimizer.learning_rate.assign(self.learning_rate())
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None):
+        """Counts the update, and stops when the budget is spent."""
+        # The first update traces and compiles; the clock starts after it.
+        if self._began is None:
+            self._began = time.monotonic()
+        self.step += 1
+        if self.progress() >= 1.0:
+            self.model.stop_training = True
+
+
+def train(
+    model: keras.Model,
+    source: np.ndarray,
+    target: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    config: TrainingConfig,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Trains a `SwitchTransformer` on pairs of sequences.
+
+    Args:
+        model: the model; it is compiled here.
+        source: int `[n, s]`, padded with the model's `pad_id`.
+        target: int `[n, t]`, each ended by the model's `end_id`, padded.
+        validation: such a pair, evaluated after each tenth of the steps;
+            `None` for none.
+        config: how long and how to train.
+        callbacks: further callbacks.
+
+    Returns:
+        The history of `fit`.
+
+    Raises:
+        ValueError: if there are no examples, or as many sources as targets
+            are not given.
+    """
+    if len(source) != len(target) or not len(source):
+        raise ValueError(
+            "`source` and `target` must hold the same, positive number of "
+            f"rows. Received: {len(source)} and {len(target)}."
+        )
+    pad_id = model.config.pad_id
+
+    def loss(labels, logits):
+        return token_crossentropy(
+            labels, logits, pad_id, config.label_smoothing
+        )
+
+    model.compile(
+        optimizer=keras.optimizers.AdamW(
+            config.peak_learning_rate,
+            beta_2=0.98,
+            weight_decay=config.weight_decay,
+            clipnorm=1.0,
+        ),
+        loss=loss,
+        # XLA compiles a program for each bucket and each is slower on a CPU.
+        jit_compile=False,
+    )
+    epochs = min(10, config.steps)
+    return model.fit(
+        batches(source, target, model.config, config.batch_size, config.seed),
+        steps_per_epoch=-(-config.steps // epochs),
+        epochs=epochs,
+        validation_data=None
+        if validation is None
+        else batches(
+            *validation, model.config, config.batch_size, seed=None
+        ),
+        callbacks=[BudgetedSchedule(config), *callbacks],
+        verbose=0,
+    )
+
+
+def batches(
+    source: np.ndarray,
+    target: np.ndarray,
+    model_config,
+    batch_size: int,
+    seed: int | None,
+) -> tf.data.Dataset:
+    """Returns batches of teacher-forced inputs and labels.
+
+    Args:
+        source: int `[n, s]`.
+        target: int `[n, t]`.
+        model_config: the model's config (its special ids).
+        batch_size: rows of a batch.
+        seed: seed of an endless, shuffled stream; `None` for one pass in
+            order.
+    """
+    source, target = np.asarray(source, "int32"), np.asarray(target, "int32")
+
+    def generate() -> Iterator[tuple]:
+        for rows in _rows(source, target, model_config.pad_id, batch_size, seed):
+            x, y = _trim(source[rows]), _trim(target[rows])
+            yield x, y
+
+    ids = tf.TensorSpec((None, None), tf.int32)
+    pairs = tf.data.Dataset.from_generator(
+        generate, output_signature=(ids, ids)
+    )
+
+    def teach(x, y):
+        inputs = {
+            "encoder_token_ids": x,
+            "decoder_token_ids": shift_right(y, model_config.start_id),
+        }
+        return inputs, y
+
+    return pairs.map(teach).prefetch(4)
+
+
+def _rows(
+    source: np.ndarray,
+    target: np.ndarray,
+    pad_id: int,
+    batch_size: int,
+    seed: int | None,
+) -> Iterator[np.ndarray]:
+    """Yields the rows of each batch, bucketed by the longer sequence."""
+    length = np.maximum(
+        (source != pad_id).sum(axis=1), (target != pad_id).sum(axis=1)
+    )
+    bucket = np.searchsorted(_BUCKETS, length)
+    random = np.random.default_rng(seed)
+    while True:
+        order = np.arange(len(source))
+        if seed is not None:
+            random.shuffle(order)
+        # Within a batch by length, between batches in random order.
+        order = order[np.argsort(bucket[order], kind="stable")]
+        starts = np.arange(0, len(order), batch_size)
+        if seed is not None:
+            random.shuffle(starts)
+        for start in starts:
+            yield order[start : start + batch_size]
+        if seed is None:
+            return
+
+
+def _trim(ids: np.ndarray) -> np.ndarray:
+    """Cuts off the columns that are padding in every row."""
+    used = int((ids != 0).any(axis=0).sum())
+    return ids[:, : max(used, 1)]

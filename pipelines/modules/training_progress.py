@@ -1,0 +1,64 @@
+"""A line that tells how far training is."""
+
+import sys
+import time
+
+import keras
+
+_SECONDS_BETWEEN_LINES = 20.0
+
+
+class TrainingProgress(keras.callbacks.Callback):
+    """Prints steps, loss and the minutes left.
+
+    On a terminal one line is rewritten; in a log a line appears now and then.
+
+    Args:
+        steps: `int`. The number of steps planned.
+        max_minutes: `float` or `None`. Training ends then in any case.
+    """
+
+    def __init__(self, steps: int, max_minutes: float | None = None) -> None:
+        super().__init__()
+        self._steps = steps
+        self._seconds = None if max_minutes is None else 60 * max_minutes
+        self._rewrites = sys.stderr.isatty()
+        self._interval = 0.5 if self._rewrites else _SECONDS_BETWEEN_LINES
+        self._began = self._printed = 0.0
+        self._step = 0
+        self._loss = float("nan")
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts the clock."""
+        self._began = self._printed = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Prints, if it is time to."""
+        self._loss = (logs or {}).get("loss", self._loss)
+        now = time.monotonic()
+        if now - self._printed >= self._interval:
+            self._printed = now
+            self._print(now)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Prints the last state."""
+        self._print(time.monotonic())
+        if self._rewrites:
+            sys.stderr.write("\n")
+
+    def _print(self, now: float) -> None:
+        # The optimizer counts right, whatever runs several steps at once.
+        step = int(self.model.optimizer.iterations)
+        spent = now - self._began
+        left = spent * (self._steps - step) / max(step, 1)
+        if self._seconds is not None:
+            left = min(left, self._seconds - spent)
+        line = (
+            f"    step {step:,} of {self._steps:,}, loss {self._loss:.3f}, "
+            f"{max(left, 0) / 60:.1f} min left"
+        )
+        if self._rewrites:
+            sys.stderr.write(f"\r{line}\033[K")
+        else:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
