@@ -1,0 +1,51 @@
+"""Export, warm-up, the embedded model server and its client.
+
+Names are loaded on first use, so that `import keras_moe.serving` needs neither
+gRPC nor the TensorFlow Serving API classes (the `[serving]` extra).
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+from typing import Any
+
+if TYPE_CHECKING:
+    from keras_moe.serving.client import Client as Client
+    from keras_moe.serving.export import export as export
+    from keras_moe.serving.server import Server as Server
+    from keras_moe.serving.serving_error import ServingError as ServingError
+    from keras_moe.serving.warmup import (
+        write_warmup_requests as write_warmup_requests,
+    )
+
+_MODULES = {
+    "Client": "keras_moe.serving.client",
+    "Server": "keras_moe.serving.server",
+    "ServingError": "keras_moe.serving.serving_error",
+    "export": "keras_moe.serving.export",
+    "write_warmup_requests": "keras_moe.serving.warmup",
+}
+_EXTRA = ("google.protobuf", "grpc", "tensorflow_serving")
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(_EXTRA):
+            raise
+        raise ImportError(
+            f"`keras_moe.serving.{name}` needs the module {error.name!r}. "
+            "Install it with `pip install keras-moe[serving]`."
+        ) from error
+    # `export` is also the name of its module, which the import above has
+    # bound to this package; from here on the name means the function.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,295 @@
+"""A client for the embedded model server and the stock one alike."""
+
+import base64
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import json_format
+from tensorflow_serving.apis import get_model_metadata_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from keras_moe.serving import status_codes
+from keras_moe.serving import tensor_codec
+from keras_moe.serving.model_watcher import VersionState
+from keras_moe.serving.serving_error import ServingError
+from keras_moe.serving.signature import Signature
+from keras_moe.serving.signature import read_signatures
+
+_MAX_ANSWER_BYTES = 1 << 30
+
+
+class Client:
+    """Asks a model server for predictions, over gRPC or REST.
+
+    Answers are the same by both ways: NumPy arrays with the dtypes of the
+    signature. Strings are object arrays of `bytes`, as TensorFlow has them;
+    decode them with `value.decode()`. (Over REST a server writes strings as
+    text, so bytes that are no valid UTF-8 only survive in outputs whose name
+    ends in `_bytes`.)
+
+    Args:
+        host: the server's address.
+        grpc_port: its gRPC port; needed by `predict`.
+        rest_port: its REST port; needed by `predict_rest`.
+        model_name: the model to ask.
+
+    Raises:
+        ServingError: by any method, when the server refuses or cannot be
+            reached; `code` is the canonical status name.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        grpc_port: int | None = None,
+        rest_port: int | None = None,
+        *,
+        model_name: str,
+    ):
+        if grpc_port is None and rest_port is None:
+            raise ValueError(
+                "One of `grpc_port` and `rest_port` must be given. "
+                "Received: grpc_port=None, rest_port=None"
+            )
+        self.model_name = model_name
+        bracketed = f"[{host}]" if ":" in host else host
+        self._channel: grpc.Channel | None = None
+        self._rest: str | None = None
+        if grpc_port is not None:
+            self._channel = grpc.insecure_channel(
+                f"{bracketed}:{grpc_port}",
+                options=[
+                    ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)
+                ],
+            )
+            self._predictions = (
+                prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+            )
+            self._models = model_service_pb2_grpc.ModelServiceStub(
+                self._channel
+            )
+        if rest_port is not None:
+            self._rest = f"http://{bracketed}:{rest_port}/v1/models"
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        signature_name: str = "serving_default",
+        version: int | None = None,
+        timeout: float = 10.0,
+    ) -> dict[str, np.ndarray]:
+        """Asks over gRPC.
+
+        Args:
+            inputs: input name to array, or to Python numbers or strings and
+                lists of them (which become float32, int32 and string, as in
+                TensorFlow).
+            signature_name: the signature to run.
+            version: the version to ask; `None` means the newest.
+            timeout: seconds to wait.
+
+        Returns:
+            Output name to array.
+        """
+        self._need(self._channel, "predict", "grpc_port")
+        request = predict_pb2.PredictRequest(
+            model_spec=self._spec(version, signature_name)
+        )
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(
+                tensor_codec.to_proto(tensor_codec.as_array(value))
+            )
+        response = _call(self._predictions.Predict, request, timeout)
+        return {
+            name: tensor_codec.to_array(name, proto, _MAX_ANSWER_BYTES)
+            for name, proto in response.outputs.items()
+        }
+
+    def predict_rest(
+        self,
+        inputs: Mapping[str, Any],
+        signature_name: str = "serving_default",
+        version: int | None = None,
+        timeout: float = 10.0,
+    ) -> dict[str, np.ndarray]:
+        """Asks over REST; arguments and result are those of `predict`.
+
+        JSON has neither dtypes nor, with one output, a name: both are taken
+        from the model's metadata, with a second request.
+        """
+        self._need(self._rest, "predict_rest", "rest_port")
+        arrays = {
+            name: tensor_codec.as_array(value) for name, value in inputs.items()
+        }
+        body = {
+            "signature_name": signature_name,
+            "inputs": {k: _to_json(v) for k, v in arrays.items()},
+        }
+        answer = self._http(
+            f"{self._path(version)}:predict", timeout, json.dumps(body)
+        )["outputs"]
+        signature = self._signatures_rest(version, timeout)[signature_name]
+        if len(signature.outputs) == 1:
+            answer = {next(iter(signature.outputs)): answer}
+        return {
+            name: _from_json(value, signature.outputs[name].dtype)
+            for name, value in answer.items()
+        }
+
+    def status(self, timeout: float = 10.0) -> dict[int, VersionState]:
+        """Asks for the state of each version, newest first."""
+        if self._channel is not None:
+            request = get_model_status_pb2.GetModelStatusRequest(
+                model_spec=self._spec()
+            )
+            response = _call(self._models.GetModelStatus, request, timeout)
+        else:
+            response = json_format.ParseDict(
+                self._http(self._path(), timeout),
+                get_model_status_pb2.GetModelStatusResponse(),
+            )
+        return {
+            entry.version: VersionState(
+                entry.State.Name(entry.state),
+                status_codes.code_name(entry.status.error_code),
+                entry.status.error_message,
+            )
+            for entry in response.model_version_status
+        }
+
+    def metadata(
+        self, version: int | None = None, timeout: float = 10.0
+    ) -> dict[str, Signature]:
+        """Asks for the signatures: what goes in and what comes out."""
+        if self._channel is None:
+            return self._signatures_rest(version, timeout)
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._spec(version), metadata_field=["signature_def"]
+        )
+        response = _call(self._predictions.GetModelMetadata, request, timeout)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        return read_signatures(signatures.signature_def)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._channel is not None:
+            self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _need(self, transport: Any, method: str, argument: str) -> None:
+        if transport is None:
+            raise ValueError(
+                f"`{argument}` must be given to the client for `{method}`. "
+                f"Received: {argument}=None"
+            )
+
+    def _spec(
+        self, version: int | None = None, signature_name: str = ""
+    ) -> model_pb2.ModelSpec:
+        spec = model_pb2.ModelSpec(
+            name=self.model_name, signature_name=signature_name
+        )
+        if version is not None:
+            spec.version.value = version
+        return spec
+
+    def _path(self, version: int | None = None) -> str:
+        path = "/" + urllib.parse.quote(self.model_name, safe="")
+        return path if version is None else f"{path}/versions/{version}"
+
+    def _signatures_rest(
+        self, version: int | None, timeout: float
+    ) -> dict[str, Signature]:
+        document = self._http(f"{self._path(version)}/metadata", timeout)
+        signatures = json_format.ParseDict(
+            document["metadata"]["signature_def"],
+            get_model_metadata_pb2.SignatureDefMap(),
+        )
+        return read_signatures(signatures.signature_def)
+
+    def _http(self, path: str, timeout: float, body: str | None = None) -> Any:
+        request = urllib.request.Request(
+            f"{self._rest}{path}",
+            data=None if body is None else body.encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            # The server is named outright: no proxy has a say.
+            with _OPENER.open(request, timeout=timeout) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            text = error.read().decode(errors="replace")
+            try:
+                text = json.loads(text)["error"]
+            except (KeyError, TypeError, ValueError):
+                pass
+            raise ServingError(
+                status_codes.from_http_status(error.code), text
+            ) from error
+        except TimeoutError as error:
+            raise ServingError(
+                "DEADLINE_EXCEEDED", f"No answer in {timeout} s."
+            ) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ServingError(
+                "UNAVAILABLE", f"{request.full_url}: {error}"
+            ) from error
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _call(method: Any, request: Any, timeout: float) -> Any:
+    try:
+        return method(request, timeout=timeout)
+    except grpc.RpcError as error:
+        raise ServingError(error.code().name, error.details()) from error
+
+
+def _to_json(array: np.ndarray) -> Any:
+    if array.dtype.kind != "O":
+        return array.tolist()
+    texts = np.empty(array.size, dtype=object)
+    for index, value in enumerate(array.ravel().tolist()):
+        try:
+            texts[index] = value.decode()
+        except UnicodeDecodeError:
+            texts[index] = {"b64": base64.b64encode(value).decode()}
+    return texts.reshape(array.shape).tolist()
+
+
+def _from_json(value: Any, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind != "O":
+        return np.array(value, dtype)
+    return np.asarray(_decode(value), dtype=object)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"])
+    return value.encode()

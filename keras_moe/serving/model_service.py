@@ -1,0 +1,74 @@
+"""gRPC `tensorflow.serving.ModelService`."""
+
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
+
+from keras_moe.serving import status_codes
+from keras_moe.serving.model_watcher import ModelWatcher
+from keras_moe.serving.prediction_service import answer
+from keras_moe.serving.prediction_service import requested_version
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Answers `GetModelStatus`; reloading by request is refused.
+
+    Args:
+        watcher: knows the versions.
+    """
+
+    def __init__(self, watcher: ModelWatcher):
+        self._watcher = watcher
+
+    def GetModelStatus(  # noqa: D102, N802
+        self,
+        request: get_model_status_pb2.GetModelStatusRequest,
+        context: grpc.ServicerContext,
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        return answer(context, self.get_model_status, request)
+
+    def HandleReloadConfigRequest(  # noqa: D102, N802
+        self, request: Any, context: grpc.ServicerContext
+    ) -> None:
+        return answer(context, _refuse)
+
+    def get_model_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Lists the state of every version seen, or of one.
+
+        Raises:
+            tf.errors.OpError: with the code to answer.
+        """
+        name = request.model_spec.name
+        states = {}
+        if name == self._watcher.model_name:
+            states = self._watcher.states()
+        version = requested_version(request.model_spec)
+        if version is not None:
+            if version not in states:
+                raise status_codes.not_found(
+                    f"Could not find version {version} of model {name}"
+                )
+            states = {version: states[version]}
+        if not states:
+            raise status_codes.not_found(
+                f"Could not find any versions of model {name}"
+            )
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for number, state in states.items():
+            entry = response.model_version_status.add(version=number)
+            entry.state = entry.State.Value(state.state)
+            # The field's enum is TensorFlow's; its numbers are gRPC's.
+            entry.status.error_code = status_codes.code_number(state.error_code)
+            entry.status.error_message = state.error_message
+        return response
+
+
+def _refuse() -> None:
+    raise status_codes.unimplemented(
+        "HandleReloadConfigRequest is not offered by the embedded model "
+        "server. It serves the newest version of its one model."
+    )

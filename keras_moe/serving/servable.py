@@ -1,0 +1,217 @@
+"""One loaded version of a model."""
+
+import importlib
+import logging
+import os
+import pathlib
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from keras_moe.serving import warmup
+from keras_moe.serving.signature import Signature
+from keras_moe.serving.signature import read_signatures
+
+_LOG = logging.getLogger(__name__)
+_DEFAULT_SIGNATURE = "serving_default"
+_VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
+
+Runner = Callable[..., list[np.ndarray]]
+
+
+class Servable:
+    """A SavedModel in a session of its own, warmed up and ready.
+
+    A version 1 session is used on purpose: it is what TensorFlow Serving
+    runs, and its callables answer several times faster than the functions of
+    `tf.saved_model.load`.
+
+    Args:
+        path: folder of the version, `.../NAME/VERSION`.
+        version: its number.
+        max_tensor_bytes: largest input that a warm-up request may hold.
+
+    Raises:
+        tf.errors.OpError: the SavedModel is damaged, or refuses one of its
+            own warm-up requests.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        version: int,
+        max_tensor_bytes: int = 64 << 20,
+    ):
+        self.path = pathlib.Path(path)
+        self.version = version
+        graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=graph)
+        try:
+            self._meta_graph = _load(self._session, graph, self.path)
+            self.signatures = read_signatures(self.signature_defs)
+            self._runners: dict[tuple, Runner] = {}
+            self.warmup_requests = self._warm_up(max_tensor_bytes)
+        except BaseException:
+            self._session.close()
+            raise
+
+    @property
+    def signature_defs(self) -> Mapping[str, meta_graph_pb2.SignatureDef]:
+        """Signatures as the SavedModel stores them."""
+        return self._meta_graph.signature_def
+
+    def signature(self, name: str = "") -> Signature:
+        """Finds a signature; the empty name means `serving_default`.
+
+        Raises:
+            tf.errors.FailedPreconditionError: there is none of that name
+                (the code that TensorFlow Serving answers with).
+        """
+        name = name or _DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise tf.errors.FailedPreconditionError(
+                None,
+                None,
+                f'Serving signature key "{name}" not found. '
+                f"The model has: {', '.join(sorted(self.signatures))}.",
+            )
+        return self.signatures[name]
+
+    def runner(self, signature: Signature, outputs: tuple[str, ...]) -> Runner:
+        """Gives the session's callable for a signature.
+
+        It takes the inputs in the order of `signature.inputs` and returns the
+        arrays of `outputs`. It is made once.
+        """
+        key = (signature.name, outputs)
+        runner = self._runners.get(key)
+        if runner is None:
+            options = config_pb2.CallableOptions(
+                feed=[spec.tensor_name for spec in signature.inputs.values()],
+                fetch=[signature.outputs[name].tensor_name for name in outputs],
+            )
+            # Not the public `make_callable`: with feeds it is `Session.run`
+            # under another name, and several times slower.
+            runner = self._session._make_callable_from_options(options)
+            self._runners[key] = runner
+        return runner
+
+    def predict(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        signature_name: str = "",
+        output_filter: Iterable[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Checks the inputs against a signature and runs it.
+
+        Args:
+            inputs: input name to array; strings are object arrays of `bytes`.
+            signature_name: the signature; empty means `serving_default`.
+            output_filter: outputs to return; empty means all.
+
+        Returns:
+            Output name to array.
+        """
+        signature = self.signature(signature_name)
+        signature.check(inputs)
+        outputs = signature.select_outputs(output_filter)
+        runner = self.runner(signature, outputs)
+        try:
+            values = runner(*[inputs[name] for name in signature.inputs])
+        except tf.errors.OpError as error:
+            raise _without_stack(error) from None
+        return {
+            name: np.asarray(value, signature.outputs[name].dtype)
+            for name, value in zip(outputs, values, strict=True)
+        }
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._runners.clear()
+        self._session.close()
+
+    def _warm_up(self, max_tensor_bytes: int) -> int:
+        count = 0
+        for name, inputs in warmup.read_requests(self.path, max_tensor_bytes):
+            self.predict(inputs, name)
+            count += 1
+        return count
+
+
+def _load(
+    session: tf.compat.v1.Session, graph: tf.Graph, path: pathlib.Path
+) -> meta_graph_pb2.MetaGraphDef:
+    # Loading is deprecated for training code, not for servers; the warning
+    # would be printed at every new version.
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        meta_graph = _restore(session, graph, path)
+    except tf.errors.OpError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise tf.errors.DataLossError(
+            None, None, f"Could not load the SavedModel in {path}: {error}"
+        ) from error
+    finally:
+        logger.setLevel(level)
+    _require_variables(meta_graph, path)
+    return meta_graph
+
+
+def _restore(
+    session: tf.compat.v1.Session,
+    graph: tf.Graph,
+    path: pathlib.Path,
+    may_add_ops: bool = True,
+) -> meta_graph_pb2.MetaGraphDef:
+    try:
+        with graph.as_default():
+            return tf.compat.v1.saved_model.loader.load(
+                session, ["serve"], str(path)
+            )
+    except Exception as error:
+        # The stock server has TensorFlow Text's ops linked in.
+        if "Op type not registered" not in str(error) or not may_add_ops:
+            raise
+        if not _add_text_ops():
+            raise
+    return _restore(session, graph, path, may_add_ops=False)
+
+
+def _add_text_ops() -> bool:
+    try:
+        importlib.import_module("tensorflow_text")
+    except ImportError:
+        return False
+    return True
+
+
+def _require_variables(
+    meta_graph: meta_graph_pb2.MetaGraphDef, path: pathlib.Path
+) -> None:
+    """Refuses a model whose weights are missing.
+
+    The loader takes a SavedModel without a `variables` folder for one that
+    has no variables, and only the first request would fail.
+    """
+    if (path / "variables" / "variables.index").is_file():
+        return
+    if any(node.op in _VARIABLE_OPS for node in meta_graph.graph_def.node):
+        raise tf.errors.NotFoundError(
+            None, None, f"{path} has no variables/variables.index."
+        )
+
+
+def _without_stack(error: tf.errors.OpError) -> tf.errors.OpError:
+    """Cuts the dump of the graph's construction off a session's error."""
+    message = str(error.message)
+    for marker in ("\n\t [[", "\nOriginal stack trace", "\nErrors may have"):
+        message = message.split(marker)[0]
+    return type(error)(None, None, message)
