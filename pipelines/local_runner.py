@@ -12,6 +12,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+import rich.markup
 from rich.console import Console
 
 from pipelines import command_line
@@ -87,8 +88,9 @@ def report_failure(
     error: Exception, config: PipelineConfig, console: Console
 ) -> None:
     """Prints one sentence, and keeps the traceback in a file."""
+    message = rich.markup.escape(str(error))
     console.print(
-        f"[bold red]{type(error).__name__}[/]: {error}", soft_wrap=True
+        f"[bold red]{type(error).__name__}[/]: {message}", soft_wrap=True
     )
     if not isinstance(error, NothingPushedError):
         log = config.output / "failure.log"

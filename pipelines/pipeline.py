@@ -137,7 +137,6 @@ def evaluation_config(
         model_specs=[
             config_pb2.ModelSpec(
                 signature_name="examples",
-                prediction_key="phonemes",
                 label_key=PRONUNCIATIONS,
             )
         ],
@@ -163,6 +162,7 @@ def _metric(
     **arguments: str,
 ) -> config_pb2.MetricConfig:
     arguments["name"] = name
+    arguments["prediction_key"] = "phonemes"
     arguments["revision"] = fingerprint.evaluation_fingerprint()
     return config_pb2.MetricConfig(
         class_name=class_name,

@@ -18,10 +18,12 @@ from pipelines.outcome import ComponentRun
 
 
 class ComponentFailedError(RuntimeError):
-    """A component failed; the cause is chained."""
+    """A component failed. The message is the first cause's: Beam wraps it."""
 
-    def __init__(self, name: str, cause: Exception) -> None:
-        super().__init__(f"{name} failed: {type(cause).__name__}: {cause}")
+    def __init__(self, name: str, error: BaseException) -> None:
+        while error.__cause__ is not None:
+            error = error.__cause__
+        super().__init__(f"{name} failed: {type(error).__name__}: {error}")
         self.name = name
 
 

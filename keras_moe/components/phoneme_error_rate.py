@@ -16,11 +16,9 @@ class PhonemeErrorRate(metric_types.Metric):
     accepted pronunciations, separated by `separator`.
 
     Example:
-
     ```python
     config_pb2.ModelSpec(
         signature_name="examples",
-        prediction_key="phonemes",
         label_key="pronunciations",
     )
     config_pb2.MetricConfig(
@@ -30,6 +28,8 @@ class PhonemeErrorRate(metric_types.Metric):
 
     Args:
         name: `str`. The metric's name.
+        prediction_key: `str`. The signature's output to take, if it has
+            several.
         separator: `str`. What stands between alternatives.
         revision: `str`. Not used in the computation. TFX caches an evaluation
             by its configuration: a fingerprint of the code here makes an edit
@@ -39,11 +39,16 @@ class PhonemeErrorRate(metric_types.Metric):
     def __init__(
         self,
         name: str = "phoneme_error_rate",
+        prediction_key: str = "phonemes",
         separator: str = "|",
         revision: str = "",
     ) -> None:
         super().__init__(
-            _computations, name=name, separator=separator, revision=revision
+            _computations,
+            name=name,
+            prediction_key=prediction_key,
+            separator=separator,
+            revision=revision,
         )
 
 
@@ -55,6 +60,7 @@ def _score(prediction: str, label: str, separator: str) -> Sums:
 
 def _computations(
     name: str,
+    prediction_key: str,
     separator: str,
     revision: str,
     model_names: list[str] | None = None,
@@ -62,4 +68,4 @@ def _computations(
 ) -> metric_types.MetricComputations:
     del revision  # part of the configuration, not of the computation
     score = functools.partial(_score, separator=separator)
-    return computations(name, score, model_names)
+    return computations(name, prediction_key, score, model_names)

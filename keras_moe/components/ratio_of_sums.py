@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -19,11 +20,15 @@ class RatioOfSums(beam.CombineFn):
 
     Args:
         key: The metric's key.
+        prediction_key: The output of the signature that is the prediction.
         score: Scores one example from its prediction and its label, both text.
     """
 
-    def __init__(self, key: metric_types.MetricKey, score: Score) -> None:
+    def __init__(
+        self, key: metric_types.MetricKey, prediction_key: str, score: Score
+    ) -> None:
         self._key = key
+        self._prediction_key = prediction_key
         self._score = score
 
     def create_accumulator(self) -> Sums:
@@ -34,8 +39,12 @@ class RatioOfSums(beam.CombineFn):
         self, accumulator: Sums, element: metric_types.StandardMetricInputs
     ) -> Sums:
         """Adds one example."""
+        # A signature with several outputs gives TFMA a dictionary of them.
+        prediction = element.prediction
+        if isinstance(prediction, Mapping):
+            prediction = prediction[self._prediction_key]
         numerator, denominator = self._score(
-            _text(element.prediction, "prediction"),
+            _text(prediction, "prediction"),
             _text(element.label, "label"),
         )
         return accumulator[0] + numerator, accumulator[1] + denominator
@@ -57,7 +66,10 @@ class RatioOfSums(beam.CombineFn):
 
 
 def computations(
-    name: str, score: Score, model_names: list[str] | None
+    name: str,
+    prediction_key: str,
+    score: Score,
+    model_names: list[str] | None,
 ) -> metric_types.MetricComputations:
     """Returns one computation for each model under evaluation."""
     keys = [
@@ -66,7 +78,9 @@ def computations(
     ]
     return [
         metric_types.MetricComputation(
-            keys=[key], preprocessors=None, combiner=RatioOfSums(key, score)
+            keys=[key],
+            preprocessors=None,
+            combiner=RatioOfSums(key, prediction_key, score),
         )
         for key in keys
     ]
@@ -77,8 +91,8 @@ def _text(value: Any, what: str) -> str:
     values = np.ravel(value)
     if values.size != 1 or not isinstance(values[0], bytes | str):
         raise ValueError(
-            f"The {what} of each example must be one string: set "
-            "`prediction_key` and `label_key` in the `ModelSpec`. "
+            f"The {what} of each example must be one string: see "
+            "`prediction_key` of the metric, `label_key` of the `ModelSpec`. "
             f"Received: {value!r}"
         )
     text = values[0]

@@ -18,6 +18,8 @@ class WordErrorRate(metric_types.Metric):
         name: `str`. The metric's name.
         mode: `"lenient"`: any listed pronunciation will do; `"strict"`: only
             the first listed.
+        prediction_key: `str`. The signature's output to take, if it has
+            several.
         separator: `str`. What stands between alternatives.
         revision: `str`. Not used in the computation, see `PhonemeErrorRate`.
     """
@@ -26,6 +28,7 @@ class WordErrorRate(metric_types.Metric):
         self,
         name: str = "word_error_rate",
         mode: str = "lenient",
+        prediction_key: str = "phonemes",
         separator: str = "|",
         revision: str = "",
     ) -> None:
@@ -33,6 +36,7 @@ class WordErrorRate(metric_types.Metric):
             _computations,
             name=name,
             mode=mode,
+            prediction_key=prediction_key,
             separator=separator,
             revision=revision,
         )
@@ -47,6 +51,7 @@ def _score(prediction: str, label: str, mode: str, separator: str) -> Sums:
 def _computations(
     name: str,
     mode: str,
+    prediction_key: str,
     separator: str,
     revision: str,
     model_names: list[str] | None = None,
@@ -54,4 +59,4 @@ def _computations(
 ) -> metric_types.MetricComputations:
     del revision  # part of the configuration, not of the computation
     score = functools.partial(_score, mode=mode, separator=separator)
-    return computations(name, score, model_names)
+    return computations(name, prediction_key, score, model_names)

@@ -18,7 +18,6 @@ def edit_distance(a: Symbols, b: Symbols) -> int:
     """Counts the fewest insertions, deletions and substitutions from a to b.
 
     Example:
-
     >>> keras_moe.metrics.edit_distance(["K", "AE", "T"], ["K", "AH"])
     2
 
@@ -68,7 +67,6 @@ def phoneme_error_rate(
     """Returns the edits to the nearest references over their total length.
 
     Example:
-
     >>> keras_moe.metrics.phoneme_error_rate(
     ...     [["HH", "EH", "L", "UW"]],
     ...     [[["HH", "AH", "L", "OW"], ["HH", "EH", "L", "OW"]]],

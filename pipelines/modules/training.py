@@ -155,9 +155,7 @@ def train(
         epochs=epochs,
         validation_data=None
         if validation is None
-        else batches(
-            *validation, model.config, config.batch_size, seed=None
-        ),
+        else batches(*validation, model.config, config.batch_size, seed=None),
         callbacks=[BudgetedSchedule(config), *callbacks],
         verbose=0,
     )
@@ -183,7 +181,9 @@ def batches(
     source, target = np.asarray(source, "int32"), np.asarray(target, "int32")
 
     def generate() -> Iterator[tuple]:
-        for rows in _rows(source, target, model_config.pad_id, batch_size, seed):
+        for rows in _rows(
+            source, target, model_config.pad_id, batch_size, seed
+        ):
             x, y = _trim(source[rows]), _trim(target[rows])
             yield x, y
 
