@@ -1,5 +1,6 @@
 """TensorFlow Serving's REST API over the standard library's HTTP server."""
 
+import contextlib
 import http
 import http.server
 import json
@@ -8,6 +9,7 @@ import re
 import socket
 import socketserver
 import threading
+import time
 import urllib.parse
 from typing import Any
 
@@ -31,6 +33,7 @@ _GET = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE)
 # A version is a signed 64-bit number in the API's messages.
 _MAX_VERSION_DIGITS = 18
 _IDLE_SECONDS = 60.0
+_LINGER_SECONDS = 2.0
 _MAX_CONNECTIONS = 128
 _JSON_OPTIONS = {
     "preserving_proto_field_name": True,
@@ -145,6 +148,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Reports what the base class refuses, in JSON instead of HTML."""
         self.close_connection = True
         self._send(code, _error(message or http.HTTPStatus(code).phrase))
+        self._linger()
 
     def handle_expect_100(self) -> bool:
         # A client that asks first need not send what would be refused.
@@ -251,6 +255,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if len(body) < length:
             raise ConnectionError("The client closed in the middle of a body.")
         return body
+
+    def _linger(self) -> None:
+        """Throws away what is still arriving, for a while.
+
+        Closing at once would reset the connection, and a client in the
+        middle of sending would never see the answer.
+        """
+        deadline = time.monotonic() + _LINGER_SECONDS
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_LINGER_SECONDS)
+            while self.connection.recv(1 << 16):
+                if time.monotonic() > deadline:
+                    break
 
     def _send(self, code: int, body: bytes) -> None:
         self.send_response(code)
