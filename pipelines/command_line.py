@@ -1,7 +1,9 @@
 """The flags that the runner and the demo share."""
 
 import argparse
+import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from pipelines.configs import PipelineConfig
 
@@ -17,11 +19,14 @@ _TRAINING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags to a parser. Defaults are those of `PipelineConfig`."""
-    defaults = PipelineConfig()
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(PipelineConfig)
+    }
     parser.add_argument(
         "--output",
         type=pathlib.Path,
-        default=defaults.output,
+        default=defaults["output"],
         help="where data, metadata and models go (default: build/demo)",
     )
     parser.add_argument(
@@ -39,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-words", type=int, help="use a fixed sample of so many words"
     )
     parser.add_argument(
-        "--preset", default=defaults.preset, help="the model to train"
+        "--preset", default=defaults["preset"], help="the model to train"
     )
     parser.add_argument(
         "--max-phoneme-error-rate",
         type=float,
-        default=defaults.max_phoneme_error_rate,
+        default=defaults["max_phoneme_error_rate"],
         help="push no model above this rate (default: %(default)s)",
     )
     parser.add_argument(
@@ -60,8 +65,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def config_from(arguments: argparse.Namespace) -> PipelineConfig:
-    """Makes the configuration that the flags ask for."""
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, PipelineConfig]:
+    """Parses the flags, and makes the configuration that they ask for.
+
+    Args:
+        parser: The parser, with its arguments.
+        argv: The flags; `None` for those of the process.
+    """
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments, _config_from(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _config_from(arguments: argparse.Namespace) -> PipelineConfig:
     training = {
         name: getattr(arguments, name)
         for name in _TRAINING

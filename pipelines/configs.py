@@ -110,3 +110,4 @@ def _check_training(training: Mapping[str, int | float]) -> None:
             f"`training` must name fields of `TrainingConfig`: "
             f"{', '.join(sorted(known))}. Received: {', '.join(unknown)}"
         )
+    TrainingConfig(**training)  # it checks the values

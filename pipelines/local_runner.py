@@ -17,12 +17,12 @@ from rich.console import Console
 
 from pipelines import command_line
 from pipelines import quiet
+from pipelines.component_progress import ComponentProgress
 from pipelines.configs import PipelineConfig
 from pipelines.data.dictionary import find_cmu_dictionary
 from pipelines.data.prepare import prepare
 
 if TYPE_CHECKING:
-    from pipelines.outcome import ComponentRun
     from pipelines.outcome import Outcome
 
 
@@ -51,18 +51,26 @@ def run(config: PipelineConfig, console: Console) -> Outcome:
     console.print(f"Words: {sizes}")
 
     # Imported late: it takes a while, with the line above to be read.
-    with console.status("Importing TFX"):
+    console.print("[dim]Importing TFX[/]")
+    with quiet.start_up_messages_left_out():
         from pipelines.outcome import read_outcome
         from pipelines.pipeline import create_pipeline
         from pipelines.reporting_runner import ReportingRunner
     quiet.silence_frameworks()
 
-    runner = ReportingRunner(
-        on_start=lambda name: console.print(f"[dim]{name} ...[/]"),
-        on_end=lambda component: console.print(_line(component)),
-    )
-    runner.run(create_pipeline(config))
-    return read_outcome(runner.runs, config.max_phoneme_error_rate)
+    progress = ComponentProgress(console)
+    runner = ReportingRunner(progress.start, progress.end)
+    with progress:
+        runner.run(create_pipeline(config))
+        outcome = read_outcome(runner.runs, config.max_phoneme_error_rate)
+        if outcome.needs_push:
+            # Back to a configuration that ran before, or its version was
+            # removed: all is in the cache, and yet it is not what is served.
+            console.print("[dim]Pushing the cached model anew[/]")
+            runner = ReportingRunner(progress.start, progress.end, ["Pusher"])
+            runner.run(create_pipeline(config))
+            outcome = read_outcome(runner.runs, config.max_phoneme_error_rate)
+    return outcome
 
 
 def require_pushed(outcome: Outcome, console: Console) -> None:
@@ -99,18 +107,13 @@ def report_failure(
         console.print(f"The traceback is in {log}")
 
 
-def _line(run: ComponentRun) -> str:
-    time = "cached" if run.cached else f"{run.seconds:.1f} s"
-    return f"[green]{run.name}[/] {time}"
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the pipeline as the flags say; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.local_runner", description=__doc__
     )
     command_line.add_arguments(parser)
-    config = command_line.config_from(parser.parse_args(argv))
+    _, config = command_line.parse(parser, argv)
     console = Console(stderr=True, highlight=False)
     try:
         require_pushed(run(config, console), console)

@@ -51,12 +51,15 @@ class Outcome:
         metrics: Error rates on the test split.
         pushed: The version directory that holds the model, or `None`.
         reason: Why nothing is pushed, in one sentence; empty if it is.
+        needs_push: Whether the cache has a blessed model that a server would
+            not serve: its version was removed, or a newer one lies beside it.
     """
 
     runs: tuple[ComponentRun, ...]
     metrics: Mapping[str, float]
     pushed: pathlib.Path | None
     reason: str
+    needs_push: bool = False
 
     @property
     def pushed_by_earlier_run(self) -> bool:
@@ -85,18 +88,17 @@ def read_outcome(
     metrics = _read_metrics(_only(outputs["Evaluator"], "evaluation").uri)
     blessed = _integer(_only(outputs["Evaluator"], "blessing"), "blessed")
     artifact = _only(outputs["Pusher"], "pushed_model")
-    pushed: pathlib.Path | None = None
-    reason = ""
     if _integer(artifact, "pushed"):
         destination = artifact.custom_properties["pushed_destination"]
         pushed = pathlib.Path(destination.string_value)
-        if not (pushed / "saved_model.pb").is_file():
-            reason = (
-                f"the model was pushed to {pushed} by an earlier run, and it "
-                "is gone from there: run again with --no-cache"
-            )
-            pushed = None
-    elif not blessed:
+        return Outcome(
+            tuple(runs),
+            metrics,
+            pushed,
+            reason="",
+            needs_push=pushed != _newest_version(pushed.parent),
+        )
+    if not blessed:
         rate = metrics.get(pipeline_lib.PHONEME_ERROR_RATE, math.nan)
         reason = (
             f"the Evaluator did not bless the model: its phoneme error rate "
@@ -105,7 +107,17 @@ def read_outcome(
         )
     else:
         reason = "the Pusher pushed nothing, though the model is blessed"
-    return Outcome(tuple(runs), metrics, pushed, reason)
+    return Outcome(tuple(runs), metrics, None, reason)
+
+
+def _newest_version(directory: pathlib.Path) -> pathlib.Path | None:
+    """Returns the complete version that a model server would serve."""
+    versions = [
+        path
+        for path in directory.glob("*")
+        if path.name.isdecimal() and (path / "saved_model.pb").is_file()
+    ]
+    return max(versions, key=lambda path: int(path.name), default=None)
 
 
 def _read_metrics(uri: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import datetime
 import time
 from collections.abc import Callable
+from collections.abc import Collection
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
@@ -36,16 +37,19 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
     Args:
         on_start: Called with a component's name before it runs.
         on_end: Called with its `ComponentRun` after it ran.
+        uncached: Names of components that run even if nothing changed.
     """
 
     def __init__(
         self,
         on_start: Callable[[str], None],
         on_end: Callable[[ComponentRun], None],
+        uncached: Collection[str] = (),
     ) -> None:
         super().__init__()
         self._on_start = on_start
         self._on_end = on_end
+        self._uncached = frozenset(uncached)
         self.runs: list[ComponentRun] = []
 
     def run_with_ir(
@@ -80,6 +84,9 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
         self.runs = []
         for node in pipeline.nodes:  # in topological order
             name = node.pipeline_node.node_info.id
+            if name in self._uncached:
+                caching = node.pipeline_node.execution_options.caching_options
+                caching.enable_cache = False
             node_launcher = launcher.Launcher(
                 pipeline_node=node.pipeline_node,
                 mlmd_connection=metadata.Metadata(connection),
