@@ -1,1 +1,9 @@
+from keras_moe.metrics.edit_distance import edit_distance as edit_distance
+from keras_moe.metrics.edit_distance import (
+    nearest_reference as nearest_reference,
+)
+from keras_moe.metrics.edit_distance import (
+    phoneme_error_rate as phoneme_error_rate,
+)
+from keras_moe.metrics.edit_distance import word_error_rate as word_error_rate
 from keras_moe.metrics.routing import routing_statistics as routing_statistics
