@@ -61,15 +61,20 @@ def as_array(value: Any, dtype: np.dtype | None = None) -> np.ndarray:
         value: array, Python number or string, or nested lists of them.
         dtype: what a value that names no dtype of its own is to become.
     """
-    array = np.asarray(value)
-    if array.dtype.kind in "SUO":
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        return to_bytes(array) if array.dtype.kind in "SUO" else array
+    # NumPy's own string arrays would lose zeros at the end of a string.
+    array = np.asarray(value, dtype=object)
+    if any(isinstance(item, (str, bytes)) for item in array.flat):
         return to_bytes(array)
-    if not isinstance(value, (np.ndarray, np.generic)):
-        if dtype is not None and dtype.kind != "O":
-            return array.astype(dtype)
-        narrow = {"f": np.float32, "i": np.int32}.get(array.dtype.kind)
-        return array.astype(narrow) if narrow else array
-    return array
+    array = np.asarray(value)
+    if array.dtype.kind == "O":
+        return to_bytes(array)
+    if dtype is not None and dtype.kind != "O":
+        return array.astype(dtype)
+    narrow = {"f": np.float32, "i": np.int32}.get(array.dtype.kind)
+    return array.astype(narrow) if narrow else array
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:

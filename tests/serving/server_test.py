@@ -1,9 +1,10 @@
 """The embedded model server: what it answers, and what it refuses."""
 
 import http.client
+import os
+import signal
 import socket
-import subprocess
-import sys
+import threading
 
 import grpc
 import numpy as np
@@ -22,6 +23,8 @@ from tensorflow_serving.apis import regression_pb2
 
 from keras_moe import serving
 from keras_moe.serving import tensor_codec
+from keras_moe.serving.server import main as server_main
+from tests.serving import toy_model
 
 PREDICT = "/v1/models/toy:predict"
 
@@ -520,37 +523,46 @@ class TestServer:
                 server.wait_until_available(0.1)
 
     def test_command_line(self, models, tmp_path, eventually):
-        from tests.serving import toy_model
-
         toy_model.push(models[2], tmp_path / "toy", 1)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "keras_moe.serving.server",
-                "--model_name=toy",
-                f"--model_base_path={tmp_path / 'toy'}",
-                "--port=0",
-                f"--rest_api_port={port}",
-            ],
-            stderr=subprocess.DEVNULL,
-        )
+        client = serving.Client(rest_port=port, model_name="toy")
+        answers = []
+
+        def ask():
+            try:
+                answers.append(client.predict_rest({"word": ["ab"]}))
+            except serving.ServingError:
+                pass
+            return answers
+
+        def ask_and_stop():
+            try:
+                eventually(ask)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        # The server has the main thread, as signals need it; in this process,
+        # since TensorFlow takes long to start.
+        asking = threading.Thread(target=ask_and_stop)
+        handlers = {
+            name: signal.getsignal(name)
+            for name in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
-            client = serving.Client(rest_port=port, model_name="toy")
-
-            def answers():
-                try:
-                    return client.predict_rest({"word": ["ab"]})
-                except serving.ServingError:
-                    return None
-
-            eventually(answers, seconds=120)
-            assert answers()["score"] == [4.0]
-            process.terminate()
-            assert process.wait(timeout=30) == 0
+            asking.start()
+            server_main(
+                [
+                    "--model_name=toy",
+                    f"--model_base_path={tmp_path / 'toy'}",
+                    "--port=0",
+                    f"--rest_api_port={port}",
+                ]
+            )
         finally:
-            process.kill()
-            process.wait()
+            asking.join()
+            for name, handler in handlers.items():
+                signal.signal(name, handler)
+
+        assert answers[0]["score"].tolist() == [4.0]
