@@ -1,0 +1,1 @@
+"""Measurements behind the claims: one file a claim, `python -m`."""

@@ -1,0 +1,39 @@
+"""Timing of several things in turns, so that a busy machine slows all alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+
+def median_milliseconds(
+    functions: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warm_up_rounds: int = 20,
+) -> dict[str, float]:
+    """Gives the median time of a call of each function.
+
+    Args:
+        functions: name to what is to be timed.
+        rounds: calls of each that count; in every round each is called once.
+        warm_up_rounds: rounds before that, which do not count.
+
+    Returns:
+        Name to milliseconds.
+    """
+    if rounds < 1:
+        raise ValueError(
+            f"`rounds` must be at least 1. Received: rounds={rounds}"
+        )
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for index in range(-warm_up_rounds, rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            elapsed = time.perf_counter() - start
+            if index >= 0:
+                seconds[name].append(elapsed)
+    return {
+        name: 1000 * statistics.median(times) for name, times in seconds.items()
+    }

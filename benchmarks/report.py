@@ -1,0 +1,168 @@
+"""What a benchmark prints and writes: claims, and the machine they hold on."""
+
+import datetime
+import json
+import math
+import operator
+import os
+import pathlib
+import platform
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+_RELATIONS = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+
+
+class Claim(NamedTuple):
+    """A figure with its target.
+
+    Attributes:
+        name: as the documentation calls it; ends in the unit.
+        value: what was measured.
+        target: what was promised.
+        relation: how the value is to stand to the target, such as `"<="`.
+    """
+
+    name: str
+    value: float
+    target: float
+    relation: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is as promised."""
+        if self.relation not in _RELATIONS:
+            raise ValueError(
+                f"`relation` must be one of {sorted(_RELATIONS)}. "
+                f"Received: relation={self.relation!r}"
+            )
+        return bool(_RELATIONS[self.relation](self.value, self.target))
+
+
+class Report:
+    """Claims of one benchmark, with other figures beside them.
+
+    Args:
+        title: heading of the table.
+    """
+
+    def __init__(self, title: str):
+        self.title = title
+        self.claims: list[Claim] = []
+        self.figures: dict[str, Any] = {}
+
+    def add_claim(
+        self, name: str, value: float, target: float, relation: str
+    ) -> Claim:
+        """Adds a figure that has a target."""
+        claim = Claim(name, value, target, relation)
+        self.claims.append(claim)
+        return claim
+
+    def add_figures(self, figures: Mapping[str, Any]) -> None:
+        """Adds figures that promise nothing."""
+        self.figures.update(figures)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every claim holds."""
+        return all(claim.holds for claim in self.claims)
+
+    def show(self) -> None:
+        """Prints the figures and claims as a table."""
+        table = Table("figure", "value", "target", "holds", title=self.title)
+        for name, value in self.figures.items():
+            table.add_row(name, _text(value), "", "")
+        for claim in self.claims:
+            table.add_row(
+                claim.name,
+                _text(claim.value),
+                f"{claim.relation} {_text(claim.target)}",
+                "yes" if claim.holds else "NO",
+            )
+        Console().print(table)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the report as JSON; the file appears complete or not at all.
+
+        A value that is not a number is written as `null`: JSON has no word
+        for it.
+        """
+        document = {
+            "title": self.title,
+            "machine": machine(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(
+                "T", "seconds"
+            ),
+            "claims": [
+                {
+                    **claim._asdict(),
+                    "value": _finite(claim.value),
+                    "holds": claim.holds,
+                }
+                for claim in self.claims
+            ],
+            "figures": {k: _finite(v) for k, v in self.figures.items()},
+        }
+        target = pathlib.Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}-"
+        )
+        try:
+            with open(handle, "w") as file:
+                json.dump(document, file, indent=2)
+                file.write("\n")
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def machine() -> str:
+    """Describes this machine: processor, cores, memory, system."""
+    return ", ".join(
+        (
+            _processor(),
+            f"{len(os.sched_getaffinity(0))} cores",
+            f"{_memory_gib():.0f} GiB",
+            f"{platform.system()} {platform.machine()}",
+            f"Python {platform.python_version()}",
+        )
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":") for line in lines)
+    found = [value.strip() for key, _, value in names if "model name" in key]
+    return found[0] if found else platform.processor() or "unknown processor"
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
