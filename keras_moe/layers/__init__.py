@@ -17,6 +17,4 @@ from keras_moe.layers.transformer.decoder_block import (
 from keras_moe.layers.transformer.encoder_block import (
     EncoderBlock as EncoderBlock,
 )
-from keras_moe.layers.transformer.feed_forward import (
-    FeedForward as FeedForward,
-)
+from keras_moe.layers.transformer.feed_forward import FeedForward as FeedForward

@@ -6,9 +6,7 @@ from keras_moe.losses.load_balancing import token_weights
 from keras_moe.types import Tensor
 
 
-def router_z_loss(
-    logits: Tensor, padding_mask: Tensor | None = None
-) -> Tensor:
+def router_z_loss(logits: Tensor, padding_mask: Tensor | None = None) -> Tensor:
     """Returns the mean squared log-sum-exp of the router's logits.
 
     Source: ST-MoE, arXiv:2202.08906, equation 5 (without the factor c_z).

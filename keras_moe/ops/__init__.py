@@ -9,5 +9,5 @@ from keras_moe.ops.relative_position import (
     relative_position_bucket as relative_position_bucket,
 )
 from keras_moe.ops.routing_plan import RoutingPlan as RoutingPlan
-from keras_moe.ops.top_k_routing import top_k_routing as top_k_routing
 from keras_moe.ops.shift_right import shift_right as shift_right
+from keras_moe.ops.top_k_routing import top_k_routing as top_k_routing

@@ -55,18 +55,26 @@ def expert_capacity(
     share = capacity_factor * num_selected_experts / num_experts
     floor = max(min_expert_capacity, 1)
     if isinstance(tokens_per_group, int):
-        rounding = {"truncate": math.trunc, "nearest": round, "ceil": math.ceil}
-        slots = rounding[capacity_rounding](_nudge(share * tokens_per_group))
+        exact = _without_noise(share * tokens_per_group)
+        slots = {
+            "truncate": math.floor(exact),
+            "nearest": round(exact),
+            "ceil": math.ceil(exact),
+        }[capacity_rounding]
         return min(max(slots, floor), max(tokens_per_group, 1))
     # float64 so that a dynamic shape rounds as a static one does.
-    exact = ops.cast(tokens_per_group, "float64") * share
-    exact = ops.round(exact * 1e9) / 1e9
-    round_ = {"truncate": ops.floor, "nearest": ops.round, "ceil": ops.ceil}
-    slots = ops.cast(round_[capacity_rounding](exact), "int32")
+    exact = _without_noise(ops.cast(tokens_per_group, "float64") * share)
+    slots = {
+        "truncate": ops.floor,
+        "nearest": ops.round,
+        "ceil": ops.ceil,
+    }[capacity_rounding](exact)
+    slots = ops.cast(slots, "int32")
     limit = ops.maximum(ops.cast(tokens_per_group, "int32"), 1)
     return ops.minimum(ops.maximum(slots, floor), limit)
 
 
-def _nudge(exact: float) -> float:
+def _without_noise(exact):
     """Keeps 1.1 * 10 = 11.000000000000002 from becoming 12 slots."""
-    return round(exact * 1e9) / 1e9
+    round_ = round if isinstance(exact, float) else ops.round
+    return round_(exact * 1e9) / 1e9

@@ -17,7 +17,7 @@ def gather_dispatch(tokens: Tensor, plan: RoutingPlan) -> Tensor:
     Returns:
         `[groups, experts, slots, dim]`; an empty slot is zero.
     """
-    return batched_take(_with_zero_row(tokens), plan.token_index)
+    return tokens_to_slots(tokens, plan.token_index, plan.slot_index)
 
 
 def gather_combine(expert_outputs: Tensor, plan: RoutingPlan) -> Tensor:
@@ -31,13 +31,54 @@ def gather_combine(expert_outputs: Tensor, plan: RoutingPlan) -> Tensor:
         `[groups, tokens, dim]` in the dtype of `expert_outputs`; exactly zero
         for a token that no expert took.
     """
-    groups, experts, slots, _ = ops.shape(expert_outputs)
-    dim = expert_outputs.shape[-1]
     weight = ops.cast(plan.combine_weight, expert_outputs.dtype)
     weighted = expert_outputs * ops.expand_dims(weight, -1)
-    weighted = ops.reshape(weighted, (groups, experts * slots, dim))
-    # [g, s, k, d]
-    chosen = batched_take(_with_zero_row(weighted), plan.slot_index)
+    return slots_to_tokens(weighted, plan.token_index, plan.slot_index)
+
+
+def tokens_to_slots(
+    tokens: Tensor, token_index: Tensor, slot_index: Tensor
+) -> Tensor:
+    """Gathers `[g, s, d]` into `[g, e, c, d]`.
+
+    Its transpose is `slots_to_tokens`, and so is its gradient: no scatter on
+    either way. Scatter is slow under XLA and wrong under DTensor.
+    """
+
+    @ops.custom_gradient
+    def gather(x):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return _gather_tokens(upstream, slot_index)
+
+        return batched_take(_with_zero_row(x), token_index), gradient
+
+    return gather(tokens)
+
+
+def slots_to_tokens(
+    slots: Tensor, token_index: Tensor, slot_index: Tensor
+) -> Tensor:
+    """Gathers `[g, e, c, d]` into `[g, s, d]`, summed over choices.
+
+    Its transpose is `tokens_to_slots`, and so is its gradient.
+    """
+
+    @ops.custom_gradient
+    def gather(x):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return batched_take(_with_zero_row(upstream), token_index)
+
+        return _gather_tokens(x, slot_index), gradient
+
+    return gather(slots)
+
+
+def _gather_tokens(slots: Tensor, slot_index: Tensor) -> Tensor:
+    groups, experts, capacity, _ = ops.shape(slots)
+    flat = ops.reshape(slots, (groups, experts * capacity, slots.shape[-1]))
+    chosen = batched_take(_with_zero_row(flat), slot_index)  # [g, s, k, d]
     return ops.sum(chosen, axis=2)
 
 

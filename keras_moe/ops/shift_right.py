@@ -18,6 +18,4 @@ def shift_right(targets: Tensor, start_id: int = 0) -> Tensor:
     array([[0, 5, 6]], dtype=int32)
     """
     targets = ops.convert_to_tensor(targets)
-    return ops.pad(
-        targets[:, :-1], ((0, 0), (1, 0)), constant_values=start_id
-    )
+    return ops.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=start_id)

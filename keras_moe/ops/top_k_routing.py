@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_moe.ops.batched_take import batched_take
+from keras_moe.ops.dispatch import tokens_to_slots
 from keras_moe.ops.routing_plan import RoutingPlan
 from keras_moe.types import Tensor
 
@@ -95,24 +96,27 @@ def _fill_slots(
     order = ops.argsort(expert * tokens + position, axis=-1)  # [g, s]
     start = ops.cumsum(count, axis=-1) - count  # [g, e]
     taken = slot < ops.expand_dims(count, -1)  # [g, e, c]
-    seat = ops.where(taken, ops.expand_dims(start, -1) + slot, 0)
-    token_index = batched_take(ops.cast(order, "int32"), seat)
-    weight = ops.where(taken, batched_take(gate, token_index), 0.0)
-    token_index = ops.where(taken, token_index, tokens)
+    # An empty slot reads the sentinel behind the last token.
+    seat = ops.where(taken, ops.expand_dims(start, -1) + slot, tokens)
+    order = ops.pad(
+        ops.cast(order, "int32"), ((0, 0), (0, 1)), constant_values=tokens
+    )
+    token_index = batched_take(order, seat)
     if capacity is None and keras.backend.backend() == "tensorflow":
         # The table need be no longer than the fullest expert's queue. XLA
         # compiles this slice too, with `tokens` as its bound.
         slots = ops.maximum(ops.max(count), 1)
         token_index = token_index[:, :, :slots]
-        weight = weight[:, :, :slots]
 
     kept = (rank < slots) & (expert < num_experts)
     slot_index = ops.where(kept, expert * slots + rank, num_experts * slots)
+    slot_index = ops.expand_dims(slot_index, -1)  # [g, s, k]
+    weight = tokens_to_slots(ops.expand_dims(gate, -1), token_index, slot_index)
     return RoutingPlan(
         token_index=token_index,
-        combine_weight=weight,
+        combine_weight=ops.squeeze(weight, -1),
         probabilities=probabilities,
-        slot_index=ops.expand_dims(slot_index, -1),
+        slot_index=slot_index,
     )
 
 

@@ -110,7 +110,7 @@ class Experts(keras.layers.Layer):
         self.outer = self._bank(dim, "wo")
         self.outer.build((*slots, self.hidden_dim))
 
-    def _bank(self, units: int, name: str) -> keras.layers.EinsumDense:
+    def _bank(self, units: int | None, name: str) -> keras.layers.EinsumDense:
         # g = group, e = expert, c = slot, d = inputs, f = outputs
         return keras.layers.EinsumDense(
             "gecd,edf->gecf",

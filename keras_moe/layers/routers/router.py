@@ -14,6 +14,11 @@ from keras_moe.types import InitializerLike
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 
+_NEEDS_NUM_EXPERTS = (
+    "`num_experts` must be given where a router is used on its own. "
+    "Received: num_experts=None."
+)
+
 
 class Router(keras.layers.Layer):
     """Scores tokens against experts and plans who goes where.
@@ -120,10 +125,7 @@ class Router(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         if self.num_experts is None:
-            raise ValueError(
-                "`num_experts` must be given where a router is used on its "
-                "own. Received: num_experts=None."
-            )
+            raise ValueError(_NEEDS_NUM_EXPERTS)
         self.kernel = self.add_weight(
             name="kernel",
             shape=(input_shape[-1], self.num_experts),
@@ -183,6 +185,8 @@ class Router(keras.layers.Layer):
         self, tokens_per_group: int | Tensor, training: bool | None = None
     ) -> int | Tensor | None:
         """Returns the slots of an expert in a group; `None` is dropless."""
+        if self.num_experts is None:
+            raise ValueError(_NEEDS_NUM_EXPERTS)
         factor = self.capacity_factor
         if not training:
             factor = self.eval_capacity_factor
@@ -239,4 +243,6 @@ class Router(keras.layers.Layer):
 
 def _check_positive(name: str, value: float) -> None:
     if not value > 0:
-        raise ValueError(f"`{name}` must be positive. Received: {name}={value}.")
+        raise ValueError(
+            f"`{name}` must be positive. Received: {name}={value}."
+        )

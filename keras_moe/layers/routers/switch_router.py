@@ -36,7 +36,5 @@ class SwitchRouter(Router):
         training: bool | None = None,
     ) -> RoutingPlan:
         """Returns the plan of top-1 routing for float32 `logits`."""
-        capacity = self.expert_capacity(
-            ops.shape(logits)[1], training=training
-        )
+        capacity = self.expert_capacity(ops.shape(logits)[1], training=training)
         return top_k_routing(logits, 1, capacity, padding_mask)

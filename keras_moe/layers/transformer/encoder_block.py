@@ -92,6 +92,4 @@ class EncoderBlock(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: Config) -> "EncoderBlock":
         """Rebuilds the block, its sublayers included."""
-        return cls(
-            **deserialize_sublayers(config, "attention", "feed_forward")
-        )
+        return cls(**deserialize_sublayers(config, "attention", "feed_forward"))

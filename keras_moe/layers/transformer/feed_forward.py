@@ -68,7 +68,7 @@ class FeedForward(keras.layers.Layer):
         self.outer = self._dense(input_shape[-1], "wo")
         self.outer.build((*input_shape[:-1], self.hidden_dim))
 
-    def _dense(self, units: int, name: str) -> keras.layers.Dense:
+    def _dense(self, units: int | None, name: str) -> keras.layers.Dense:
         return keras.layers.Dense(
             units,
             use_bias=False,
