@@ -15,13 +15,13 @@ class TrainingProgress(keras.callbacks.Callback):
 
     Args:
         steps: `int`. The number of steps planned.
-        max_minutes: `float` or `None`. Training ends then in any case.
+        max_minutes: `float`. Training ends then in any case; 0 for no limit.
     """
 
-    def __init__(self, steps: int, max_minutes: float | None = None) -> None:
+    def __init__(self, steps: int, max_minutes: float = 0.0) -> None:
         super().__init__()
         self._steps = steps
-        self._seconds = None if max_minutes is None else 60 * max_minutes
+        self._seconds = 60 * max_minutes
         self._rewrites = sys.stderr.isatty()
         self._interval = 0.5 if self._rewrites else _SECONDS_BETWEEN_LINES
         self._began = self._printed = 0.0
@@ -51,7 +51,7 @@ class TrainingProgress(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations)
         spent = now - self._began
         left = spent * (self._steps - step) / max(step, 1)
-        if self._seconds is not None:
+        if self._seconds:
             left = min(left, self._seconds - spent)
         line = (
             f"    step {step:,} of {self._steps:,}, loss {self._loss:.3f}, "

@@ -1,0 +1,96 @@
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_moe import metrics
+
+words = st.lists(st.sampled_from("abcd"), max_size=8)
+
+
+def slow_distance(a, b):
+    """The definition, by recursion on prefixes."""
+    if not a or not b:
+        return len(a) + len(b)
+    return min(
+        slow_distance(a[:-1], b) + 1,
+        slow_distance(a, b[:-1]) + 1,
+        slow_distance(a[:-1], b[:-1]) + (a[-1] != b[-1]),
+    )
+
+
+@given(words.map(lambda w: w[:5]), words.map(lambda w: w[:5]))
+def test_edit_distance_is_the_definition(a, b):
+    assert metrics.edit_distance(a, b) == slow_distance(a, b)
+
+
+@given(words, words, words)
+def test_edit_distance_is_a_distance(a, b, c):
+    ab = metrics.edit_distance(a, b)
+    assert (ab == 0) == (a == b)
+    assert ab == metrics.edit_distance(b, a)
+    bc = metrics.edit_distance(b, c)
+    assert metrics.edit_distance(a, c) <= ab + bc
+
+
+@given(
+    st.lists(
+        st.tuples(words, st.lists(words, min_size=1, max_size=3)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_batch_is_its_rows(rows):
+    predictions = [prediction for prediction, _ in rows]
+    references = [alternatives for _, alternatives in rows]
+    edits, lengths = metrics.nearest_reference(predictions, references)
+    for row, (prediction, alternatives) in enumerate(rows):
+        distances = [metrics.edit_distance(prediction, r) for r in alternatives]
+        assert edits[row] == min(distances)
+        nearest = alternatives[distances.index(min(distances))]
+        assert lengths[row] == len(nearest)
+
+
+def test_phoneme_error_rate_counts_against_the_nearest():
+    predictions = ["HH EH L UW".split(), "K AE T".split()]
+    references = [
+        ["HH AH L OW W".split(), "HH EH L OW".split()],
+        ["K AE T".split()],
+    ]
+    assert metrics.phoneme_error_rate(predictions, references) == 1 / 7
+
+
+def test_word_error_rate_lenient_and_strict():
+    predictions = [["B"], ["A"], ["C"], []]
+    references = [[["A"], ["B"]]] * 4
+    assert metrics.word_error_rate(predictions, references) == 0.5
+    assert (
+        metrics.word_error_rate(predictions, references, mode="strict") == 0.75
+    )
+
+
+def test_six_thousand_words_take_a_moment():
+    random = np.random.default_rng(0)
+    make = lambda: random.integers(0, 39, random.integers(1, 20)).tolist()  # noqa: E731
+    predictions = [make() for _ in range(6000)]
+    references = [[make(), make()] for _ in range(6000)]
+    began = time.perf_counter()
+    metrics.phoneme_error_rate(predictions, references)
+    assert time.perf_counter() - began < 5
+
+
+def test_invalid_input():
+    with pytest.raises(ValueError, match="1 predictions and 2 references"):
+        metrics.phoneme_error_rate([["A"]], [[["A"]], [["B"]]])
+    with pytest.raises(ValueError, match="none in row 1"):
+        metrics.phoneme_error_rate([["A"], ["B"]], [[["A"]], []])
+    with pytest.raises(ValueError, match="at least one phoneme"):
+        metrics.phoneme_error_rate([["A"]], [[[]]])
+    with pytest.raises(TypeError, match="not strings"):
+        metrics.phoneme_error_rate([["A"]], [["A B"]])
+    with pytest.raises(ValueError, match="mode='loose'"):
+        metrics.word_error_rate([["A"]], [[["A"]]], mode="loose")
+    with pytest.raises(ValueError, match="must not be empty"):
+        metrics.word_error_rate([], [])

@@ -1,0 +1,174 @@
+"""The whole pipeline on a few hundred words, again and again.
+
+One folder, one process, and the order matters: each test changes one thing
+and looks at what ran anew.
+"""
+
+import json
+
+import pytest
+
+pytest.importorskip("tfx")
+
+from rich.console import Console  # noqa: E402
+
+from pipelines import command_line  # noqa: E402
+from pipelines import demo  # noqa: E402
+from pipelines import local_runner  # noqa: E402
+from pipelines.data.prepare import records_path  # noqa: E402
+
+pytestmark = pytest.mark.tfx
+
+HEAD = {
+    "ImportExampleGen",
+    "StatisticsGen",
+    "SchemaGen",
+    "ExampleValidator",
+    "Transform",
+}
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    output = tmp_path_factory.mktemp("demo")
+    return [
+        *("--output", str(output)),
+        *("--preset", "switch_tiny"),
+        *("--max-words", "300"),
+        *("--steps", "20"),
+        *("--batch-size", "32"),
+        # Twenty steps teach next to nothing: any rate will do here.
+        *("--max-phoneme-error-rate", "100"),
+    ]
+
+
+@pytest.fixture
+def console(tmp_path):
+    with open(tmp_path / "console", "w") as file:
+        yield Console(file=file, width=200)
+
+
+def config_of(flags):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    command_line.add_arguments(parser)
+    return command_line.parse(parser, flags)[1]
+
+
+def run(flags, console):
+    outcome = local_runner.run(config_of(flags), console)
+    return outcome, {run.name for run in outcome.runs if not run.cached}
+
+
+def versions(flags):
+    return sorted(path.name for path in config_of(flags).serving_dir.glob("*"))
+
+
+def test_demo_pushes_serves_and_reports(flags, capfd):
+    assert demo.main(flags) == 0
+    config = config_of(flags)
+    (version,) = versions(flags)
+    files = {path.name for path in (config.serving_dir / version).iterdir()}
+    assert {"saved_model.pb", "variables", "assets.extra"} <= files
+    extra = config.serving_dir / version / "assets.extra"
+    assert (extra / "model.keras").is_file()
+    assert (extra / "tf_serving_warmup_requests").is_file()
+
+    report = json.loads((config.output / "report.json").read_text())
+    assert report["version"] == int(version)
+    assert report["phoneme_error_rate"] > 0
+    assert report["word_error_rate"] <= report["word_error_rate_strict"] <= 1
+    assert report["minutes"] > 0
+    for answer in report["served"]:
+        assert answer["status"] == "ok"
+        assert answer["correct"] == (answer["phonemes"] in answer["listed"])
+
+    output = capfd.readouterr().err
+    for name in (*HEAD, "Trainer", "Evaluator", "Pusher"):
+        assert name in output
+    for noise in ("ZetaSQL", "ArtifactQuery", "deprecated", "WARNING"):
+        assert noise not in output
+
+
+def test_the_served_model_answers_bad_words(flags):
+    from keras_moe.serving import Client
+    from keras_moe.serving import Server
+
+    words = ["hello", "", "x" * 10_000, "日本", "caf\u00e9"]
+    with Server("g2p", config_of(flags).serving_dir) as server:
+        server.wait_until_available()
+        with Client(grpc_port=server.grpc_port, model_name="g2p") as client:
+            answers = client.predict({"word": words})
+            alone = client.predict({"word": ["hello"]})
+    assert [status.decode() for status in answers["status"]] == [
+        "ok",
+        "empty",
+        "too_long",
+        "unknown_characters",
+        "unknown_characters",
+    ]
+    assert [p == b"" for p in answers["phonemes"][1:4]] == [True] * 3
+    assert answers["phonemes"][0] == alone["phonemes"][0]
+
+
+def test_a_second_run_is_cached_and_counts_as_success(flags, capfd):
+    before = versions(flags)
+    assert local_runner.main(flags) == 0
+    assert versions(flags) == before
+    output = capfd.readouterr().err
+    assert output.count("cached") == len(HEAD) + 3
+    assert "Nothing changed" in output
+
+
+def test_a_changed_training_leaves_the_data_alone(flags, console):
+    outcome, ran = run([*flags, "--steps", "21"], console)
+    assert ran == {"Trainer", "Evaluator", "Pusher"}
+    assert outcome.pushed is not None
+    assert versions(flags)[-1] == outcome.pushed.name
+    assert len(versions(flags)) == 2
+
+
+def test_going_back_pushes_the_cached_model_anew(flags, console):
+    outcome, ran = run(flags, console)
+    assert ran == {"Pusher"}
+    assert len(versions(flags)) == 3
+    assert versions(flags)[-1] == outcome.pushed.name
+    # And then it is at rest.
+    outcome, ran = run(flags, console)
+    assert not ran
+    assert outcome.pushed_by_earlier_run
+
+
+def test_an_unmet_threshold_pushes_nothing_and_fails(flags, capfd):
+    before = versions(flags)
+    strict = [*flags, "--max-phoneme-error-rate", "1e-6"]
+    for _ in range(2):  # a cached refusal is a refusal
+        assert local_runner.main(strict) == 1
+        assert versions(flags) == before
+        output = capfd.readouterr().err
+        assert "Nothing was pushed: the Evaluator did not bless" in output
+    outcome, ran = run(strict, Console(quiet=True))
+    assert outcome.pushed is None
+    assert not ran
+
+
+def test_a_failing_component_is_named_with_its_cause(flags, capfd):
+    assert local_runner.main([*flags, "--preset", "no_such_preset"]) == 1
+    output = capfd.readouterr().err
+    assert "Trainer failed" in output
+    assert "no_such_preset" in output
+    assert "Traceback" not in output
+    log = config_of(flags).output / "failure.log"
+    assert "Traceback" in log.read_text()
+
+
+def test_a_truncated_record_file_stops_before_anything_runs(flags, capfd):
+    before = versions(flags)
+    path = records_path(config_of(flags).data_dir, "train")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert local_runner.main(flags) == 1
+    output = capfd.readouterr().err
+    assert str(path) in output.replace("\n", "")
+    assert "ImportExampleGen" not in output
+    assert versions(flags) == before
