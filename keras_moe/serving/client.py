@@ -143,6 +143,10 @@ class Client:
         signature = self._signatures_rest(version, timeout)[signature_name]
         if len(signature.outputs) == 1:
             answer = {next(iter(signature.outputs)): answer}
+        if answer.keys() - signature.outputs.keys():
+            raise ServingError(
+                "ABORTED", "The model changed meanwhile. Ask again."
+            )
         return {
             name: _from_json(value, signature.outputs[name].dtype)
             for name, value in answer.items()

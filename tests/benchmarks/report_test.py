@@ -1,0 +1,76 @@
+"""Reports: what is written, and when a claim holds."""
+
+import json
+import os
+
+import pytest
+
+from benchmarks import alternating
+from benchmarks.report import Claim
+from benchmarks.report import Report
+
+
+@pytest.fixture
+def report():
+    report = Report("Toy")
+    report.add_claim("overhead_ms", 0.5, 1.0, "<=")
+    report.add_claim("speed_up", 2.5, 3.0, ">=")
+    report.add_figures({"rounds": 10, "unknown": float("nan")})
+    return report
+
+
+def test_written_as_promised(report, tmp_path):
+    path = tmp_path / "results" / "toy.json"
+
+    report.write(path)
+
+    document = json.loads(path.read_text())
+    assert document["claims"] == [
+        {
+            "name": "overhead_ms",
+            "value": 0.5,
+            "target": 1.0,
+            "relation": "<=",
+            "holds": True,
+        },
+        {
+            "name": "speed_up",
+            "value": 2.5,
+            "target": 3.0,
+            "relation": ">=",
+            "holds": False,
+        },
+    ]
+    assert "cores" in document["machine"]
+    assert document["date"].endswith("+00:00")
+    assert document["figures"] == {"rounds": 10, "unknown": None}
+    assert os.listdir(path.parent) == ["toy.json"]
+    assert not report.holds
+
+
+def test_shown(report, capsys):
+    report.show()
+
+    shown = capsys.readouterr().out
+    assert "overhead_ms" in shown
+    assert "NO" in shown
+
+
+def test_what_is_not_a_number_holds_nothing():
+    assert not Claim("x", float("nan"), 1.0, "<=").holds
+    with pytest.raises(ValueError, match="`relation` must be one of"):
+        Claim("x", 1.0, 1.0, "~").holds  # noqa: B018
+
+
+def test_turns_alternate():
+    calls = []
+    medians = alternating.median_milliseconds(
+        {name: lambda name=name: calls.append(name) for name in "ab"},
+        rounds=3,
+        warm_up_rounds=1,
+    )
+
+    assert calls == ["a", "b"] * 4
+    assert medians.keys() == {"a", "b"}
+    with pytest.raises(ValueError, match="`rounds`"):
+        alternating.median_milliseconds({}, rounds=0)
