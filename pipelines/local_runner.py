@@ -8,7 +8,9 @@ It says what was pushed or why not, and fails when nothing was.
 from __future__ import annotations
 
 import argparse
+import pathlib
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING
 
@@ -59,7 +61,13 @@ def run(config: PipelineConfig, console: Console) -> Outcome:
     quiet.silence_frameworks()
 
     progress = ComponentProgress(console)
-    runner = ReportingRunner(progress.start, progress.end)
+
+    def start(name: str) -> None:
+        if name == "Pusher":
+            _await_free_version(config.serving_dir)
+        progress.start(name)
+
+    runner = ReportingRunner(start, progress.end)
     with progress:
         runner.run(create_pipeline(config))
         outcome = read_outcome(runner.runs, config.max_phoneme_error_rate)
@@ -67,10 +75,20 @@ def run(config: PipelineConfig, console: Console) -> Outcome:
             # Back to a configuration that ran before, or its version was
             # removed: all is in the cache, and yet it is not what is served.
             console.print("[dim]Pushing the cached model anew[/]")
-            runner = ReportingRunner(progress.start, progress.end, ["Pusher"])
+            runner = ReportingRunner(start, progress.end, ["Pusher"])
             runner.run(create_pipeline(config))
             outcome = read_outcome(runner.runs, config.max_phoneme_error_rate)
     return outcome
+
+
+def _await_free_version(serving_dir: pathlib.Path) -> None:
+    """Waits until the clock names a version that does not exist.
+
+    Versions are seconds. Where one exists, Pusher skips the copy and records
+    a push all the same: the model of a second ago would go by this name.
+    """
+    while (serving_dir / str(int(time.time()))).exists():
+        time.sleep(0.1)
 
 
 def require_pushed(outcome: Outcome, console: Console) -> None:

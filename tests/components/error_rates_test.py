@@ -92,6 +92,8 @@ def test_found_by_name_as_the_evaluator_does():
             )
         ]
     )
-    computations = metric_specs.to_computations([spec])
+    computations = metric_specs.to_computations(
+        [spec], config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec()])
+    )
     names = {key.name for c in computations for key in c.keys}
     assert "strict" in names
