@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from pipelines.outcome import Outcome
 
 
+# Errors whose message is a sentence; others need their name to be understood.
+_SPEAKING = (ImportError, OSError, RuntimeError, ValueError)
+
+
 class NothingPushedError(RuntimeError):
     """The pipeline ran, and no model is there to be served."""
 
@@ -115,9 +119,9 @@ def report_failure(
 ) -> None:
     """Prints one sentence, and keeps the traceback in a file."""
     message = rich.markup.escape(str(error))
-    console.print(
-        f"[bold red]{type(error).__name__}[/]: {message}", soft_wrap=True
-    )
+    if not isinstance(error, _SPEAKING):
+        message = f"{type(error).__name__}: {message}"
+    console.print(f"[bold red]Stopped.[/] {message}", soft_wrap=True)
     if not isinstance(error, NothingPushedError):
         log = config.output / "failure.log"
         log.parent.mkdir(parents=True, exist_ok=True)
