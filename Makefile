@@ -20,8 +20,9 @@ setup: ## Make .venv from the locked versions (the others call this)
 	@mkdir -p build/tmp build/keras
 	@bash dev/setup.sh
 
-demo: setup ## Train, evaluate, push and serve on the CMU dictionary
-	@$(PY) -m pipelines.demo
+demo: ## Train, evaluate, push and serve on the CMU dictionary
+	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \
+	  $(PY) -m pipelines.demo --began $$began
 
 test: setup lint ## Lint, architecture check, types, tests
 	@$(PY) -m pytest

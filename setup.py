@@ -37,6 +37,8 @@ EXTRAS = {
         "pytest-timeout",
         "ruff",
     ],
+    # For set-up and tests where the system has no C++ compiler.
+    "compiler": ["ziglang"],
     "docs": ["mkdocs-material", "mkdocstrings[python]"],
 }
 

@@ -44,13 +44,12 @@ glibc_is_older() {
   [ "$(printf '%s\n' "$have" "$NEEDED_GLIBC" | sort -V | head -n1)" != "$NEEDED_GLIBC" ]
 }
 
-# apt-get on a sources list and a state folder of our own: no root, and the
-# system's package lists stay as they are. Signatures are checked against the
-# keyring that the system already trusts.
+# apt-get with a state folder of our own: no root, and the system's package
+# lists stay as they are. Signatures are checked against the keyrings that the
+# system already trusts.
 private_apt() {
   local state=$1; shift
-  apt-get -qq -o Dir::Etc::SourceList="$state/sources.list" \
-    -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$state/lists" \
+  apt-get -qq -o Dir::State::Lists="$state/lists" \
     -o Dir::Cache="$state/cache" -o Debug::NoLocking=1 \
     -o APT::Sandbox::User="$(id -un)" "$@"
 }
@@ -63,18 +62,35 @@ mirror_of_system() {
   } | grep -E "/(debian|ubuntu)/?$" | head -n1
 }
 
-download_debs() {  # download_debs SUITE KEYRING FOLDER PACKAGE...
-  local suite=$1 keyring=$2 folder=$3; shift 3
-  local state=$folder/apt mirror deb
-  mirror=$(mirror_of_system || true)
-  [ -n "$mirror" ] || fail "no Debian or Ubuntu mirror is named in /etc/apt; glibc $NEEDED_GLIBC or newer is needed."
+# Unpacks packages into FOLDER. SOURCES is a sources list; "" is the system's own.
+download_debs() {  # download_debs FOLDER SOURCES PACKAGE...
+  local folder=$1 sources=$2 deb; shift 2
+  local state=$folder/apt list=()
   rm -rf "$folder"
   mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$folder/debs"
-  echo "deb [arch=amd64 signed-by=$keyring] $mirror $suite main" >"$state/sources.list"
-  private_apt "$state" update
-  (cd "$folder/debs" && private_apt "$state" download "$@")
+  if [ -n "$sources" ]; then
+    echo "$sources" >"$state/sources.list"
+    list=(-o Dir::Etc::SourceList="$state/sources.list" -o Dir::Etc::SourceParts=-)
+  fi
+  private_apt "$state" "${list[@]}" update
+  (cd "$folder/debs" && private_apt "$state" "${list[@]}" download "$@")
   for deb in "$folder"/debs/*.deb; do dpkg -x "$deb" "$folder"; done
   rm -rf "$state" "$folder/debs"
+}
+
+# The first Debian or Ubuntu whose C library is new enough, as a sources list.
+newer_release() {
+  local id suite=trixie components=main mirror
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  id=$(. /etc/os-release && echo "$ID")
+  if [ "$id" = ubuntu ]; then
+    suite=noble components="main universe"
+    keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+  fi
+  [ -r "$keyring" ] || fail "the keyring $keyring is missing: install debian-archive-keyring (or ubuntu-keyring)."
+  mirror=$(mirror_of_system || true)
+  [ -n "$mirror" ] || fail "no Debian or Ubuntu mirror is named in /etc/apt; glibc $NEEDED_GLIBC or newer is needed."
+  echo "deb [arch=amd64 signed-by=$keyring] $mirror $suite $components"
 }
 
 make_private_runtime() {
@@ -82,16 +98,9 @@ make_private_runtime() {
     fail "glibc is older than $NEEDED_GLIBC, and the private C library is for x86-64 only: use Debian 13, Ubuntu 24.04 or newer."
   command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
     fail "glibc is older than $NEEDED_GLIBC and there is no apt to fetch a newer one: use Debian 13, Ubuntu 24.04 or newer."
-  local id suite keyring
-  id=$(. /etc/os-release && echo "$ID")
-  case $id in
-    ubuntu) suite=noble keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg ;;
-    *) suite=trixie keyring=/usr/share/keyrings/debian-archive-keyring.gpg ;;
-  esac
-  [ -r "$keyring" ] || fail "the keyring $keyring is missing: install debian-archive-keyring (or ubuntu-keyring)."
-  say "glibc is older than $NEEDED_GLIBC: fetching a private copy from $id's suite $suite"
-  download_debs "$suite" "$keyring" "$RUNTIME" libc6 libstdc++6 libgcc-s1 ||
-    fail "the private glibc could not be fetched from $suite: TFX 1.21 needs glibc $NEEDED_GLIBC (Debian 13, Ubuntu 24.04 or newer)."
+  say "glibc is older than $NEEDED_GLIBC: fetching a private copy of a newer one"
+  download_debs "$RUNTIME" "$(newer_release)" libc6 libstdc++6 libgcc-s1 ||
+    fail "the private glibc could not be fetched: TFX 1.21 needs glibc $NEEDED_GLIBC (Debian 13, Ubuntu 24.04 or newer)."
 }
 
 # Binds the environment's interpreter to the private C library. --add-needed:
@@ -113,19 +122,6 @@ bind_interpreter() {
   done
 }
 
-# pip for an interpreter without it (Debian and Ubuntu split ensurepip off):
-# the system's own pip if there is one, else the wheel from apt's archive.
-install_with_pip() {
-  local wheel
-  if "$VENV/bin/python" -m ensurepip --default-pip >/dev/null 2>&1; then
-    "$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@"
-  elif "$1" -m pip --version >/dev/null 2>&1; then
-    "$1" -m pip --disable-pip-version-check -q --python "$VENV/bin/python" install "${@:2}"
-  else
-    fail "this Python has neither ensurepip nor pip: install python3.11-venv or python3-pip."
-  fi
-}
-
 make_interpreter() {
   local python=$1
   rm -rf "$VENV"
@@ -143,15 +139,45 @@ make_interpreter() {
   touch "$VENV/.interpreter"
 }
 
+# Installs from the registry with whatever pip there is. Debian and Ubuntu split
+# ensurepip off Python: then the system's pip does it, or, where there is none
+# either, the wheel of pip that apt's archive holds.
 install_pip_tools() {
-  local python=$1; shift
-  if "$VENV/bin/python" -m pip --version >/dev/null 2>&1 ||
-     "$VENV/bin/python" -m ensurepip >/dev/null 2>&1; then
-    "$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@"
-  elif "$python" -m pip --version >/dev/null 2>&1; then
-    "$python" -m pip --disable-pip-version-check -q --python "$VENV/bin/python" install "$@"
-  else
-    fail "this Python has neither ensurepip nor pip: install python3.11-venv or python3-pip."
+  local python=$1 pip; shift
+  if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1 &&
+     ! "$VENV/bin/python" -m ensurepip >/dev/null 2>&1; then
+    if ! "$python" -m pip --version >/dev/null 2>&1; then
+      command -v apt-get >/dev/null ||
+        fail "this Python has neither ensurepip nor pip: install one of them."
+      say "this Python has no pip: fetching its wheel"
+      download_debs "$VENV/.pip" "" python3-pip-whl ||
+        fail "this Python has neither ensurepip nor pip: install python3.11-venv or python3-pip."
+      pip=$(find "$VENV/.pip" -name 'pip-*.whl' | head -n1)
+    fi
+    PYTHONPATH=${pip:-} "$python" -m pip --disable-pip-version-check -q \
+      install --target "$VENV/lib/python3.11/site-packages" --upgrade pip
+  fi
+  "$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@"
+}
+
+# One package of the lock, pyfarmhash, has no wheel and is compiled. A system
+# without a C++ compiler gets zig's from the registry, one without Python's
+# headers gets them from apt; both stay in .venv.
+prepare_compiler() {
+  local include=$VENV/.headers/usr/include
+  if ! command -v g++ >/dev/null || ! command -v gcc >/dev/null; then
+    say "no C++ compiler here: fetching zig's"
+    "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" \
+      --constraint "$LOCK" ziglang
+    export CC="$VENV/bin/python -m ziglang cc" CXX="$VENV/bin/python -m ziglang c++"
+    export LDSHARED="$CC -shared" LDCXXSHARED="$CXX -shared"
+  fi
+  if ! "$1" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'; then
+    say "no Python headers here: fetching them"
+    download_debs "$VENV/.headers" "" libpython3.11-dev ||
+      fail "Python's headers are missing: install python3.11-dev."
+    export CFLAGS="-I$include -I$include/python3.11" CXXFLAGS="-I$include -I$include/python3.11"
   fi
 }
 
@@ -179,6 +205,7 @@ main() {
   index=${UV_DEFAULT_INDEX:-$(pip_index "$python")}
   [ -z "$index" ] || export UV_DEFAULT_INDEX=$index
   export UV_LINK_MODE=${UV_LINK_MODE:-hardlink} UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
+  "$VENV/bin/python" -c 'import farmhash' 2>/dev/null || prepare_compiler "$python"
   say "installing the locked packages (about 2 GB unpacked; a minute or two)"
   "$VENV/bin/uv" pip install --python "$VENV/bin/python" -q \
     --constraint "$LOCK" --editable ".[$EXTRAS]"

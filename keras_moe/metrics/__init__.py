@@ -1,3 +1,5 @@
+"""What is measured: routing, and errors of sequences."""
+
 from keras_moe.metrics.edit_distance import edit_distance as edit_distance
 from keras_moe.metrics.edit_distance import (
     nearest_reference as nearest_reference,

@@ -33,11 +33,11 @@ class TrainingConfig:
         seed: seed of the batches.
     """
 
-    steps: int = 4000
+    steps: int = 2200
     batch_size: int = 512
     peak_learning_rate: float = 2e-3
     warmup: float = 0.05
-    max_minutes: float = 0.0
+    max_minutes: float = 8.0
     label_smoothing: float = 0.05
     weight_decay: float = 0.01
     seed: int = 0
@@ -157,6 +157,7 @@ def train(
         if validation is None
         else batches(*validation, model.config, config.batch_size, seed=None),
         callbacks=[BudgetedSchedule(config), *callbacks],
+        shuffle=False,  # the stream of batches is shuffled already
         verbose=0,
     )
 
@@ -191,6 +192,10 @@ def batches(
     pairs = tf.data.Dataset.from_generator(
         generate, output_signature=(ids, ids)
     )
+    number = -(-len(source) // batch_size)
+    if seed is not None:
+        number = tf.data.INFINITE_CARDINALITY
+    pairs = pairs.apply(tf.data.experimental.assert_cardinality(number))
 
     def teach(x, y):
         inputs = {

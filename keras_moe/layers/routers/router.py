@@ -152,6 +152,10 @@ class Router(keras.layers.Layer):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan:
+        if padding_mask is not None:
+            # Whatever padding holds, it stays out of the kernel's gradient.
+            real = ops.cast(ops.expand_dims(padding_mask, -1), "bool")
+            inputs = ops.where(real, inputs, ops.zeros_like(inputs))
         logits = self.logits(inputs, training=training)
         plan = self.route(logits, padding_mask, training=training)
         self._record(logits, plan, padding_mask)

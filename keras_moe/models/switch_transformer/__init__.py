@@ -1,0 +1,1 @@
+"""T5-style encoder-decoder with experts."""

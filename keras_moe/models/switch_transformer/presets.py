@@ -20,8 +20,10 @@ PRESETS: dict[str, Config] = {
             "hidden_dim": 512,
             "num_experts": 8,
             "moe_every": 2,
-            "dropout_rate": 0.1,
-            "expert_dropout_rate": 0.1,
+            # Minutes of training see each word a few times: nothing to
+            # regularise.
+            "dropout_rate": 0.0,
+            "expert_dropout_rate": 0.0,
         },
     },
     "switch_tiny": {
