@@ -16,7 +16,9 @@ def median_milliseconds(
 
     Args:
         functions: name to what is to be timed.
-        rounds: calls of each that count; in every round each is called once.
+        rounds: calls of each that count; in every round each is called once,
+            forwards and backwards by turns, as what runs first leaves the
+            caches warm or cold for the next.
         warm_up_rounds: rounds before that, which do not count.
 
     Returns:
@@ -28,7 +30,8 @@ def median_milliseconds(
         )
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for index in range(-warm_up_rounds, rounds):
-        for name, function in functions.items():
+        order = list(functions.items())
+        for name, function in order if index % 2 == 0 else reversed(order):
             start = time.perf_counter()
             function()
             elapsed = time.perf_counter() - start

@@ -4,13 +4,14 @@
 python -m benchmarks.serving_round_trip [--model DIR] [--json FILE]
 ```
 
-The same session callable is called directly and through the server, over gRPC
-and REST, in turns in one process; the difference of the medians is the
-overhead. The model is the one that `make demo` pushed, or any SavedModel whose
-default signature takes words.
+The same session callable is called directly and through the server over gRPC,
+in turns in one process; the difference of the medians is the overhead. The
+model is the one that `make demo` pushed, or any SavedModel whose default
+signature takes words.
 """
 
 import argparse
+import os
 import pathlib
 import sys
 import tempfile
@@ -49,16 +50,20 @@ def measure(model: pathlib.Path, word: str, rounds: int) -> Report:
     report = Report("One word, warm: medians over the embedded model server")
     report.add_figures(
         {
-            "model": model.name,
+            "model": str(model),
             "rounds": rounds,
-            "direct_ms": times["direct"],
-            "grpc_ms": times["gRPC"],
-            "rest_ms": times["REST"],
-            "rest_overhead_ms": times["REST"] - times["direct"],
+            # On a busy machine threads wait to be woken, and a request over
+            # the wire wakes several.
+            "load_average": os.getloadavg()[0],
+            **times,
+            "rest_overhead_ms": times["rest_ms"] - times["direct_ms"],
         }
     )
     report.add_claim(
-        "grpc_overhead_ms", times["gRPC"] - times["direct"], TARGET_MS, "<="
+        "grpc_overhead_ms",
+        times["grpc_ms"] - times["direct_ms"],
+        TARGET_MS,
+        "<=",
     )
     return report
 
@@ -74,14 +79,19 @@ def _time(server: serving.Server, word: str, rounds: int) -> dict[str, float]:
         rest_port=server.rest_port,
         model_name=_NAME,
     ) as client:
-        return median_milliseconds(
+        times = median_milliseconds(
             {
-                "direct": lambda: runner(words),
-                "gRPC": lambda: client.predict({name: words}),
-                "REST": lambda: client.predict_rest({name: words}),
+                "direct_ms": lambda: runner(words),
+                "grpc_ms": lambda: client.predict({name: words}),
             },
             rounds,
         )
+        # Apart, not to disturb what the claim is about.
+        times |= median_milliseconds(
+            {"rest_ms": lambda: client.predict_rest({name: words})},
+            max(1, rounds // 5),
+        )
+    return times
 
 
 def _word_input(signature: Signature) -> str:
