@@ -38,10 +38,12 @@ def load_balancing_loss(
         ops.argmax(probabilities, axis=-1), num_experts, dtype="float32"
     )
     real = token_weights(probabilities, padding_mask)  # [g, s, 1]
+    # Not by the product: padding may hold what is not a number.
+    probabilities = ops.where(real > 0, probabilities, 0.0)
     count = ops.sum(real, axis=1)  # [g, 1]
     mean = 1.0 / ops.maximum(count, 1.0)
     fraction = ops.sum(chosen * real, axis=1) * mean  # [g, e]
-    proxy = ops.sum(probabilities * real, axis=1) * mean  # [g, e]
+    proxy = ops.sum(probabilities, axis=1) * mean  # [g, e]
     per_group = num_experts * ops.sum(fraction * proxy, axis=-1)  # [g]
     share = count[:, 0] / ops.maximum(ops.sum(count), 1.0)
     return ops.sum(per_group * share)

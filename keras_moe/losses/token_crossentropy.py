@@ -31,12 +31,18 @@ def token_crossentropy(
     1.3863
     """
     labels = ops.cast(labels, "int32")
-    log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    real = ops.cast(labels != pad_id, "float32")
+    # Not by a product alone: padding may hold what is not a number.
+    logits = ops.where(
+        ops.expand_dims(real, -1) > 0, ops.cast(logits, "float32"), 0.0
+    )
+    log_p = ops.log_softmax(logits, axis=-1)
     # A one-hot product: its gradient needs no scatter.
     target = ops.one_hot(labels, log_p.shape[-1], dtype="float32")
     if label_smoothing:
         target = target * (1.0 - label_smoothing)
         target = target + label_smoothing / log_p.shape[-1]
-    real = ops.cast(labels != pad_id, "float32")
-    per_token = -ops.sum(target * log_p, axis=-1)
+    # A logit of minus infinity forbids a token, at no cost to the others.
+    cost = ops.where(target > 0, -target * log_p, 0.0)
+    per_token = ops.sum(cost, axis=-1)
     return ops.sum(per_token * real) / ops.maximum(ops.sum(real), 1.0)

@@ -57,8 +57,11 @@ def top_k_routing(
 
     # The logits decide, not the probabilities: softmax can round two close
     # logits to one value.
-    expert = ops.cast(ops.argmax(logits, axis=-1), "int32")  # [g, s]
-    gate = ops.max(probabilities, axis=-1)  # [g, s]
+    # Keras ranks 0.0 above -0.0, which would break a tie.
+    ranked = ops.where(logits == 0.0, 0.0, logits)
+    expert = ops.cast(ops.argmax(ranked, axis=-1), "int32")  # [g, s]
+    # With `initial` an empty batch has a maximum, too.
+    gate = ops.max(probabilities, axis=-1, initial=0.0)  # [g, s]
     if padding_mask is not None:
         padding_mask = ops.cast(padding_mask, "bool")
         expert = ops.where(padding_mask, expert, num_experts)
@@ -105,7 +108,7 @@ def _fill_slots(
     if capacity is None and keras.backend.backend() == "tensorflow":
         # The table need be no longer than the fullest expert's queue. XLA
         # compiles this slice too, with `tokens` as its bound.
-        slots = ops.maximum(ops.max(count), 1)
+        slots = ops.max(count, initial=1)
         token_index = token_index[:, :, :slots]
 
     kept = (rank < slots) & (expert < num_experts)
