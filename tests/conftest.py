@@ -1,0 +1,20 @@
+"""What every test starts from: a quiet TensorFlow and a fixed seed."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import hypothesis
+import keras
+import pytest
+
+# Derandomised: a red run on one machine is red on every machine.
+hypothesis.settings.register_profile(
+    "keras_moe", deadline=None, max_examples=20, derandomize=True
+)
+hypothesis.settings.load_profile("keras_moe")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    keras.utils.set_random_seed(20240607)

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_moe.losses import load_balancing_loss
+from keras_moe.losses import router_z_loss
+from keras_moe.losses import token_crossentropy
+from tests.reference import losses as reference
+
+SHAPES = {
+    "groups": st.integers(1, 3),
+    "tokens": st.integers(1, 8),
+    "experts": st.integers(1, 5),
+    "share": st.sampled_from([0.0, 0.5, 1.0]),
+    "seed": st.integers(0, 999),
+}
+
+
+def draw(groups, tokens, experts, share, seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(groups, tokens, experts)).astype("float32")
+    return logits, rng.random((groups, tokens)) < share
+
+
+@given(**SHAPES)
+def test_router_losses_equal_the_loops(**shape):
+    logits, mask = draw(**shape)
+    probabilities = tf.nn.softmax(logits).numpy()
+    for m in (mask, None):
+        np.testing.assert_allclose(
+            load_balancing_loss(probabilities, m),
+            reference.load_balancing(probabilities, m),
+            rtol=1e-4,
+            atol=1e-6,
+        )
+        np.testing.assert_allclose(
+            router_z_loss(logits, m),
+            reference.router_z(logits, m),
+            rtol=1e-4,
+            atol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("experts", [1, 2, 8])
+def test_even_is_one_and_collapse_is_the_number_of_experts(experts):
+    even = np.eye(experts, dtype="float32")[None]
+    assert float(load_balancing_loss(even)) == pytest.approx(1.0)
+    collapsed = np.repeat(even[:, :1], experts, axis=1)
+    assert float(load_balancing_loss(collapsed)) == pytest.approx(experts)
+
+
+def test_opposite_collapses_do_not_cancel():
+    # Pooling groups before the product would report a perfect 1.0.
+    one, other = np.array([[[1.0, 0.0]], [[0.0, 1.0]]], "float32")
+    both = np.stack([np.repeat(one, 4, 0), np.repeat(other, 4, 0)])
+    assert float(load_balancing_loss(both)) == pytest.approx(2.0)
+
+
+@given(**SHAPES, poison=st.sampled_from([1e30, -1e30, np.inf, np.nan]))
+def test_padding_has_no_say(poison, **shape):
+    logits, mask = draw(**shape)
+    probabilities = tf.nn.softmax(logits).numpy()
+    bad = np.where(mask[..., None], logits, poison).astype("float32")
+    bad_p = np.where(mask[..., None], probabilities, poison).astype("f")
+    more = np.pad(bad, ((0, 1), (0, 3), (0, 0)), constant_values=poison)
+    more_p = np.pad(bad_p, ((0, 1), (0, 3), (0, 0)), constant_values=poison)
+    more_mask = np.pad(mask, ((0, 1), (0, 3)))
+    for loss, clean, dirty, longer in (
+        (router_z_loss, logits, bad, more),
+        (load_balancing_loss, probabilities, bad_p, more_p),
+    ):
+        expected = float(loss(clean, mask))
+        assert float(loss(dirty, mask)) == pytest.approx(expected)
+        assert float(loss(longer, more_mask)) == pytest.approx(expected)
+        with tf.GradientTape() as tape:
+            x = tf.constant(dirty)
+            tape.watch(x)
+            value = loss(x, mask)
+        gradient = tape.gradient(value, x).numpy()
+        assert np.isfinite(gradient).all()
+        assert not gradient[~mask].any()
+
+
+def test_only_the_proxy_carries_a_gradient():
+    probabilities = tf.constant([[[0.7, 0.3], [0.6, 0.4], [0.1, 0.9]]])
+    with tf.GradientTape() as tape:
+        tape.watch(probabilities)
+        loss = load_balancing_loss(probabilities)
+    # E * f_e / tokens, for each token alike.
+    expected = np.tile([2 * (2 / 3) / 3, 2 * (1 / 3) / 3], (1, 3, 1))
+    np.testing.assert_allclose(
+        tape.gradient(loss, probabilities), expected, rtol=1e-5
+    )
+
+
+def test_half_precision_is_computed_in_float32():
+    logits = tf.constant(np.full((1, 3, 2), 300.0), tf.float16)
+    # 300 ** 2 overflows float16.
+    assert float(router_z_loss(logits)) == pytest.approx(
+        (300 + np.log(2)) ** 2, rel=1e-4
+    )
+
+
+@given(
+    length=st.integers(1, 6),
+    vocabulary=st.integers(2, 7),
+    pad_id=st.sampled_from([0, 1]),
+    smoothing=st.sampled_from([0.0, 0.1, 0.5]),
+    seed=st.integers(0, 999),
+)
+def test_crossentropy_equals_the_loop(
+    length, vocabulary, pad_id, smoothing, seed
+):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, vocabulary, (3, length))
+    logits = rng.normal(size=(3, length, vocabulary)).astype("float32") * 4
+    received = token_crossentropy(labels, logits, pad_id, smoothing)
+    expected = reference.crossentropy(labels, logits, pad_id, smoothing)
+    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-6)
+    # Keras hands labels over in the dtype of the predictions.
+    np.testing.assert_allclose(
+        token_crossentropy(labels.astype("f"), logits, pad_id, smoothing),
+        received,
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_crossentropy_gradient_is_finite(smoothing):
+    labels = np.array([[1, 2, 0, 0]])
+    extreme = np.zeros((1, 4, 3), "float32")
+    extreme[0, 0] = [1e4, -1e4, 0]  # sure, and wrong
+    extreme[0, 2:] = np.nan  # a padded position may hold anything
+    logits = tf.constant(extreme)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = token_crossentropy(labels, logits, label_smoothing=smoothing)
+    assert np.isfinite(float(loss))
+    gradient = tape.gradient(loss, logits).numpy()
+    assert np.isfinite(gradient).all()
+    assert not gradient[0, 2:].any()
+
+
+def test_crossentropy_of_nothing_is_zero():
+    assert float(token_crossentropy([[0, 0]], np.ones((1, 2, 3)))) == 0.0
+
+
+def test_a_forbidden_token_costs_nothing():
+    # Logits of -inf forbid tokens: no cost unless they are the label.
+    logits = np.array([[[0.0, 0.0, -np.inf]]], "float32")
+    loss = token_crossentropy([[1]], logits)
+    assert float(loss) == pytest.approx(np.log(2))
