@@ -2,7 +2,7 @@
 
 Command:  python examples/quickstart.py
 Time:     under a minute on two cores
-Expected: a loss below 0.3 (chance: 2.08), and the exported model answers exactly
+Expected: a loss below 0.3 (chance: 2.08); the exported model answers exactly
           as the trained one does
 """
 

@@ -59,12 +59,13 @@ class BudgetedSchedule(keras.callbacks.Callback):
 
     Args:
         config: the training config.
+        first_step: number of updates that were done before.
     """
 
-    def __init__(self, config: TrainingConfig):
+    def __init__(self, config: TrainingConfig, first_step: int = 0):
         super().__init__()
         self.config = config
-        self.step = 0
+        self.step = first_step
         self._began: float | None = None
 
     def progress(self) -> float:
@@ -130,11 +131,27 @@ def train(
             "`source` and `target` must hold the same, positive number of "
             f"rows. Received: {len(source)} and {len(target)}."
         )
-    pad_id = model.config.pad_id
+    compile_model(model, config)
+    epochs = min(10, config.steps)
+    return model.fit(
+        batches(source, target, model.config, config.batch_size, config.seed),
+        steps_per_epoch=-(-config.steps // epochs),
+        epochs=epochs,
+        validation_data=None
+        if validation is None
+        else batches(*validation, model.config, config.batch_size, seed=None),
+        callbacks=[BudgetedSchedule(config), *callbacks],
+        shuffle=False,  # the stream of batches is shuffled already
+        verbose=0,
+    )
+
+
+def compile_model(model: keras.Model, config: TrainingConfig) -> None:
+    """Gives the model its loss and its optimiser."""
 
     def loss(labels, logits):
         return token_crossentropy(
-            labels, logits, pad_id, config.label_smoothing
+            labels, logits, model.config.pad_id, config.label_smoothing
         )
 
     model.compile(
@@ -147,18 +164,6 @@ def train(
         loss=loss,
         # XLA compiles a program for each bucket and each is slower on a CPU.
         jit_compile=False,
-    )
-    epochs = min(10, config.steps)
-    return model.fit(
-        batches(source, target, model.config, config.batch_size, config.seed),
-        steps_per_epoch=-(-config.steps // epochs),
-        epochs=epochs,
-        validation_data=None
-        if validation is None
-        else batches(*validation, model.config, config.batch_size, seed=None),
-        callbacks=[BudgetedSchedule(config), *callbacks],
-        shuffle=False,  # the stream of batches is shuffled already
-        verbose=0,
     )
 
 
