@@ -224,7 +224,11 @@ def main() -> None:
     )
     options = parser.parse_args()
     config = training.TrainingConfig(
-        steps=options.steps, max_minutes=0.0, label_smoothing=0.1
+        steps=options.steps,
+        batch_size=512,
+        peak_learning_rate=2e-3,
+        max_minutes=0.0,
+        label_smoothing=0.1,
     )
     state = options.state / f"{options.steps}_steps"
     state.mkdir(parents=True, exist_ok=True)

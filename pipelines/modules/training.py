@@ -33,9 +33,9 @@ class TrainingConfig:
         seed: seed of the batches.
     """
 
-    steps: int = 2200
-    batch_size: int = 512
-    peak_learning_rate: float = 2e-3
+    steps: int = 3600
+    batch_size: int = 256
+    peak_learning_rate: float = 1.5e-3
     warmup: float = 0.05
     max_minutes: float = 8.0
     label_smoothing: float = 0.05
