@@ -35,6 +35,7 @@ class Servable:
         path: folder of the version, `.../NAME/VERSION`.
         version: its number.
         max_tensor_bytes: largest input that a warm-up request may hold.
+        intra_op_threads: threads that share one operation of a request.
 
     Raises:
         tf.errors.OpError: the SavedModel is damaged, or refuses one of its
@@ -46,11 +47,14 @@ class Servable:
         path: str | os.PathLike,
         version: int,
         max_tensor_bytes: int = 64 << 20,
+        intra_op_threads: int = 1,
     ):
         self.path = pathlib.Path(path)
         self.version = version
         graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph)
+        self._session = tf.compat.v1.Session(
+            graph=graph, config=_session_config(intra_op_threads)
+        )
         try:
             self._meta_graph = _load(self._session, graph, self.path)
             self.signatures = read_signatures(self.signature_defs)
@@ -141,6 +145,24 @@ class Servable:
             self.predict(inputs, name)
             count += 1
         return count
+
+
+def _session_config(intra_op_threads: int) -> config_pb2.ConfigProto:
+    """Lets a request run in the thread that answers it.
+
+    The work of a request is many small operations. Handing them to a pool
+    costs more than it gains, and the pool's idle threads spin on the cores
+    that the answer needs on its way out; requests that arrive together fill
+    the cores anyway.
+    """
+    config = config_pb2.ConfigProto(
+        use_per_session_threads=True,
+        # Negative: the thread that calls.
+        inter_op_parallelism_threads=-1,
+        intra_op_parallelism_threads=intra_op_threads,
+    )
+    config.experimental.disable_thread_spinning = True
+    return config
 
 
 def _load(

@@ -68,6 +68,9 @@ class Server:
         max_request_bytes: largest request that is read, and largest array
             that may come of it.
         max_workers: gRPC requests that are answered at the same time.
+        intra_op_threads: threads that share one operation of a request. One
+            suits small requests, which then run on a core each; more suits
+            few and large ones.
 
     Attributes:
         grpc_port: the port that gRPC listens on, or `None`.
@@ -84,6 +87,7 @@ class Server:
         poll_seconds: float = 1.0,
         max_request_bytes: int = 64 << 20,
         max_workers: int = 4,
+        intra_op_threads: int = 1,
     ):
         if not model_name or set(model_name) & set("/:"):
             raise ValueError(
@@ -106,6 +110,11 @@ class Server:
                 "`poll_seconds` must be positive. "
                 f"Received: poll_seconds={poll_seconds}"
             )
+        if intra_op_threads < 1:
+            raise ValueError(
+                "`intra_op_threads` must be at least 1. "
+                f"Received: intra_op_threads={intra_op_threads}"
+            )
         if not _is_loopback(host):
             _LOG.warning(
                 "Listening on %s: whoever can reach this machine can use the "
@@ -116,7 +125,9 @@ class Server:
             model_name,
             pathlib.Path(model_base_path),
             poll_seconds,
-            lambda path, version: Servable(path, version, max_request_bytes),
+            lambda path, version: Servable(
+                path, version, max_request_bytes, intra_op_threads
+            ),
         )
         self._grpc: grpc.Server | None = None
         self._rest: RestApi | None = None
@@ -277,6 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--file_system_poll_wait_seconds", type=float, default=1.0
     )
+    parser.add_argument(
+        "--tensorflow_intra_op_parallelism", type=int, default=1
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
@@ -288,6 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.port or None,
         options.rest_api_port or None,
         options.file_system_poll_wait_seconds,
+        intra_op_threads=options.tensorflow_intra_op_parallelism,
     )
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -488,6 +488,7 @@ class TestServer:
             ({"model_name": "a/b"}, "`model_name`"),
             ({"host": ""}, "`host`"),
             ({"poll_seconds": 0}, "`poll_seconds`"),
+            ({"intra_op_threads": 0}, "`intra_op_threads`"),
             ({"grpc_port": None, "rest_port": None}, "`grpc_port`"),
         ],
     )
