@@ -116,9 +116,7 @@ class Experts(keras.layers.Layer):
             "gecd,edf->gecf",
             output_shape=(self.num_experts, None, units),
             bias_axes="ef" if self.use_bias else None,
-            kernel_initializer=per_expert(
-                self.kernel_initializer.clone(), self.num_experts
-            ),
+            kernel_initializer=per_expert(self.kernel_initializer.clone()),
             bias_initializer=self.bias_initializer.clone(),
             dtype=self.dtype_policy,
             name=name,
