@@ -1,8 +1,8 @@
 """Token-choice routing: each token asks for its best expert."""
 
-import keras
 from keras import ops
 
+from keras_moe.compilation import shapes_must_be_static
 from keras_moe.ops.batched_take import batched_take
 from keras_moe.ops.dispatch import tokens_to_slots
 from keras_moe.ops.routing_plan import RoutingPlan
@@ -31,7 +31,8 @@ def top_k_routing(
         num_selected_experts: experts for each token, k. Only 1.
         expert_capacity: slots of an expert in a group, an int or an int32
             scalar tensor. `None` is dropless: as many slots as the fullest
-            expert needs.
+            expert needs, or as there are tokens where shapes must be static
+            (XLA).
         padding_mask: bool `[groups, tokens]`, false for padding, which is not
             routed and takes no slot.
 
@@ -105,9 +106,8 @@ def _fill_slots(
         ops.cast(order, "int32"), ((0, 0), (0, 1)), constant_values=tokens
     )
     token_index = batched_take(order, seat)
-    if capacity is None and keras.backend.backend() == "tensorflow":
-        # The table need be no longer than the fullest expert's queue. XLA
-        # compiles this slice too, with `tokens` as its bound.
+    if capacity is None and not shapes_must_be_static():
+        # The table need be no longer than the fullest expert's queue.
         slots = ops.max(count, initial=1)
         token_index = token_index[:, :, :slots]
 

@@ -135,6 +135,12 @@ class SparseMoE(keras.layers.Layer):
                 "The input must have the shape (batch, ..., dim) with a "
                 f"static last axis. Received: input_shape={input_shape}."
             )
+        if self.router.built:
+            raise ValueError(
+                "`router` must not be built: each `SparseMoE` needs a router "
+                "of its own. Received a router that another layer uses: "
+                f"{self.router.path}."
+            )
         self.router.build((None, None, dim))
         self.experts.build((None, self.num_experts, None, dim))
 
