@@ -81,8 +81,13 @@ def test_equals_the_einsum_under_xla(capacity):
 
     for groups, tokens in ((1, 5), (2, 8)):
         *values, mask = arrays(groups, tokens, 4, 3, seed=tokens)
-        received = compiled(*values, mask)
+        received = list(compiled(*values, mask))
         expected = with_gradients(by_einsum, *values, capacity, mask)
+        if capacity is None:
+            # XLA's table is as long as the group; the rest of it is empty.
+            filled = expected[0].shape[2]
+            assert not np.any(received[0][:, :, filled:])
+            received[0] = received[0][:, :, :filled]
         for left, right in zip(received, expected, strict=True):
             np.testing.assert_allclose(left, right, atol=1e-5)
 
