@@ -10,7 +10,7 @@ from typing import Any
 
 if TYPE_CHECKING:
     from keras_moe.serving.client import Client as Client
-    from keras_moe.serving.export import export as export
+    from keras_moe.serving.saved_model import export as export
     from keras_moe.serving.server import Server as Server
     from keras_moe.serving.serving_error import ServingError as ServingError
     from keras_moe.serving.warmup import (
@@ -21,7 +21,7 @@ _MODULES = {
     "Client": "keras_moe.serving.client",
     "Server": "keras_moe.serving.server",
     "ServingError": "keras_moe.serving.serving_error",
-    "export": "keras_moe.serving.export",
+    "export": "keras_moe.serving.saved_model",
     "write_warmup_requests": "keras_moe.serving.warmup",
 }
 _EXTRA = ("google.protobuf", "grpc", "tensorflow_serving")
@@ -41,8 +41,6 @@ def __getattr__(name: str) -> Any:
             f"`keras_moe.serving.{name}` needs the module {error.name!r}. "
             "Install it with `pip install keras-moe[serving]`."
         ) from error
-    # `export` is also the name of its module, which the import above has
-    # bound to this package; from here on the name means the function.
     globals()[name] = value
     return value
 
