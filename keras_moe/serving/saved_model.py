@@ -1,5 +1,6 @@
 """From a trained model to a SavedModel that answers text with text."""
 
+import os
 from collections.abc import Callable
 from collections.abc import Iterable
 
@@ -14,7 +15,7 @@ DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
 
 def export(
     model: keras.Model,
-    directory: str,
+    directory: str | os.PathLike[str],
     tokenize: TokenizeFn,
     detokenize: DetokenizeFn,
     max_length: int = 64,
@@ -79,6 +80,7 @@ def export(
     >>> sorted(served.signatures["serving_default"](word=tf.constant(["hi"])))
     ['log_probability', 'phonemes', 'token_ids']
     """
+    directory = os.fspath(directory)
     if example_spec is None:
         example_spec = {input_name: tf.io.FixedLenFeature([], tf.string)}
     if input_name not in example_spec:

@@ -1,5 +1,6 @@
 """The encoder-decoder model."""
 
+import functools
 import json
 import os
 
@@ -80,7 +81,10 @@ class SwitchTransformer(keras.Model):
                 f"arguments. Received both: {sorted(sizes)}."
             )
         self.config = config or SwitchTransformerConfig(**sizes)
-        self._generate_functions: dict = {}
+        # Not a dictionary: that would be tracked, and no export could hold it.
+        self._compile_decoder = functools.cache(
+            functools.partial(greedy.compile_decoder, self)
+        )
 
         # === Layers ===
         self.target_embedding = self._embedding(
@@ -229,12 +233,7 @@ class SwitchTransformer(keras.Model):
                 "`token_ids` must have the shape (batch, source_length). "
                 f"Received: token_ids.shape={tuple(token_ids.shape)}."
             )
-        key = (max_length, jit_compile)
-        if key not in self._generate_functions:
-            self._generate_functions[key] = greedy.compile_decoder(
-                self, max_length, jit_compile
-            )
-        return self._generate_functions[key](token_ids)
+        return self._compile_decoder(max_length, jit_compile)(token_ids)
 
     # === Config ===
 
