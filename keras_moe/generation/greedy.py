@@ -51,8 +51,10 @@ def _decode(
 ) -> dict[str, Tensor]:
     config = model.config
     slot = ops.expand_dims(ops.arange(max_length, dtype="int32"), 0)
+    # A row without a single token has nothing to say.
+    ended = ops.all(token_ids == config.pad_id, axis=1)
     # Shaped after the input, so that the batch stays dynamic.
-    row = ops.zeros_like(token_ids[:, 0], dtype="int32")
+    row = ops.zeros_like(ended, dtype="int32")
     emitted = ops.zeros_like(row[:, None] + slot) + config.pad_id
 
     def unfinished(position, token, ended, emitted, score, state):
@@ -71,8 +73,6 @@ def _decode(
         ended = ended | (token == config.end_id)
         return position + 1, token, ended, emitted, score, state
 
-    # A row without a single token has nothing to say.
-    ended = ops.all(token_ids == config.pad_id, axis=1)
     results = ops.while_loop(
         unfinished,
         advance,

@@ -178,9 +178,9 @@ class DecoderBlock(keras.layers.Layer):
         return self.around_feed_forward.add(x, fed, training)
 
     def compute_output_shape(
-        self, input_shape: Shape, memory_shape: Shape | None = None
+        self, inputs_shape: Shape, memory_shape: Shape
     ) -> Shape:
-        return tuple(input_shape)
+        return tuple(inputs_shape)
 
     def get_config(self) -> Config:
         return {

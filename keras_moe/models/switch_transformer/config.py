@@ -80,17 +80,41 @@ class SwitchTransformerConfig:
             "num_heads",
             "hidden_dim",
             "moe_every",
+            "target_vocabulary_size",
+            "key_dim",
         ):
             size = getattr(self, name)
+            if size is None and name in ("target_vocabulary_size", "key_dim"):
+                continue
             if not isinstance(size, int) or size < 1:
                 raise ValueError(
                     f"`{name}` must be a positive integer. Received: "
                     f"{name}={size!r}."
                 )
-        if self.num_experts < 0:
+        if not isinstance(self.num_experts, int) or self.num_experts < 0:
             raise ValueError(
-                "`num_experts` must be positive, or 0 for a dense model. "
-                f"Received: num_experts={self.num_experts}."
+                "`num_experts` must be a positive integer, or 0 for a dense "
+                f"model. Received: num_experts={self.num_experts!r}."
+            )
+        for name in ("dropout_rate", "expert_dropout_rate"):
+            rate = getattr(self, name)
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(
+                    f"`{name}` must be in [0, 1). Received: {name}={rate}."
+                )
+        # The encoder's half of the buckets is halved again, for distances
+        # that have a bucket each.
+        if self.num_relative_buckets < 4:
+            raise ValueError(
+                "`num_relative_buckets` must be at least 4. Received: "
+                f"num_relative_buckets={self.num_relative_buckets}."
+            )
+        if self.max_relative_distance <= self.num_relative_buckets // 2:
+            raise ValueError(
+                "`max_relative_distance` must be greater than half of "
+                "`num_relative_buckets`. Received: max_relative_distance="
+                f"{self.max_relative_distance}, num_relative_buckets="
+                f"{self.num_relative_buckets}."
             )
         if self.key_dim is None and self.model_dim % self.num_heads:
             raise ValueError(
@@ -107,6 +131,11 @@ class SwitchTransformerConfig:
                     f"`{name}` must be an id of both vocabularies, in [0, "
                     f"{smallest}). Received: {name}={getattr(self, name)}."
                 )
+        if self.end_id == self.pad_id:
+            raise ValueError(
+                "`end_id` must differ from `pad_id`. Received: "
+                f"end_id={self.end_id}, pad_id={self.pad_id}."
+            )
 
     @property
     def head_dim(self) -> int:
