@@ -1,0 +1,274 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_moe import layers
+from tests.layers.layer_test_case import run_layer_test
+from tests.reference import t5
+
+DIM = 8
+
+
+def data(*shape):
+    return np.random.normal(size=(*shape, DIM)).astype("float32")
+
+
+def attention():
+    return layers.T5Attention(2, 4, name="attention")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_equals_the_loop(masked, biased):
+    layer = layers.T5Attention(num_heads=3, key_dim=4)
+    query, value = data(2, 5), data(2, 7)
+    layer.build(query.shape, value.shape)
+    bias = np.random.normal(size=(3, 5, 7)).astype("f") if biased else None
+    mask = None
+    if masked:
+        mask = np.random.random((2, 1, 5, 7)) < 0.6
+        mask[..., 0] = True
+    received = layer(query, value, bias=bias, attention_mask=mask)
+    for row in range(2):
+        expected = t5.attention(
+            query[row],
+            value[row],
+            *(
+                getattr(layer, name).kernel.numpy()
+                for name in ("query", "key", "value", "output_projection")
+            ),
+            heads=3,
+            bias=bias,
+            mask=None if mask is None else mask[row, 0],
+        )
+        np.testing.assert_allclose(received[row], expected, atol=1e-5)
+
+
+def test_attention_starts_with_scores_of_order_one():
+    layer = layers.T5Attention(num_heads=8, key_dim=32)
+    x = np.random.normal(size=(1, 40, 256)).astype("float32")
+    layer.build(x.shape, x.shape)
+    scores = np.einsum(
+        "bhqd,bhkd->bhqk", layer.query_heads(x), layer.key_value_heads(x)[0]
+    )
+    assert scores.std() == pytest.approx(1.0, rel=0.1)
+
+
+def test_attention_contract():
+    run_layer_test(
+        layers.T5Attention,
+        {"num_heads": 2, "key_dim": 4, "dropout_rate": 0.1},
+        input_shape={"query_shape": (2, 3, 8), "value_shape": (2, 5, 8)},
+        expected_output_shape=(2, 3, 8),
+        supports_masking=True,
+        run_training_check=False,
+    )
+
+
+def test_feed_forward_contract():
+    run_layer_test(
+        layers.FeedForward,
+        {"hidden_dim": 16, "gated": True, "dropout_rate": 0.1},
+        input_shape=(2, 3, DIM),
+        expected_output_shape=(2, 3, DIM),
+        expected_num_losses=0,
+        supports_masking=True,
+    )
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_feed_forward_equals_numpy(gated):
+    layer = layers.FeedForward(16, gated=gated)
+    x = data(2, 3)
+    y = layer(x)
+    hidden = np.maximum(x @ layer.inner.kernel.numpy(), 0)
+    if gated:
+        hidden = hidden * (x @ layer.gate.kernel.numpy())
+    np.testing.assert_allclose(
+        y, hidden @ layer.outer.kernel.numpy(), atol=1e-5
+    )
+
+
+def test_experts_contract():
+    run_layer_test(
+        layers.Experts,
+        {
+            "num_experts": 3,
+            "hidden_dim": 5,
+            "gated": True,
+            "use_bias": True,
+            "dropout_rate": 0.2,
+        },
+        input_shape=(2, 3, 4, DIM),
+        expected_output_shape=(2, 3, 4, DIM),
+        expected_num_trainable_weights=6,
+    )
+
+
+def test_router_contract():
+    router = layers.SwitchRouter(num_experts=3)
+    config = router.get_config()
+    assert layers.SwitchRouter.from_config(config).get_config() == config
+    assert "dtype" not in config
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_relative_position_bias(bidirectional):
+    layer = layers.RelativePositionBias(
+        3, num_buckets=8, max_distance=20, bidirectional=bidirectional
+    )
+    queries, keys = np.arange(2, 6), np.arange(30)
+    bias = np.asarray(layer(queries, keys))
+    assert bias.shape == (3, 4, 30)
+    table = layer.table.numpy()
+    for i, q in enumerate(queries.tolist()):
+        for j, k in enumerate(keys.tolist()):
+            row = t5.float32_bucket(k - q, bidirectional, 8, 20)
+            np.testing.assert_array_equal(bias[:, i, j], table[row])
+
+
+def test_relative_position_bias_is_float32_under_every_policy():
+    layer = layers.RelativePositionBias(2, dtype="mixed_float16")
+    assert layer(np.arange(3), np.arange(3)).dtype == "float32"
+    clone = layers.RelativePositionBias.from_config(layer.get_config())
+    assert clone.get_config() == layer.get_config()
+
+
+def make_encoder_block(sparse, **kwargs):
+    feed_forward = layers.SparseMoE(3, 8) if sparse else layers.FeedForward(16)
+    return layers.EncoderBlock(attention(), feed_forward, **kwargs)
+
+
+def make_decoder_block(sparse, **kwargs):
+    feed_forward = layers.SparseMoE(3, 8) if sparse else layers.FeedForward(16)
+    return layers.DecoderBlock(
+        layers.T5Attention(2, 4, name="self"),
+        layers.T5Attention(2, 4, name="cross"),
+        feed_forward,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_encoder_block_ignores_padding(sparse):
+    block = make_encoder_block(sparse)
+    x = data(2, 6)
+    mask = np.arange(6)[None] < np.array([[6], [3]])
+    loud = np.where(mask[..., None], x, 1e6).astype("float32")
+    received = np.asarray(block(loud, padding_mask=mask))
+    expected = np.asarray(block(x, padding_mask=mask))
+    np.testing.assert_allclose(received[mask], expected[mask], atol=1e-5)
+    alone = np.asarray(block(x[1:, :3]))[0]
+    np.testing.assert_allclose(received[1, :3], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_decoder_block_steps_equal_the_whole(sparse):
+    block = make_decoder_block(sparse)
+    x, memory = data(2, 5), data(2, 4)
+    memory_mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
+    bias = np.random.normal(size=(2, 5, 5)).astype("float32")
+    whole = block(x, memory, bias=bias, memory_mask=memory_mask)
+    empty = np.zeros((2, 2, 5, 4), "float32")
+    cache = layers.KeyValueCache(empty, empty)
+    projected = block.memory_cache(memory)
+    for position in range(5):
+        out, cache = block.step(
+            x[:, position : position + 1],
+            position,
+            cache,
+            projected,
+            bias[:, position : position + 1],
+            memory_mask,
+        )
+        np.testing.assert_allclose(out[:, 0], whole[:, position], atol=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_decoder_block_is_causal(sparse):
+    block = make_decoder_block(sparse)
+    x, memory = data(2, 5), data(2, 4)
+    later = x.copy()
+    later[:, 3:] += 1.0
+    before, after = block(x, memory), block(later, memory)
+    np.testing.assert_allclose(before[:, :3], after[:, :3], atol=1e-6)
+    assert not np.allclose(before[:, 3:], after[:, 3:])
+
+
+@pytest.mark.parametrize("make", [make_encoder_block, make_decoder_block])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_blocks_come_back_from_their_config(make, sparse):
+    block = make(sparse, dropout_rate=0.1, name="block")
+    inputs = [data(2, 3)] * (2 if make is make_decoder_block else 1)
+    expected = block(*inputs)
+    clone = type(block).from_config(block.get_config())
+    clone(*inputs)
+    assert clone.get_config() == block.get_config()
+    assert [w.path for w in clone.weights] == [w.path for w in block.weights]
+    clone.set_weights(block.get_weights())
+    np.testing.assert_array_equal(clone(*inputs), expected)
+
+
+def test_blocks_in_a_functional_model_survive_a_file(tmp_path):
+    x, memory = keras.Input((None, DIM)), keras.Input((None, DIM))
+    encoded = make_encoder_block(True)(memory)
+    decoded = make_decoder_block(True)(x, encoded)
+    model = keras.Model([x, memory], decoded)
+    path = tmp_path / "blocks.keras"
+    model.save(path)
+    inputs = [data(2, 3), data(2, 5)]
+    np.testing.assert_array_equal(
+        keras.models.load_model(path)(inputs), model(inputs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.T5Attention(0, 4), "num_heads=0"),
+        (lambda: layers.T5Attention(2, 0), "key_dim=0"),
+        (lambda: layers.FeedForward(0), "hidden_dim=0"),
+        (lambda: layers.Experts(0, 4), "num_experts=0"),
+        (lambda: layers.Experts(2, 0), "hidden_dim=0"),
+        (lambda: layers.Experts(2, 4, dropout_rate=1.0), "dropout_rate=1.0"),
+        (
+            lambda: layers.Experts(2, 4).build((None, 3, None, 8)),
+            "num_experts=2.*3",
+        ),
+        (lambda: layers.SwitchRouter(0), "num_experts=0"),
+        (lambda: layers.SwitchRouter(capacity_factor=0), "capacity_factor=0"),
+        (
+            lambda: layers.SwitchRouter(eval_capacity_factor=-1.0),
+            "eval_capacity_factor=-1.0",
+        ),
+        (
+            lambda: layers.SwitchRouter(min_expert_capacity=0),
+            "min_expert_capacity=0",
+        ),
+        (lambda: layers.SwitchRouter(group_size=0), "group_size=0"),
+        (
+            lambda: layers.SwitchRouter(capacity_rounding="up"),
+            "capacity_rounding='up'",
+        ),
+        (lambda: layers.SwitchRouter(jitter_noise=1.0), "jitter_noise=1.0"),
+        (
+            lambda: layers.SwitchRouter(load_balancing_loss_weight=-1),
+            "load_balancing_loss_weight=-1",
+        ),
+        (
+            lambda: layers.SwitchRouter(router_z_loss_weight=-1),
+            "router_z_loss_weight=-1",
+        ),
+        (lambda: layers.SwitchRouter().build((1, 2, 3)), "num_experts=None"),
+        (lambda: layers.SwitchRouter().expert_capacity(3), "num_experts=None"),
+    ],
+)
+def test_errors_name_the_argument(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_router_without_route_says_so():
+    router = layers.Router(num_experts=2)
+    with pytest.raises(NotImplementedError, match="Router must implement"):
+        router(data(1, 3))
