@@ -7,15 +7,13 @@ and looks at what ran anew.
 import json
 
 import pytest
+from rich.console import Console
 
-pytest.importorskip("tfx")
-
-from rich.console import Console  # noqa: E402
-
-from pipelines import command_line  # noqa: E402
-from pipelines import demo  # noqa: E402
-from pipelines import local_runner  # noqa: E402
-from pipelines.data.prepare import records_path  # noqa: E402
+from pipelines import command_line
+from pipelines import demo
+from pipelines import local_runner
+from pipelines.data.prepare import records_path
+from tests.serving import native_loader
 
 pytestmark = pytest.mark.tfx
 
@@ -110,6 +108,29 @@ def test_the_served_model_answers_bad_words(flags):
     ]
     assert [p == b"" for p in answers["phonemes"][1:4]] == [True] * 3
     assert answers["phonemes"][0] == alone["phonemes"][0]
+
+
+def test_tensorflows_own_loader_gives_the_same_answers(flags, tmp_path):
+    from keras_moe.serving.servable import Servable
+    from keras_moe.serving.tensor_codec import as_array
+
+    pushed = config_of(flags).serving_dir / versions(flags)[-1]
+    words = ["hello", "", "x" * 10_000, "caf\u00e9", "it's"]
+    servable = Servable(pushed, 1)
+    expected = servable.predict({"word": as_array(words)})
+    signature = servable.signature()
+    servable.close()
+
+    binary = native_loader.build(tmp_path)
+    for name in ("phonemes", "token_ids", "status"):
+        answer = native_loader.run(
+            binary,
+            pushed,
+            signature.inputs["word"].tensor_name,
+            words,
+            signature.outputs[name].tensor_name,
+        )
+        assert answer == expected[name].tolist()
 
 
 def test_a_second_run_is_cached_and_counts_as_success(flags, capfd):
