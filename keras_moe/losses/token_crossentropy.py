@@ -1,10 +1,12 @@
 """Cross-entropy of a sequence model, with padding left out."""
 
+import keras
 from keras import ops
 
 from keras_moe.types import Tensor
 
 
+@keras.saving.register_keras_serializable(package="keras_moe")
 def token_crossentropy(
     labels: Tensor,
     logits: Tensor,

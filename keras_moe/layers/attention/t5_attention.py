@@ -33,6 +33,8 @@ class T5Attention(keras.layers.Layer):
         bias: added to the scores; broadcast to `(batch, num_heads, queries,
             keys)`.
         attention_mask: bool, broadcast to the same shape; false hides a key.
+        value_mask: bool `(batch, keys)`, false for padding; taken from `value`
+            where Keras propagates one.
         training: whether to apply dropout.
 
     Output shape:
@@ -97,8 +99,14 @@ class T5Attention(keras.layers.Layer):
         value: Tensor,
         bias: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        if value_mask is not None:
+            visible = ops.cast(value_mask, "bool")[:, None, None, :]
+            if attention_mask is not None:
+                visible = visible & ops.cast(attention_mask, "bool")
+            attention_mask = visible
         return self.attend(
             self.query_heads(query),
             *self.key_value_heads(value),
