@@ -15,6 +15,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("keras_moe")
 
 
+def pytest_configure(config):
+    # Tiny tests have single experts and single keys.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:You are using a softmax over axis"
+    )
+
+
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(20240607)

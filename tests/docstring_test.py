@@ -31,7 +31,7 @@ def cases():
                 yield pytest.param(test, id=test.name)
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", list(cases()))
 def test_example(case, tmp_path):
     case.globs.update(
         directory=str(tmp_path / "new"),

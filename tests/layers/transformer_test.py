@@ -54,6 +54,28 @@ def test_attention_starts_with_scores_of_order_one():
     assert scores.std() == pytest.approx(1.0, rel=0.1)
 
 
+def test_attention_sees_the_masks_of_keras():
+    embedding = keras.layers.Embedding(9, DIM, mask_zero=True)
+    layer = layers.T5Attention(2, 4)
+    ids = np.array([[3, 4, 0, 0], [5, 6, 7, 8]])
+    x = embedding(ids)
+    received = layer(x, x)
+    short = embedding(ids[:1, :2])
+    np.testing.assert_allclose(
+        received[0, :2], layer(short, short)[0], atol=1e-5
+    )
+    causal = np.tril(np.ones((1, 1, 4, 4), bool))
+    np.testing.assert_allclose(
+        layer(x, x, attention_mask=causal),
+        layer(
+            np.asarray(x),
+            np.asarray(x),
+            attention_mask=causal & (ids != 0)[:, None, None, :],
+        ),
+        atol=1e-5,
+    )
+
+
 def test_attention_contract():
     run_layer_test(
         layers.T5Attention,

@@ -218,10 +218,10 @@ def naive_greedy(model, source, max_length):
 @pytest.mark.parametrize("kind", KINDS)
 def test_generate_equals_the_naive_loop(kind):
     model = make(kind)
-    source = data(batch=4)["encoder_token_ids"]
+    source = data(batch=3)["encoder_token_ids"]
     source[2] = 0  # a row with nothing in it
-    received = model.generate(source, max_length=6)
-    tokens, scores = naive_greedy(model, source, 6)
+    received = model.generate(source, max_length=4)
+    tokens, scores = naive_greedy(model, source, 4)
     np.testing.assert_array_equal(received["token_ids"], tokens)
     np.testing.assert_allclose(received["log_probability"], scores, atol=1e-3)
     assert not np.any(received["token_ids"][2])
@@ -246,8 +246,8 @@ def test_rows_end_each_in_its_time():
     for row, end in zip(tokens, ends, strict=True):
         assert not np.any(row[end + 1 :])
         assert np.all(row[:end] > 1)
-    expected, _ = naive_greedy(model, source, 6)
-    np.testing.assert_array_equal(tokens, expected)
+    expected, _ = naive_greedy(model, source[:3], 6)
+    np.testing.assert_array_equal(tokens[:3], expected)
 
 
 @pytest.mark.parametrize("kind", ["every block, gated", "dense, gated"])
@@ -293,10 +293,9 @@ def test_generate_leaves_the_model_as_it_was():
 
 
 def test_generate_uses_todays_weights():
-    model = make()
+    model, other = make("dense, gated"), make("dense, gated")
     source = data()["encoder_token_ids"]
     model.generate(source, 3)
-    other = make()
     model.set_weights(other.get_weights())
     np.testing.assert_array_equal(
         model.generate(source, 3)["token_ids"],
@@ -316,6 +315,17 @@ def test_keras_file_round_trip(kind, tmp_path):
     assert loaded.config == model.config
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
     assert [w.path for w in loaded.weights] == [w.path for w in model.weights]
+
+
+def test_a_compiled_model_survives_a_file(tmp_path):
+    model, inputs = make(num_experts=0), data()
+    model.compile("sgd", token_crossentropy)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    targets = inputs["decoder_token_ids"]
+    assert loaded.evaluate(inputs, targets, verbose=0) == pytest.approx(
+        float(token_crossentropy(targets, model(inputs))), rel=1e-4
+    )
 
 
 def test_policy_survives_a_file(tmp_path):
@@ -362,8 +372,9 @@ def test_clone_model():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
-    model, inputs = make(dtype=policy), data()
-    exact = make()
+    one = {"num_encoder_layers": 1, "num_decoder_layers": 1, "moe_every": 1}
+    model, inputs = make(dtype=policy, **one), data()
+    exact = make(**one)
     exact.set_weights(model.get_weights())
     logits = model(inputs)
     assert logits.dtype == "float32"
@@ -375,7 +386,7 @@ def test_mixed_precision(policy):
             model.generate(inputs["encoder_token_ids"], 3)["log_probability"]
         )
     )
-    model.compile("adam", token_crossentropy)
+    model.compile("adam", token_crossentropy, jit_compile=False)
     history = model.fit(inputs, inputs["decoder_token_ids"], verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
 
@@ -455,7 +466,9 @@ def test_learns_to_copy(num_experts):
         "encoder_token_ids": source,
         "decoder_token_ids": shift_right(targets).numpy(),
     }
-    model.compile(keras.optimizers.Adam(5e-3), token_crossentropy)
+    model.compile(
+        keras.optimizers.Adam(5e-3), token_crossentropy, jit_compile=False
+    )
     history = model.fit(
         inputs, targets, batch_size=64, epochs=12, verbose=0
     ).history
