@@ -7,6 +7,8 @@ from keras_moe.serialization import register
 from keras_moe.types import Config
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
 
 
 @register
@@ -55,11 +57,8 @@ class T5Attention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, size in (("num_heads", num_heads), ("key_dim", key_dim)):
-            if size < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1. Received: {name}={size}."
-                )
+        check_size(num_heads=num_heads, key_dim=key_dim)
+        check_rate(dropout_rate=dropout_rate)
         self.num_heads = num_heads
         self.key_dim = key_dim
         self.dropout_rate = dropout_rate

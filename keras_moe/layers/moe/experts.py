@@ -9,6 +9,8 @@ from keras_moe.types import Config
 from keras_moe.types import InitializerLike
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
 
 
 @register
@@ -62,21 +64,8 @@ class Experts(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if num_experts < 1:
-            raise ValueError(
-                "`num_experts` must be at least 1. Received: "
-                f"num_experts={num_experts}."
-            )
-        if hidden_dim < 1:
-            raise ValueError(
-                "`hidden_dim` must be at least 1. Received: "
-                f"hidden_dim={hidden_dim}."
-            )
-        if not 0.0 <= dropout_rate < 1.0:
-            raise ValueError(
-                "`dropout_rate` must be in [0, 1). Received: "
-                f"dropout_rate={dropout_rate}."
-            )
+        check_size(num_experts=num_experts, hidden_dim=hidden_dim)
+        check_rate(dropout_rate=dropout_rate)
         self.num_experts = num_experts
         self.hidden_dim = hidden_dim
         self.activation = keras.activations.get(activation)

@@ -17,6 +17,9 @@ from keras_moe.types import Config
 from keras_moe.types import InitializerLike
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
 
 ROUTERS = {"switch": SwitchRouter}
 # Each carries out the same plan: tokens to slots, and slots back to tokens.
@@ -96,21 +99,9 @@ class SparseMoE(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if num_experts < 1:
-            raise ValueError(
-                "`num_experts` must be at least 1. Received: "
-                f"num_experts={num_experts}."
-            )
-        if dispatch not in ("auto", *EXECUTORS):
-            raise ValueError(
-                f"`dispatch` must be one of {('auto', *EXECUTORS)}. "
-                f"Received: dispatch={dispatch!r}."
-            )
-        if not 0.0 <= expert_dropout_rate < 1.0:
-            raise ValueError(
-                "`expert_dropout_rate` must be in [0, 1). Received: "
-                f"expert_dropout_rate={expert_dropout_rate}."
-            )
+        check_size(num_experts=num_experts)
+        check_choice(("auto", *EXECUTORS), dispatch=dispatch)
+        check_rate(expert_dropout_rate=expert_dropout_rate)
         self.num_experts = num_experts
         self.dispatch = dispatch
         self.router = _resolve_router(router, num_experts)

@@ -13,6 +13,11 @@ from keras_moe.types import Config
 from keras_moe.types import InitializerLike
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+from keras_moe.validation import check_not_negative
+from keras_moe.validation import check_positive
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
 
 _NEEDS_NUM_EXPERTS = (
     "`num_experts` must be given where a router is used on its own. "
@@ -78,35 +83,21 @@ class Router(keras.layers.Layer):
         # arXiv:2202.08906, section 3. The policy of the model is not followed.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        if num_experts is not None:
-            _check_positive("num_experts", num_experts)
-        for name, factor in (
-            ("capacity_factor", capacity_factor),
-            ("eval_capacity_factor", eval_capacity_factor),
-        ):
-            if factor is not None:
-                _check_positive(name, factor)
-        _check_positive("min_expert_capacity", min_expert_capacity)
-        if group_size is not None:
-            _check_positive("group_size", group_size)
-        if capacity_rounding not in ROUNDINGS:
-            raise ValueError(
-                f"`capacity_rounding` must be one of {ROUNDINGS}. Received: "
-                f"capacity_rounding={capacity_rounding!r}."
-            )
-        if not 0.0 <= jitter_noise < 1.0:
-            raise ValueError(
-                "`jitter_noise` must be in [0, 1). Received: "
-                f"jitter_noise={jitter_noise}."
-            )
-        for name, weight in (
-            ("load_balancing_loss_weight", load_balancing_loss_weight),
-            ("router_z_loss_weight", router_z_loss_weight),
-        ):
-            if weight < 0:
-                raise ValueError(
-                    f"`{name}` must not be negative. Received: {name}={weight}."
-                )
+        check_size(
+            num_experts=num_experts,
+            min_expert_capacity=min_expert_capacity,
+            group_size=group_size,
+        )
+        check_positive(
+            capacity_factor=capacity_factor,
+            eval_capacity_factor=eval_capacity_factor,
+        )
+        check_choice(ROUNDINGS, capacity_rounding=capacity_rounding)
+        check_rate(jitter_noise=jitter_noise)
+        check_not_negative(
+            load_balancing_loss_weight=load_balancing_loss_weight,
+            router_z_loss_weight=router_z_loss_weight,
+        )
         self.num_experts = num_experts
         self.capacity_factor = capacity_factor
         self.eval_capacity_factor = eval_capacity_factor
@@ -243,10 +234,3 @@ class Router(keras.layers.Layer):
             ),
             "seed": self.seed,
         }
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(
-            f"`{name}` must be positive. Received: {name}={value}."
-        )

@@ -7,6 +7,8 @@ from keras_moe.types import ActivationLike
 from keras_moe.types import Config
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
 
 
 @register
@@ -45,11 +47,8 @@ class FeedForward(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if hidden_dim < 1:
-            raise ValueError(
-                "`hidden_dim` must be at least 1. Received: "
-                f"hidden_dim={hidden_dim}."
-            )
+        check_size(hidden_dim=hidden_dim)
+        check_rate(dropout_rate=dropout_rate)
         self.hidden_dim = hidden_dim
         self.activation = keras.activations.get(activation)
         self.gated = gated

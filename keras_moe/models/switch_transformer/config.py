@@ -3,6 +3,8 @@
 import dataclasses
 
 from keras_moe.types import Config
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,36 +74,22 @@ class SwitchTransformerConfig:
     start_id: int = 0
 
     def __post_init__(self):
-        for name in (
-            "vocabulary_size",
-            "model_dim",
-            "num_encoder_layers",
-            "num_decoder_layers",
-            "num_heads",
-            "hidden_dim",
-            "moe_every",
-            "target_vocabulary_size",
-            "key_dim",
-        ):
-            size = getattr(self, name)
-            if size is None and name in ("target_vocabulary_size", "key_dim"):
-                continue
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: "
-                    f"{name}={size!r}."
-                )
-        if not isinstance(self.num_experts, int) or self.num_experts < 0:
-            raise ValueError(
-                "`num_experts` must be a positive integer, or 0 for a dense "
-                f"model. Received: num_experts={self.num_experts!r}."
-            )
-        for name in ("dropout_rate", "expert_dropout_rate"):
-            rate = getattr(self, name)
-            if not 0.0 <= rate < 1.0:
-                raise ValueError(
-                    f"`{name}` must be in [0, 1). Received: {name}={rate}."
-                )
+        check_size(
+            vocabulary_size=self.vocabulary_size,
+            target_vocabulary_size=self.target_vocabulary_size,
+            model_dim=self.model_dim,
+            num_encoder_layers=self.num_encoder_layers,
+            num_decoder_layers=self.num_decoder_layers,
+            num_heads=self.num_heads,
+            key_dim=self.key_dim,
+            hidden_dim=self.hidden_dim,
+            moe_every=self.moe_every,
+            num_experts=self.num_experts or None,
+        )
+        check_rate(
+            dropout_rate=self.dropout_rate,
+            expert_dropout_rate=self.expert_dropout_rate,
+        )
         # The encoder's half of the buckets is halved again, for distances
         # that have a bucket each.
         if self.num_relative_buckets < 4:

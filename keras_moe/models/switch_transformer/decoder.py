@@ -2,16 +2,14 @@
 
 from typing import NamedTuple
 
-import keras
 from keras import ops
 
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import KeyValueCache
-from keras_moe.layers import RelativePositionBias
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
-from keras_moe.models.switch_transformer.stacks import make_attention
-from keras_moe.models.switch_transformer.stacks import make_feed_forward
-from keras_moe.types import Shape
+from keras_moe.models.switch_transformer.stack import Stack
+from keras_moe.models.switch_transformer.stack import make_attention
+from keras_moe.models.switch_transformer.stack import make_feed_forward
 from keras_moe.types import Tensor
 
 
@@ -29,7 +27,7 @@ class DecoderState(NamedTuple):
     memory_mask: Tensor
 
 
-class Decoder(keras.layers.Layer):
+class Decoder(Stack):
     """Causal blocks with cross-attention, all at once or step by step.
 
     Args:
@@ -46,20 +44,8 @@ class Decoder(keras.layers.Layer):
         `(batch, length, model_dim)`, normalised.
     """
 
-    def __init__(self, config: SwitchTransformerConfig, **kwargs):
-        super().__init__(**kwargs)
-        dtype = self.dtype_policy
-        self.num_heads = config.num_heads
-        self.head_dim = config.head_dim
-        self.position_bias = RelativePositionBias(
-            config.num_heads,
-            config.num_relative_buckets,
-            config.max_relative_distance,
-            bidirectional=False,
-            dtype=dtype,
-            name="position_bias",
-        )
-        self.blocks = [
+    def __init__(self, config: SwitchTransformerConfig, dtype=None, **kwargs):
+        blocks = [
             DecoderBlock(
                 make_attention(config, "self_attention", dtype),
                 make_attention(config, "cross_attention", dtype),
@@ -70,18 +56,11 @@ class Decoder(keras.layers.Layer):
             )
             for block in range(config.num_decoder_layers)
         ]
-        self.final_norm = keras.layers.RMSNormalization(
-            epsilon=1e-6, dtype=dtype, name="final_norm"
+        super().__init__(
+            config, blocks, bidirectional=False, dtype=dtype, **kwargs
         )
-        self.dropout = keras.layers.Dropout(
-            config.dropout_rate, dtype=dtype, name="dropout"
-        )
-
-    def build(self, input_shape: Shape) -> None:
-        self.position_bias.build()
-        for block in self.blocks:
-            block.build(input_shape)
-        self.final_norm.build(input_shape)
+        self.num_heads = config.num_heads
+        self.head_dim = config.head_dim
 
     def call(
         self,
@@ -91,19 +70,13 @@ class Decoder(keras.layers.Layer):
         memory_mask: Tensor,
         training: bool | None = None,
     ) -> Tensor:
-        position = ops.arange(ops.shape(inputs)[1])
-        bias = self.position_bias(position, position)
-        x = self.dropout(inputs, training=training)
-        for block in self.blocks:
-            x = block(
-                x,
-                memory,
-                bias=bias,
-                padding_mask=padding_mask,
-                memory_mask=memory_mask,
-                training=training,
-            )
-        return self.dropout(self.final_norm(x), training=training)
+        return self.run_blocks(
+            inputs,
+            memory,
+            padding_mask=padding_mask,
+            memory_mask=memory_mask,
+            training=training,
+        )
 
     def initial_state(
         self, memory: Tensor, memory_mask: Tensor, max_length: int

@@ -1,19 +1,15 @@
 """The encoder stack."""
 
-import keras
-from keras import ops
-
 from keras_moe.layers import EncoderBlock
-from keras_moe.layers import RelativePositionBias
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
-from keras_moe.models.switch_transformer.stacks import make_attention
-from keras_moe.models.switch_transformer.stacks import make_feed_forward
-from keras_moe.types import Shape
+from keras_moe.models.switch_transformer.stack import Stack
+from keras_moe.models.switch_transformer.stack import make_attention
+from keras_moe.models.switch_transformer.stack import make_feed_forward
 from keras_moe.types import Tensor
 
 
-class Encoder(keras.layers.Layer):
-    """Blocks of self-attention under one table of relative positions.
+class Encoder(Stack):
+    """Blocks of self-attention in both directions.
 
     Args:
         config: the sizes.
@@ -27,17 +23,8 @@ class Encoder(keras.layers.Layer):
         `(batch, length, model_dim)`, normalised.
     """
 
-    def __init__(self, config: SwitchTransformerConfig, **kwargs):
-        super().__init__(**kwargs)
-        dtype = self.dtype_policy
-        self.position_bias = RelativePositionBias(
-            config.num_heads,
-            config.num_relative_buckets,
-            config.max_relative_distance,
-            dtype=dtype,
-            name="position_bias",
-        )
-        self.blocks = [
+    def __init__(self, config: SwitchTransformerConfig, dtype=None, **kwargs):
+        blocks = [
             EncoderBlock(
                 make_attention(config, "attention", dtype),
                 make_feed_forward(config, block, dtype),
@@ -47,18 +34,9 @@ class Encoder(keras.layers.Layer):
             )
             for block in range(config.num_encoder_layers)
         ]
-        self.final_norm = keras.layers.RMSNormalization(
-            epsilon=1e-6, dtype=dtype, name="final_norm"
+        super().__init__(
+            config, blocks, bidirectional=True, dtype=dtype, **kwargs
         )
-        self.dropout = keras.layers.Dropout(
-            config.dropout_rate, dtype=dtype, name="dropout"
-        )
-
-    def build(self, input_shape: Shape) -> None:
-        self.position_bias.build()
-        for block in self.blocks:
-            block.build(input_shape)
-        self.final_norm.build(input_shape)
 
     def call(
         self,
@@ -66,11 +44,6 @@ class Encoder(keras.layers.Layer):
         padding_mask: Tensor,
         training: bool | None = None,
     ) -> Tensor:
-        position = ops.arange(ops.shape(inputs)[1])
-        bias = self.position_bias(position, position)
-        x = self.dropout(inputs, training=training)
-        for block in self.blocks:
-            x = block(
-                x, bias=bias, padding_mask=padding_mask, training=training
-            )
-        return self.dropout(self.final_norm(x), training=training)
+        return self.run_blocks(
+            inputs, padding_mask=padding_mask, training=training
+        )

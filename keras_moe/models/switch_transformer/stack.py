@@ -1,0 +1,122 @@
+"""What encoder and decoder have in common."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from keras_moe.layers import FeedForward
+from keras_moe.layers import RelativePositionBias
+from keras_moe.layers import SparseMoE
+from keras_moe.layers import SwitchRouter
+from keras_moe.layers import T5Attention
+from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+
+
+class Stack(keras.layers.Layer):
+    """Blocks under one table of relative positions, and a norm above them.
+
+    Args:
+        config: the sizes.
+        blocks: the blocks, from the lowest.
+        bidirectional: whether positions see later ones.
+    """
+
+    def __init__(
+        self,
+        config: SwitchTransformerConfig,
+        blocks: Sequence[keras.layers.Layer],
+        bidirectional: bool,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.position_bias = RelativePositionBias(
+            config.num_heads,
+            config.num_relative_buckets,
+            config.max_relative_distance,
+            bidirectional=bidirectional,
+            dtype=self.dtype_policy,
+            name="position_bias",
+        )
+        self.blocks = list(blocks)
+        self.final_norm = keras.layers.RMSNormalization(
+            epsilon=1e-6, dtype=self.dtype_policy, name="final_norm"
+        )
+        self.dropout = keras.layers.Dropout(
+            config.dropout_rate, dtype=self.dtype_policy, name="dropout"
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        self.position_bias.build()
+        for block in self.blocks:
+            block.build(input_shape)
+        self.final_norm.build(input_shape)
+
+    def run_blocks(
+        self, inputs: Tensor, *memory: Tensor, training: bool | None, **masks
+    ) -> Tensor:
+        """Runs all blocks on all positions; returns the normalised output.
+
+        Args:
+            inputs: embedded tokens, `(batch, length, model_dim)`.
+            *memory: the encoder's output, for blocks that attend to it.
+            training: whether to train.
+            **masks: what the blocks take as masks.
+        """
+        position = ops.arange(ops.shape(inputs)[1])
+        bias = self.position_bias(position, position)
+        x = self.dropout(inputs, training=training)
+        for block in self.blocks:
+            x = block(x, *memory, bias=bias, training=training, **masks)
+        return self.dropout(self.final_norm(x), training=training)
+
+
+def make_attention(
+    config: SwitchTransformerConfig, name: str, dtype
+) -> T5Attention:
+    """Returns an attention layer of the config's size."""
+    return T5Attention(
+        config.num_heads,
+        config.head_dim,
+        dropout_rate=config.dropout_rate,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def make_feed_forward(
+    config: SwitchTransformerConfig, block: int, dtype
+) -> keras.layers.Layer:
+    """Returns the sparse or dense feed-forward layer of block `block`."""
+    if not config.is_sparse(block):
+        return FeedForward(
+            config.hidden_dim,
+            activation=config.activation,
+            gated=config.gated,
+            dropout_rate=config.dropout_rate,
+            dtype=dtype,
+            name="feed_forward",
+        )
+    return SparseMoE(
+        config.num_experts,
+        config.hidden_dim,
+        router=SwitchRouter(
+            capacity_factor=config.capacity_factor,
+            jitter_noise=config.jitter_noise,
+            load_balancing_loss_weight=config.load_balancing_loss_weight,
+            router_z_loss_weight=config.router_z_loss_weight,
+            name="router",
+        ),
+        activation=config.activation,
+        gated=config.gated,
+        expert_dropout_rate=config.expert_dropout_rate,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            config.expert_initializer_scale,
+            mode="fan_in",
+            distribution="truncated_normal",
+        ),
+        dtype=dtype,
+        name="sparse_moe",
+    )
