@@ -1,10 +1,10 @@
 """Quality on the CMU dictionary: sparse against FLOP-matched dense.
 
-    python -m benchmarks.g2p_quality [--steps 4000] [--json FILE]
+    python -m benchmarks.g2p_quality [--steps 3000] [--json FILE]
 
 Trains both for the same number of steps under the same schedule, in turns of
 `_STEPS_PER_TURN`, and records the learning curve. Each turn is kept; an
-interrupted run goes on where it stopped. About 50 minutes on two quiet cores.
+interrupted run goes on where it stopped. About 40 minutes on two quiet cores.
 """
 
 import argparse
@@ -217,7 +217,7 @@ def show_published(variants: list[Variant], rates: dict, console) -> None:
 def main() -> None:
     """Trains in turns, then reports on the test split."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument(
         "--state", type=pathlib.Path, default=pathlib.Path("build/g2p_quality")
