@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.alternating import median_milliseconds
+from benchmarks.bare_grpc import behind_bare_grpc
 from benchmarks.report import Report
 from keras_moe import serving
 from keras_moe.serving.signature import Signature
@@ -57,6 +58,8 @@ def measure(model: pathlib.Path, word: str, rounds: int) -> Report:
             "load_average": os.getloadavg()[0],
             **times,
             "rest_overhead_ms": times["rest_ms"] - times["direct_ms"],
+            # What of the overhead is gRPC's own, in Python, on this machine.
+            "bare_grpc_overhead_ms": times["bare_grpc_ms"] - times["direct_ms"],
         }
     )
     report.add_claim(
@@ -79,13 +82,15 @@ def _time(server: serving.Server, word: str, rounds: int) -> dict[str, float]:
         rest_port=server.rest_port,
         model_name=_NAME,
     ) as client:
-        times = median_milliseconds(
-            {
-                "direct_ms": lambda: runner(words),
-                "grpc_ms": lambda: client.predict({name: words}),
-            },
-            rounds,
-        )
+        with behind_bare_grpc(lambda: runner(words)) as bare:
+            times = median_milliseconds(
+                {
+                    "direct_ms": lambda: runner(words),
+                    "grpc_ms": lambda: client.predict({name: words}),
+                    "bare_grpc_ms": bare,
+                },
+                rounds,
+            )
         # Apart, not to disturb what the claim is about.
         times |= median_milliseconds(
             {"rest_ms": lambda: client.predict_rest({name: words})},
