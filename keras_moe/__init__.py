@@ -6,4 +6,5 @@ from keras_moe import losses as losses
 from keras_moe import metrics as metrics
 from keras_moe import models as models
 from keras_moe import ops as ops
+from keras_moe import serving as serving
 from keras_moe.version import __version__ as __version__
