@@ -1,0 +1,58 @@
+"""The README's code runs as it stands, and so does the quickstart."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def python_blocks():
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_a_model_of_your_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokens = np.random.default_rng(0).integers(1, 1000, size=(8, 5))
+    exec(python_blocks()[0], {"tokens": tokens, "labels": tokens})
+    served = tf.saved_model.load(str(tmp_path / "exported"))
+    assert served.serve(tokens[:3, :4].astype("int32")).shape == (3, 4, 1000)
+
+
+def test_a_whole_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ids = np.random.default_rng(0).integers(1, 1000, size=(2, 5))
+    names = {
+        "source": ids,
+        "target": ids,
+        "tokenize": lambda words: {
+            "encoder_token_ids": tf.strings.unicode_decode(
+                words, "UTF-8"
+            ).to_tensor()
+        },
+        "detokenize": lambda ids: tf.strings.reduce_join(
+            tf.strings.as_string(ids), axis=1, separator=" "
+        ),
+    }
+    exec(python_blocks()[1], names)
+    assert names["answers"]["phonemes"].shape == (1,)
+    assert names["answer"].shape == (2, 32)
+
+
+@pytest.mark.large
+def test_quickstart():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples/quickstart.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loss = float(re.search(r"loss: (\d\.\d+)\ntokens", done.stdout)[1])
+    assert loss < 0.3
+    assert "after export: 0.0e+00" in done.stdout
