@@ -14,7 +14,7 @@ NEEDED_GLIBC=2.39               # what the wheels of TFX 1.21 are built for
 EXTRAS=tfx,text,serving,viz,demo,dev
 LOCK=constraints/python3.11.txt
 
-say() { printf '\033[2m[set-up]\033[0m %s\n' "$*" >&2; }
+say() { printf '[set-up] %s\n' "$*" >&2; }
 fail() { printf '[set-up] %s\n' "$*" >&2; exit 1; }
 
 # What a finished set-up depends on: the lock, the metadata, this script, and

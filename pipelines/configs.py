@@ -54,6 +54,7 @@ class PipelineConfig:
             object.__setattr__(self, "dictionary", dictionary)
         _check_fractions(self.fractions)
         _check_training(self.training)
+        _check_preset(self.preset)
         if self.max_words is not None and self.max_words < 1:
             raise ValueError(
                 "`max_words` must be `None` or a positive integer. "
@@ -95,6 +96,17 @@ def _check_fractions(fractions: tuple[float, ...]) -> None:
         raise ValueError(
             f"`fractions` must be {len(SPLITS)} positive numbers that sum to "
             f"1, for {', '.join(SPLITS)}. Received: fractions={fractions!r}"
+        )
+
+
+def _check_preset(preset: str) -> None:
+    from keras_moe.models import SwitchTransformer
+
+    if preset not in SwitchTransformer.presets:
+        raise ValueError(
+            "`preset` must be one of "
+            f"{', '.join(sorted(SwitchTransformer.presets))}. "
+            f"Received: preset={preset!r}"
         )
 
 

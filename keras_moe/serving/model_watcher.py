@@ -195,6 +195,7 @@ class ModelWatcher:
             )
             return False
         self._replace(servable)
+        _LOG.info("Serving version %d of %s", version, self.model_name)
         return True
 
     def _replace(self, servable: Servable | None) -> None:

@@ -88,6 +88,11 @@ def export(
             f"`example_spec` must hold {input_name!r}. Received: "
             f"{sorted(example_spec)}."
         )
+    for name, function in (("tokenize", tokenize), ("detokenize", detokenize)):
+        if not callable(function):
+            raise ValueError(
+                f"`{name}` must be a function. Received: {name}={function!r}."
+            )
     if max_length < 1:
         raise ValueError(
             f"`max_length` must be at least 1. Received: {max_length}."
@@ -99,7 +104,7 @@ def export(
         )
 
     def answer(words: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = dict(tokenize(words))
+        features = _check_features(tokenize(words))
         ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
         decoded = greedy_decode(model, ids, max_length)
         return {
@@ -128,6 +133,15 @@ def export(
         input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
     )
     _write_out(archive, directory)
+
+
+def _check_features(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    if not isinstance(features, dict) or "encoder_token_ids" not in features:
+        raise ValueError(
+            "`tokenize` must return a dictionary with `encoder_token_ids`. "
+            f"Received: {features!r}."
+        )
+    return dict(features)
 
 
 def _write_out(archive: keras.export.ExportArchive, directory: str) -> None:

@@ -32,6 +32,11 @@ from keras_moe.serving.servable import Servable
 
 _LOG = logging.getLogger(__name__)
 # More than this many waiting requests are refused, not hoarded.
+_MAX_PORT = 65535
+_NO_VERSION = (
+    "no version; the folder must hold numbered folders, each with a "
+    "saved_model.pb"
+)
 _MAX_WAITING = 256
 
 
@@ -104,6 +109,17 @@ class Server:
             raise ValueError(
                 "One of `grpc_port` and `rest_port` must be a port. "
                 "Received: grpc_port=None, rest_port=None"
+            )
+        for name, port in (("grpc_port", grpc_port), ("rest_port", rest_port)):
+            if port is not None and not 0 <= port <= _MAX_PORT:
+                raise ValueError(
+                    f"`{name}` must be in [0, {_MAX_PORT}]. "
+                    f"Received: {name}={port}"
+                )
+        if max_workers < 1:
+            raise ValueError(
+                "`max_workers` must be at least 1. "
+                f"Received: max_workers={max_workers}"
             )
         if poll_seconds <= 0:
             raise ValueError(
@@ -203,7 +219,7 @@ class Server:
         )
         raise TimeoutError(
             f"No version under {self._watcher.base_path} became available in "
-            f"{timeout} s. Seen: {seen or 'no version'}"
+            f"{timeout} s. Seen: {seen or _NO_VERSION}"
         )
 
     def __enter__(self) -> "Server":

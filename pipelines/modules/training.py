@@ -123,8 +123,8 @@ def train(
         The history of `fit`.
 
     Raises:
-        ValueError: if there are no examples, or as many sources as targets
-            are not given.
+        ValueError: if there are no examples, or the numbers of sources and
+            targets differ.
     """
     if len(source) != len(target) or not len(source):
         raise ValueError(
@@ -162,7 +162,7 @@ def compile_model(model: keras.Model, config: TrainingConfig) -> None:
             clipnorm=1.0,
         ),
         loss=loss,
-        # XLA compiles a program for each bucket and each is slower on a CPU.
+        # XLA would compile a program for each length of a bucket.
         jit_compile=False,
     )
 
@@ -185,12 +185,12 @@ def batches(
             order.
     """
     source, target = np.asarray(source, "int32"), np.asarray(target, "int32")
+    pad_id = model_config.pad_id
 
     def generate() -> Iterator[tuple]:
-        for rows in _rows(
-            source, target, model_config.pad_id, batch_size, seed
-        ):
-            x, y = _trim(source[rows]), _trim(target[rows])
+        for rows in _rows(source, target, pad_id, batch_size, seed):
+            x = _trim(source[rows], pad_id)
+            y = _trim(target[rows], pad_id)
             yield x, y
 
     ids = tf.TensorSpec((None, None), tf.int32)
@@ -240,7 +240,7 @@ def _rows(
             return
 
 
-def _trim(ids: np.ndarray) -> np.ndarray:
-    """Cuts off the columns that are padding in every row."""
-    used = int((ids != 0).any(axis=0).sum())
-    return ids[:, : max(used, 1)]
+def _trim(ids: np.ndarray, pad_id: int) -> np.ndarray:
+    """Cuts off the columns at the end that are padding in every row."""
+    (used,) = np.nonzero((ids != pad_id).any(axis=0))
+    return ids[:, : used[-1] + 1 if len(used) else 1]

@@ -790,3 +790,26 @@ def test_two_layers_do_not_share_a_router():
     first.build((None, None, DIM))
     with pytest.raises(ValueError, match="`router` must not be built"):
         second.build((None, None, DIM))
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (2, 4), (2, 1), (2,), (2, 5, 1)])
+def test_a_mask_of_another_shape_is_refused(shape):
+    layer = layers.SparseMoE(4, 8)
+    with pytest.raises(ValueError, match=r"`mask` must have the shape.*\(2, 5"):
+        layer(np.zeros((2, 5, 8), "float32"), mask=np.ones(shape, bool))
+
+
+def test_an_additive_mask_is_refused():
+    layer = layers.SparseMoE(4, 8)
+    with pytest.raises(ValueError, match="`mask` must be boolean.*float32"):
+        layer(
+            np.zeros((2, 5, 8), "float32"),
+            mask=np.zeros((2, 5), "float32"),
+        )
+
+
+def test_another_dimension_after_building_is_refused():
+    layer = layers.SparseMoE(4, 8)
+    layer(np.zeros((2, 5, 8), "float32"))
+    with pytest.raises(ValueError, match="axis -1"):
+        layer(np.zeros((2, 5, 9), "float32"))

@@ -477,3 +477,16 @@ def test_learns_to_copy(num_experts):
     said = np.asarray(model.generate(unseen, 5)["token_ids"])
     assert np.mean(said[:, :4] == unseen) > 0.6
     assert np.mean(said[:, 4] == 1) > 0.6
+
+
+def test_a_preset_directory_takes_overrides(tmp_path):
+    model = SwitchTransformer.from_preset("switch_tiny")
+    model.save_to_preset(str(tmp_path))
+    loaded = SwitchTransformer.from_preset(
+        str(tmp_path), vocabulary_size=32, dropout_rate=0.5
+    )
+    assert loaded.config.dropout_rate == 0.5
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError):
+        SwitchTransformer.from_preset(str(tmp_path), vocabulary_size=40)

@@ -16,6 +16,7 @@ from pipelines.configs import PipelineConfig
         ({"training": {"steps": 0}}, "`steps` must be positive"),
         ({"max_words": 0}, "max_words=0"),
         ({"max_phoneme_error_rate": 0}, "must be positive"),
+        ({"preset": "nope"}, "`preset` must be one of.*nope"),
     ],
 )
 def test_invalid(options, message):

@@ -567,3 +567,22 @@ class TestServer:
                 signal.signal(name, handler)
 
         assert answers[0]["score"].tolist() == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"grpc_port": -5}, "`grpc_port` must be in .*grpc_port=-5"),
+        ({"rest_port": 65536}, "`rest_port` must be in .*rest_port=65536"),
+        ({"max_workers": 0}, "`max_workers` must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        serving.Server("m", tmp_path, **arguments)
+
+
+def test_a_folder_without_versions_is_explained(tmp_path):
+    with serving.Server("m", tmp_path) as server:
+        with pytest.raises(TimeoutError, match="numbered folders"):
+            server.wait_until_available(0.1)

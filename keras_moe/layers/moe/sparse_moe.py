@@ -33,7 +33,10 @@ class SparseMoE(keras.layers.Layer):
     A drop-in for a Transformer's feed-forward network: the router scores each
     token, the token is computed by the expert it was sent to, and the result
     is weighted by the router's probability. Parameters grow with
-    `num_experts`, the cost of a token does not.
+    `num_experts`; in training the arithmetic of a token does not, beyond the
+    capacity factor. Outside of training the experts compute as many slots as
+    the longest queue has tokens, so very small batches (and XLA, whose shapes
+    are static) cost more than their tokens.
 
     Source: [Fedus et al., 2021](https://arxiv.org/abs/2101.03961).
 
@@ -46,7 +49,9 @@ class SparseMoE(keras.layers.Layer):
     Args:
         num_experts: number of experts.
         hidden_dim: inner size of each expert.
-        router: `"switch"`, or a `keras_moe.layers.Router`.
+        router: `"switch"`, or a `keras_moe.layers.Router`, which holds the
+            settings of capacity, jitter and auxiliary losses:
+            `router=SwitchRouter(capacity_factor=2.0)`.
         activation: activation inside the experts.
         dispatch: how the plan is carried out: `"gather"`, or `"auto"` to let
             the layer choose.
@@ -132,6 +137,7 @@ class SparseMoE(keras.layers.Layer):
                 "of its own. Received a router that another layer uses: "
                 f"{self.router.path}."
             )
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: dim})
         self.router.build((None, None, dim))
         self.experts.build((None, self.num_experts, None, dim))
 
@@ -141,6 +147,8 @@ class SparseMoE(keras.layers.Layer):
         mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        if mask is not None:
+            _check_mask(mask, inputs)
         tokens, padding_mask = group_tokens(
             inputs, mask, self.router.group_size
         )
@@ -174,6 +182,26 @@ class SparseMoE(keras.layers.Layer):
     def from_config(cls, config: Config) -> "SparseMoE":
         """Rebuilds the layer, its router included."""
         return cls(**deserialize_sublayers(config, "router"))
+
+
+def _check_mask(mask: Tensor, inputs: Tensor) -> None:
+    """Refuses a mask that would hide other tokens than it means."""
+    expected, given = tuple(inputs.shape[:-1]), tuple(mask.shape)
+    differ = len(expected) != len(given) or any(
+        None not in pair and pair[0] != pair[1]
+        for pair in zip(expected, given, strict=False)
+    )
+    if differ:
+        raise ValueError(
+            "`mask` must have the shape of the inputs without their last "
+            f"axis, {expected}. Received: mask.shape={given}."
+        )
+    dtype = keras.backend.standardize_dtype(mask.dtype)
+    if dtype != "bool" and "int" not in dtype:
+        raise ValueError(
+            "`mask` must be boolean, true for tokens and false for padding. "
+            f"Received: mask.dtype={dtype}."
+        )
 
 
 def _resolve_router(router: str | Router, num_experts: int) -> Router:

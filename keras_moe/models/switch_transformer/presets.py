@@ -2,9 +2,8 @@
 
 from keras_moe.types import Config
 
-# Sizes of the published models: Switch Transformers, arXiv:2101.03961,
-# table 9, and T5, arXiv:1910.10683, section 2.1 (T5's base and small sizes
-# with experts in every other block).
+# "switch_base_8" has the size of T5-Base (arXiv:1910.10683, section 2.1) with
+# experts in every other block, as Switch-Base (arXiv:2101.03961, table 9).
 PRESETS: dict[str, Config] = {
     "switch_g2p_demo": {
         "description": (

@@ -244,11 +244,12 @@ class SwitchTransformer(keras.Model):
         Args:
             preset: a name from `SwitchTransformer.presets`, or a directory
                 that `save_to_preset` wrote.
-            **overrides: fields of `SwitchTransformerConfig` to change (named
-                sizes only), and `dtype`.
+            **overrides: fields of `SwitchTransformerConfig` to change, and
+                `dtype`. What a directory holds must fit them.
 
         Raises:
-            ValueError: if there is no such preset.
+            ValueError: if there is no such preset, or its weights do not fit
+                the overrides.
         """
         if preset in PRESETS:
             return cls(**{**PRESETS[preset]["config"], **overrides})
@@ -259,7 +260,7 @@ class SwitchTransformer(keras.Model):
                 f"with a config.json. Received: preset={preset!r}."
             )
         with open(path, encoding="utf-8") as file:
-            model = cls(**json.load(file), **overrides)
+            model = cls(**{**json.load(file), **overrides})
         model.load_weights(os.path.join(preset, "model.weights.h5"))
         return model
 
