@@ -35,7 +35,7 @@ from pipelines.modules import text  # noqa: E402
 from pipelines.modules import training  # noqa: E402
 
 RESULTS = pathlib.Path("benchmarks/results")
-_STEPS_PER_TURN = 500
+_STEPS_PER_TURN = 250
 _DECODED_AT_ONCE = 1024
 # Otherwise alike: in training, a Switch layer computes as much for a token as
 # the dense layer that it replaces (times the capacity factor).
