@@ -2,12 +2,9 @@ import pickle
 
 import numpy as np
 import pytest
+from tensorflow_model_analysis.metrics import metric_types
 
-pytest.importorskip("tfx")
-
-from tensorflow_model_analysis.metrics import metric_types  # noqa: E402
-
-from keras_moe import components  # noqa: E402
+from keras_moe import components
 
 pytestmark = pytest.mark.tfx
 
