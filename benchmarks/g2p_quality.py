@@ -9,6 +9,10 @@ started again. A quarter of an hour on two quiet cores; for a night, `--steps
 40000 --dropout-rate 0.1`.
 """
 
+# First, since it imports TensorFlow without its chatter.
+from pipelines import quiet  # noqa: F401
+
+# isort: split
 import argparse
 import json
 import os
@@ -16,23 +20,21 @@ import pathlib
 import time
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
 
-import keras  # noqa: E402 (the level is read at import)
-import tensorflow as tf  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from benchmarks.report import Report  # noqa: E402
-from keras_moe.metrics import phoneme_error_rate  # noqa: E402
-from keras_moe.metrics import word_error_rate  # noqa: E402
-from keras_moe.models import SwitchTransformer  # noqa: E402
-from pipelines.data.dictionary import find_cmu_dictionary  # noqa: E402
-from pipelines.data.dictionary import read_dictionary  # noqa: E402
-from pipelines.data.splits import SPLITS  # noqa: E402
-from pipelines.data.splits import split_of  # noqa: E402
-from pipelines.modules import text  # noqa: E402
-from pipelines.modules import training  # noqa: E402
+from benchmarks.report import Report
+from keras_moe.metrics import phoneme_error_rate
+from keras_moe.metrics import word_error_rate
+from keras_moe.models import SwitchTransformer
+from pipelines.data.dictionary import find_cmu_dictionary
+from pipelines.data.dictionary import read_dictionary
+from pipelines.data.splits import SPLITS
+from pipelines.data.splits import split_of
+from pipelines.modules import text
+from pipelines.modules import training
 
 RESULTS = pathlib.Path("benchmarks/results")
 _STEPS_PER_TURN = 250
