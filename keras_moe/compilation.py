@@ -17,3 +17,16 @@ def shapes_must_be_static() -> bool:
 
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def accelerator() -> str:
+    """Returns `"TPU"`, `"GPU"` or `"CPU"`: what the layers will run on."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend().upper()
+    import tensorflow as tf
+
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+        return "TPU"
+    return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"

@@ -1,5 +1,7 @@
 """Carrying out a routing plan: tokens to slots, and slots back to tokens."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_moe.ops.batched_take import batched_take
@@ -17,6 +19,7 @@ def gather_dispatch(tokens: Tensor, plan: RoutingPlan) -> Tensor:
     Returns:
         `[groups, experts, slots, dim]`; an empty slot is zero.
     """
+    plan = with_slots(plan)
     return tokens_to_slots(tokens, plan.token_index, plan.slot_index)
 
 
@@ -31,9 +34,20 @@ def gather_combine(expert_outputs: Tensor, plan: RoutingPlan) -> Tensor:
         `[groups, tokens, dim]` in the dtype of `expert_outputs`; exactly zero
         for a token that no expert took.
     """
+    plan = with_slots(plan)
     weight = ops.cast(plan.combine_weight, expert_outputs.dtype)
     weighted = expert_outputs * ops.expand_dims(weight, -1)
     return slots_to_tokens(weighted, plan.token_index, plan.slot_index)
+
+
+def with_slots(plan: Any) -> RoutingPlan:
+    """Returns the plan; raises `ValueError` if it is a soft one."""
+    if not isinstance(plan, RoutingPlan):
+        raise ValueError(
+            "A soft plan has no slot table: only dispatch='einsum' can carry "
+            f"it out. Received: a {type(plan).__name__}."
+        )
+    return plan
 
 
 def tokens_to_slots(

@@ -6,7 +6,9 @@ from keras_moe.types import Tensor
 
 
 def group_tokens(
-    inputs: Tensor, padding_mask: Tensor | None, group_size: int | None
+    inputs: Tensor,
+    padding_mask: Tensor | None,
+    group_size: int | Tensor | str | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Flattens all axes but the last into `[groups, tokens, dim]`.
 
@@ -14,7 +16,8 @@ def group_tokens(
         inputs: `[batch, ..., dim]`.
         padding_mask: bool `[batch, ...]` or `None`.
         group_size: tokens of a group; the last group is filled up with
-            padding. `None` makes one group of the whole batch.
+            padding. An int, or an int32 scalar tensor. `None` makes one group
+            of the whole batch, `"sequence"` one of each row.
 
     Returns:
         The grouped tokens, and the mask `[groups, tokens]` (`None` only if
@@ -26,9 +29,14 @@ def group_tokens(
     if padding_mask is not None:
         mask = ops.reshape(ops.cast(padding_mask, "bool"), (-1,))
     count = ops.shape(tokens)[0]
-    if group_size is None:
+    by_row = isinstance(group_size, str)
+    if group_size is None or (by_row and len(inputs.shape) == 2):
         mask = mask if mask is None else ops.expand_dims(mask, 0)
         return ops.expand_dims(tokens, 0), mask
+    if by_row:
+        rows, length = ops.shape(inputs)[0], _product(ops.shape(inputs)[1:-1])
+        mask = mask if mask is None else ops.reshape(mask, (rows, length))
+        return ops.reshape(tokens, (rows, length, dim)), mask
     missing = -count % group_size
     if not (isinstance(missing, int) and missing == 0):
         if mask is None:
@@ -44,8 +52,12 @@ def ungroup_tokens(grouped: Tensor, like: Tensor) -> Tensor:
     """Undoes `group_tokens`: `[groups, tokens, dim]` to the shape of `like`."""
     shape = ops.shape(like)
     dim = grouped.shape[-1]
-    count = 1
-    for size in shape[:-1]:
-        count = count * size
-    tokens = ops.reshape(grouped, (-1, dim))[:count]
+    tokens = ops.reshape(grouped, (-1, dim))[: _product(shape[:-1])]
     return ops.reshape(tokens, tuple(shape[:-1]) + (dim,))
+
+
+def _product(sizes: tuple[int | Tensor, ...]) -> int | Tensor:
+    result = 1
+    for size in sizes:
+        result = result * size
+    return result

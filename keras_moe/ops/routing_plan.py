@@ -30,12 +30,16 @@ class RoutingPlan(NamedTuple):
             choice of a token sits, as `expert * c + slot`; `e * c` marks a
             choice that was dropped or never made. With it no executor needs
             to scatter.
+        expert_index: int32 `[g, s, k]`, the experts that each token asked for,
+            before capacity dropped any; `e` marks padding and choices that
+            were never made.
     """
 
     token_index: Tensor
     combine_weight: Tensor
     probabilities: Tensor
     slot_index: Tensor
+    expert_index: Tensor
 
     def dispatch_mask(self) -> Tensor:
         """Returns bool `[g, s, e, c]`: token s sits in slot c of expert e."""
@@ -44,7 +48,10 @@ class RoutingPlan(NamedTuple):
         tokens = ops.reshape(tokens, (1, -1, 1, 1))
         return tokens == ops.expand_dims(self.token_index, 1)
 
+    def dispatch_array(self) -> Tensor:
+        """Returns the mask as float32: how much of a token a slot holds."""
+        return ops.cast(self.dispatch_mask(), "float32")
+
     def combine_array(self) -> Tensor:
         """Returns float32 `[g, s, e, c]`: the mask times the weights."""
-        mask = ops.cast(self.dispatch_mask(), self.combine_weight.dtype)
-        return mask * ops.expand_dims(self.combine_weight, 1)
+        return self.dispatch_array() * ops.expand_dims(self.combine_weight, 1)

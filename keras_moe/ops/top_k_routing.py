@@ -1,12 +1,26 @@
-"""Token-choice routing: each token asks for its best expert."""
+"""Token-choice routing: each token asks for its best experts."""
 
+from typing import Any
+
+import keras
 from keras import ops
 
-from keras_moe.compilation import shapes_must_be_static
-from keras_moe.ops.batched_take import batched_take
-from keras_moe.ops.dispatch import tokens_to_slots
+from keras_moe.ops.gates import gates_of_choices
+from keras_moe.ops.gates import gates_of_slots
 from keras_moe.ops.routing_plan import RoutingPlan
+from keras_moe.ops.seating import seat_choices
 from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+from keras_moe.validation import check_positive
+
+NORMALIZATIONS = ("none", "before_drop", "after_drop")
+PRIORITIES = (
+    "choice_major",
+    "token_major",
+    "batch_prioritized",
+    "gate_prioritized",
+)
+SECOND_EXPERT_POLICIES = ("all", "none", "threshold", "random")
 
 
 def top_k_routing(
@@ -14,34 +28,65 @@ def top_k_routing(
     num_selected_experts: int = 1,
     expert_capacity: int | Tensor | None = None,
     padding_mask: Tensor | None = None,
+    normalization: str = "none",
+    priority: str = "choice_major",
+    second_expert_policy: str = "all",
+    second_expert_threshold: float = 0.2,
+    selection_bias: Tensor | None = None,
+    seed: Any = None,
 ) -> RoutingPlan:
-    """Plans Switch routing: each token goes to its most probable expert.
+    """Plans routing in which each token asks for its k most probable experts.
 
-    Tokens take the slots of their expert in order of position; once an expert
-    is full the rest are dropped. Ties go to the expert with the lowest index.
-    The combine weight is the router's probability, not renormalised.
+    A token takes the next free slot of each expert that it asks for; once an
+    expert is full, later asks are dropped. Ties go to the expert with the
+    lowest index. The weights are the router's probabilities.
 
-    Source: Switch Transformers, arXiv:2101.03961, section 2.1, with the
-    semantics of the authors' code rather than of the paper's figure 15 (whose
-    count is inclusive and leaves slot 0 of each expert unused).
+    With the defaults this is Switch routing (arXiv:2101.03961, section 2.1,
+    with the semantics of the authors' code rather than of the paper's figure
+    15, whose count is inclusive and leaves slot 0 of each expert unused). With
+    `num_selected_experts=2, normalization="before_drop"` it is GShard's and
+    GLaM's (arXiv:2006.16668, algorithm 1; arXiv:2112.06905). `docs/anchors.md`
+    lists the arguments that give the behaviour of each known implementation.
 
     Args:
         logits: `[groups, tokens, experts]`; computed in float32 whatever the
             dtype.
-        num_selected_experts: experts for each token, k. Only 1.
+        num_selected_experts: experts for each token, k.
         expert_capacity: slots of an expert in a group, an int or an int32
             scalar tensor. `None` is dropless: as many slots as the fullest
             expert needs, or as there are tokens where shapes must be static
             (XLA).
         padding_mask: bool `[groups, tokens]`, false for padding, which is not
             routed and takes no slot.
+        normalization: `"none"` weighs by the probabilities as they are;
+            `"before_drop"` divides them by their sum over the k choices
+            (GShard: a choice whose sibling was dropped keeps a weight below
+            1); `"after_drop"` by their sum over the choices that were neither
+            refused nor dropped (DeepSpeed: a lone survivor weighs 1).
+        priority: who takes slots first. `"choice_major"`: all first choices in
+            order of position, then all second ones, and so on; `"token_major"`:
+            all choices of the first token, then of the next;
+            `"batch_prioritized"`: choice-major, tokens in descending order of
+            their first choice's probability (V-MoE, arXiv:2106.05974, section
+            4.1); `"gate_prioritized"`: choices in descending order of their
+            probability.
+        second_expert_policy: which choices after the first are asked for at
+            all. `"all"`; `"none"`; `"threshold"`: those whose share of the
+            probability of the k choices is above `second_expert_threshold`;
+            `"random"`: those with a probability of that share divided by the
+            threshold (GShard).
+        second_expert_threshold: see above.
+        selection_bias: float `[experts]`, added to the probabilities to choose
+            experts, not to weigh them (arXiv:2408.15664).
+        seed: an int or a `keras.random.SeedGenerator`, for `"random"`.
 
     Returns:
         A `RoutingPlan`.
 
     Raises:
-        ValueError: if `logits` is not of rank 3, `expert_capacity` is below 1
-            or `num_selected_experts` is not 1.
+        ValueError: if `logits` is not of rank 3, `num_selected_experts` is not
+            between 1 and the number of experts, `expert_capacity` is below 1,
+            an option is unknown, or `"random"` has no seed.
 
     Example:
 
@@ -51,93 +96,146 @@ def top_k_routing(
     array([[0],
            [2]], dtype=int32)
     """
-    _check(logits, num_selected_experts, expert_capacity)
-    logits = ops.cast(logits, "float32")
-    probabilities = ops.softmax(logits, axis=-1)
+    check_logits(logits, 3, "[groups, tokens, experts]")
+    check_capacity(expert_capacity)
     num_experts = logits.shape[-1]
+    if not 1 <= num_selected_experts <= num_experts:
+        raise ValueError(
+            "`num_selected_experts` must be between 1 and the number of "
+            f"experts, {num_experts}. Received: num_selected_experts="
+            f"{num_selected_experts}."
+        )
+    check_choice(NORMALIZATIONS, normalization=normalization)
+    check_choice(PRIORITIES, priority=priority)
+    check_choice(
+        SECOND_EXPERT_POLICIES, second_expert_policy=second_expert_policy
+    )
+    check_positive(second_expert_threshold=second_expert_threshold)
 
-    # The logits decide, not the probabilities: softmax can round two close
-    # logits to one value.
-    # Keras ranks 0.0 above -0.0, which would break a tie.
-    ranked = ops.where(logits == 0.0, 0.0, logits)
-    expert = ops.cast(ops.argmax(ranked, axis=-1), "int32")  # [g, s]
-    # With `initial` an empty batch has a maximum, too.
-    gate = ops.max(probabilities, axis=-1, initial=0.0)  # [g, s]
+    logits = ops.cast(logits, "float32")
     if padding_mask is not None:
-        padding_mask = ops.cast(padding_mask, "bool")
+        padding_mask = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
+        # Padding may hold what is not a number.
+        logits = ops.where(padding_mask, logits, 0.0)
+    probabilities = ops.softmax(logits, axis=-1)
+
+    expert = _best_experts(
+        logits, probabilities, num_selected_experts, selection_bias
+    )
+    gates = gates_of_choices(probabilities, expert)  # [g, s, k]
+    turn = _turn(gates, priority)
+    share = _divided_by_sum(gates)
+    if num_selected_experts > 1 and second_expert_policy != "all":
+        asked = _accepted(
+            share, second_expert_policy, second_expert_threshold, seed
+        )
+        expert = ops.where(asked, expert, num_experts)
+    if padding_mask is not None:
         expert = ops.where(padding_mask, expert, num_experts)
+    if normalization == "before_drop":
+        gates = share
 
-    return _fill_slots(
-        expert, gate, probabilities, num_experts, expert_capacity
+    ask_index, slot_index = seat_choices(
+        expert, turn, num_experts, expert_capacity
     )
-
-
-def _fill_slots(
-    expert: Tensor,
-    gate: Tensor,
-    probabilities: Tensor,
-    num_experts: int,
-    capacity: int | Tensor | None,
-) -> RoutingPlan:
-    """Seats the tokens, first come first served, by gathers alone.
-
-    Scatter is slow on TPUs and silently wrong under DTensor, so the slot table
-    is read off a sort of the tokens by expert.
-    """
-    tokens = ops.shape(expert)[1]
-    # One-hot of an expert out of range is all zero: padding counts nowhere.
-    chosen = ops.one_hot(expert, num_experts, dtype="int32")  # [g, s, e]
-    count = ops.sum(chosen, axis=1)  # [g, e]
-    # Rank of a token among those that asked for the same expert: an exclusive
-    # cumulative count.
-    earlier = ops.cumsum(chosen, axis=1) - chosen
-    rank = ops.sum(earlier * chosen, axis=-1)  # [g, s]
-
-    slots = tokens if capacity is None else capacity
-    slot = ops.arange(slots, dtype="int32")  # [c]
-    # Unique keys make any sort stable.
-    position = ops.expand_dims(ops.arange(tokens, dtype="int32"), 0)
-    order = ops.argsort(expert * tokens + position, axis=-1)  # [g, s]
-    start = ops.cumsum(count, axis=-1) - count  # [g, e]
-    taken = slot < ops.expand_dims(count, -1)  # [g, e, c]
-    # An empty slot reads the sentinel behind the last token.
-    seat = ops.where(taken, ops.expand_dims(start, -1) + slot, tokens)
-    order = ops.pad(
-        ops.cast(order, "int32"), ((0, 0), (0, 1)), constant_values=tokens
-    )
-    token_index = batched_take(order, seat)
-    if capacity is None and not shapes_must_be_static():
-        # The table need be no longer than the fullest expert's queue.
-        slots = ops.max(count, initial=1)
-        token_index = token_index[:, :, :slots]
-
-    kept = (rank < slots) & (expert < num_experts)
-    slot_index = ops.where(kept, expert * slots + rank, num_experts * slots)
-    slot_index = ops.expand_dims(slot_index, -1)  # [g, s, k]
-    weight = tokens_to_slots(ops.expand_dims(gate, -1), token_index, slot_index)
+    if normalization == "after_drop":
+        seats = ops.shape(ask_index)[1] * ops.shape(ask_index)[2]
+        gates = _divided_by_sum(ops.where(slot_index < seats, gates, 0.0))
     return RoutingPlan(
-        token_index=token_index,
-        combine_weight=ops.squeeze(weight, -1),
+        token_index=ask_index // num_selected_experts,
+        combine_weight=gates_of_slots(gates, ask_index, slot_index),
         probabilities=probabilities,
         slot_index=slot_index,
+        expert_index=expert,
     )
 
 
-def _check(
-    logits: Tensor, num_selected_experts: int, capacity: int | Tensor | None
-) -> None:
-    if len(logits.shape) != 3:
+def _best_experts(
+    logits: Tensor,
+    probabilities: Tensor,
+    num_selected_experts: int,
+    selection_bias: Tensor | None,
+) -> Tensor:
+    if selection_bias is None:
+        # The logits decide, not the probabilities: softmax can round two
+        # close logits to one value.
+        ranked = logits
+    else:
+        ranked = probabilities + ops.cast(selection_bias, "float32")
+    # Keras ranks 0.0 above -0.0, which would break a tie.
+    ranked = ops.where(ranked == 0.0, 0.0, ops.stop_gradient(ranked))
+    if num_selected_experts == 1:
+        best = ops.expand_dims(ops.argmax(ranked, axis=-1), -1)
+    else:
+        _, best = ops.top_k(ranked, num_selected_experts)
+    return ops.cast(best, "int32")
+
+
+def _accepted(
+    share: Tensor, policy: str, threshold: float, seed: Any
+) -> Tensor:
+    """Returns bool `[g, s, k]`: which choices are asked for."""
+    if policy == "none":
+        later = ops.zeros_like(share, dtype="bool")
+    elif policy == "threshold":
+        later = share > threshold
+    else:
+        if seed is None:
+            raise ValueError(
+                "`seed` must be given with second_expert_policy='random'. "
+                "Received: seed=None."
+            )
+        drawn = keras.random.uniform(
+            ops.shape(share), dtype="float32", seed=seed
+        )
+        later = drawn < share / threshold
+    return later | (ops.arange(share.shape[-1]) == 0)
+
+
+def _turn(gates: Tensor, priority: str) -> Tensor | None:
+    """Returns int32 `[g, s, k]`, the place of each choice in the order."""
+    groups, tokens, choices = ops.shape(gates)
+    first_come = priority == "choice_major" and choices == 1
+    if priority == "token_major" or first_come:
+        return None
+    if priority == "gate_prioritized":
+        flat = ops.reshape(gates, (groups, tokens * choices))
+        return ops.reshape(_descending_rank(flat), (groups, tokens, choices))
+    if priority == "batch_prioritized":
+        rank = _descending_rank(gates[:, :, 0])
+    else:
+        rank = ops.expand_dims(ops.arange(tokens, dtype="int32"), 0)
+        rank = ops.broadcast_to(rank, (groups, tokens))
+    choice = ops.arange(choices, dtype="int32")
+    return choice * tokens + ops.expand_dims(rank, -1)
+
+
+def _descending_rank(values: Tensor) -> Tensor:
+    """Returns the rank along the last axis; ties in order of position."""
+    # `top_k` breaks ties to the lowest index, whatever the backend.
+    length = ops.shape(values)[-1]
+    _, order = ops.top_k(ops.stop_gradient(values), length)
+    return ops.cast(ops.argsort(order, axis=-1), "int32")
+
+
+def _divided_by_sum(gates: Tensor) -> Tensor:
+    total = ops.sum(gates, axis=-1, keepdims=True)
+    return gates / ops.where(total > 0.0, total, 1.0)
+
+
+def check_logits(logits: Tensor, rank: int, axes: str) -> None:
+    """Raises `ValueError` unless `logits` has as many axes."""
+    if len(logits.shape) != rank:
         raise ValueError(
-            "`logits` must have the shape [groups, tokens, experts]. "
+            f"`logits` must have the shape {axes}. "
             f"Received: logits.shape={tuple(logits.shape)}."
         )
-    if num_selected_experts != 1:
-        raise ValueError(
-            "`num_selected_experts` must be 1 (Switch routing). Received: "
-            f"num_selected_experts={num_selected_experts}."
-        )
-    if isinstance(capacity, int) and capacity < 1:
+
+
+def check_capacity(expert_capacity: int | Tensor | None) -> None:
+    """Raises `ValueError` for a static capacity below 1."""
+    if isinstance(expert_capacity, int) and expert_capacity < 1:
         raise ValueError(
             "`expert_capacity` must be at least 1, or None for dropless "
-            f"routing. Received: expert_capacity={capacity}."
+            f"routing. Received: expert_capacity={expert_capacity}."
         )

@@ -2,24 +2,29 @@
 
 import numpy as np
 
-from tests.reference.switch_moe import softmax
+from tests.reference.seat import softmax
 
 
-def load_balancing(probabilities, mask=None):
-    """Equations 4 to 6 of arXiv:2101.03961, groups weighed by tokens."""
+def load_balancing(probabilities, mask=None, index=None):
+    """Equations 4 to 6 of arXiv:2101.03961, groups weighed by tokens.
+
+    `index` `[groups, tokens, choices]`: who was asked; `experts` for nobody.
+    """
     groups, tokens, experts = np.shape(probabilities)
     if mask is None:
         mask = np.ones((groups, tokens), bool)
+    if index is None:
+        index = np.argmax(probabilities, -1)[..., None]
     total = 0.0
     for g in range(groups):
         real = [s for s in range(tokens) if mask[g, s]]
         if not real:
             continue
+        asks = [e for s in real for e in index[g, s] if e < experts]
         loss = 0.0
         for e in range(experts):
-            asked = sum(np.argmax(probabilities[g, s]) == e for s in real)
             mass = sum(float(probabilities[g, s, e]) for s in real)
-            loss += (asked / len(real)) * (mass / len(real))
+            loss += asks.count(e) / max(len(asks), 1) * (mass / len(real))
         total += experts * loss * len(real)
     return total / max(mask.sum(), 1)
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.reference.switch_moe import softmax
+from tests.reference.seat import softmax
 
 
 def bucket(relative, bidirectional=True, num_buckets=32, max_distance=128):
