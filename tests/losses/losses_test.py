@@ -18,6 +18,9 @@ SHAPES = {
 }
 
 
+CHOICES = {**SHAPES, "choices": st.integers(1, 3)}
+
+
 def draw(groups, tokens, experts, share, seed):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(groups, tokens, experts)).astype("float32")
@@ -41,6 +44,80 @@ def test_router_losses_equal_the_loops(**shape):
             rtol=1e-4,
             atol=1e-6,
         )
+
+
+@given(**CHOICES)
+def test_balance_of_many_choices_equals_the_loop(choices, **shape):
+    logits, mask = draw(**shape)
+    experts = shape["experts"]
+    probabilities = tf.nn.softmax(logits).numpy()
+    # The last index stands for a choice that was refused.
+    index = np.random.default_rng(shape["seed"]).integers(
+        0, experts + 1, (*mask.shape, choices)
+    )
+    for m in (mask, None):
+        np.testing.assert_allclose(
+            load_balancing_loss(probabilities, m, index),
+            reference.load_balancing(probabilities, m, index),
+            rtol=1e-4,
+            atol=1e-6,
+        )
+        # One loss for all groups, whatever the group.
+        pooled = load_balancing_loss(
+            probabilities, m, index, across_replicas=True
+        )
+        one = (1, -1)
+        expected = reference.load_balancing(
+            probabilities.reshape(*one, experts),
+            None if m is None else m.reshape(one),
+            index.reshape(*one, choices),
+        )
+        np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("choices", range(1, 9))
+def test_even_is_one_for_any_number_of_choices(choices, across):
+    def loss(probabilities, index):
+        return float(
+            load_balancing_loss(
+                probabilities, expert_index=index, across_replicas=across
+            )
+        )
+
+    # Token s asks for the experts s, s + 1, ..., as sure as can be.
+    index = (np.arange(8)[:, None] + np.arange(choices)) % 8
+    probabilities = np.eye(8)[index].mean(-2)
+    assert loss(probabilities[None], index[None]) == pytest.approx(1.0)
+    # An even router is even whomever it asks.
+    flat = np.full((1, 8, 8), 1 / 8)
+    same = np.tile(np.arange(choices), (1, 8, 1))
+    assert loss(flat, same) == pytest.approx(1.0)
+    # Everybody asks the same.
+    collapsed = np.repeat(probabilities[:1], 8, axis=0)
+    assert loss(collapsed[None], same) == pytest.approx(8 / choices)
+
+
+@given(**CHOICES)
+def test_refused_choices_and_padding_have_no_say(choices, **shape):
+    logits, mask = draw(**shape)
+    experts = shape["experts"]
+    probabilities = tf.nn.softmax(logits).numpy()
+    rng = np.random.default_rng(shape["seed"])
+    index = rng.integers(0, experts, (*mask.shape, choices))
+    more = np.concatenate([index, np.full_like(index, experts)], -1)
+    padded = np.where(mask[..., None], index, 0)
+    for across in (False, True):
+        expected, *others = (
+            float(load_balancing_loss(probabilities, mask, i, across))
+            for i in (index, more, padded)
+        )
+        assert others == pytest.approx([expected] * 2)
+
+
+def test_index_needs_all_axes():
+    with pytest.raises(ValueError, match=r"shape \[groups, tokens, choices\]"):
+        load_balancing_loss(np.ones((1, 2, 3)), expert_index=[[0, 1]])
 
 
 @pytest.mark.parametrize("experts", [1, 2, 8])
@@ -90,6 +167,17 @@ def test_only_the_proxy_carries_a_gradient():
         loss = load_balancing_loss(probabilities)
     # E * f_e / tokens, for each token alike.
     expected = np.tile([2 * (2 / 3) / 3, 2 * (1 / 3) / 3], (1, 3, 1))
+    np.testing.assert_allclose(
+        tape.gradient(loss, probabilities), expected, rtol=1e-5
+    )
+
+
+def test_only_the_proxy_carries_a_gradient_in_a_global_batch():
+    probabilities = tf.constant([[[0.7, 0.3]], [[0.6, 0.4]], [[0.1, 0.9]]])
+    with tf.GradientTape() as tape:
+        tape.watch(probabilities)
+        loss = load_balancing_loss(probabilities, across_replicas=True)
+    expected = np.tile([2 * (2 / 3) / 3, 2 * (1 / 3) / 3], (3, 1, 1))
     np.testing.assert_allclose(
         tape.gradient(loss, probabilities), expected, rtol=1e-5
     )
