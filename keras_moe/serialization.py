@@ -1,5 +1,7 @@
 """Registration, and configs of layers that are made of other layers."""
 
+import re
+
 import keras
 
 from keras_moe.types import Config
@@ -28,3 +30,46 @@ def deserialize_sublayers(config: Config, *names: str) -> Config:
         for name in names
     }
     return {**config, **made}
+
+
+def quantized_dtype(layer: keras.layers.Layer) -> Config:
+    """Returns the `"dtype"` of a config whose layer makes sublayers itself.
+
+    Keras quantises sublayers one by one and leaves their owner's policy as it
+    is; the owner, made from its config, would make them float again, and
+    saved weights would not fit. Where none is quantised, the result is empty.
+    """
+    policies = {}
+    for sublayer in layer._flatten_layers(include_self=False):
+        if sublayer.quantization_mode is not None:
+            # Wherever the layer comes to lie when it is made again.
+            below = sublayer.path.removeprefix(layer.path)
+            pattern = rf"(?:.*/)?{re.escape(layer.name + below)}"
+            policies[pattern] = _own_policy(sublayer)
+    if not policies:
+        return {}
+    policy_map = keras.dtype_policies.DTypePolicyMap(
+        _own_policy(layer), policies
+    )
+    return {"dtype": keras.dtype_policies.serialize(policy_map)}
+
+
+def sublayer_dtype(
+    owner: keras.layers.Layer, name: str
+) -> keras.dtype_policies.DTypePolicy:
+    """Returns the policy for `owner` to make its sublayer `name` with.
+
+    It is the owner's, unless the owner was loaded with quantised sublayers. A
+    core layer that is handed the map of all policies would not save.
+    """
+    policy = owner.dtype_policy
+    if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+        return policy[f"{owner.path or owner.name}/{name}"]
+    return policy
+
+
+def _own_policy(layer: keras.layers.Layer) -> keras.dtype_policies.DTypePolicy:
+    policy = layer.dtype_policy
+    if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+        return policy[layer.path]
+    return policy

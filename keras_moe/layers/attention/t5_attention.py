@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
+from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
+from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import Config
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
@@ -88,7 +90,7 @@ class T5Attention(keras.layers.Layer):
             kernel_initializer=keras.initializers.VarianceScaling(
                 scale, mode="fan_in", distribution="normal"
             ),
-            dtype=self.dtype_policy,
+            dtype=sublayer_dtype(self, name),
             name=name,
         )
 
@@ -162,6 +164,7 @@ class T5Attention(keras.layers.Layer):
     def get_config(self) -> Config:
         return {
             **super().get_config(),
+            **quantized_dtype(self),
             "num_heads": self.num_heads,
             "key_dim": self.key_dim,
             "dropout_rate": self.dropout_rate,

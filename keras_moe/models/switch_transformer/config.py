@@ -3,8 +3,19 @@
 import dataclasses
 
 from keras_moe.types import Config
+from keras_moe.validation import check_choice
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
+
+CAUSAL_ROUTERS = (
+    "switch",
+    "top_k",
+    "gshard",
+    "glam",
+    "st_moe",
+    "bias_balanced",
+)
+ROUTERS = (*CAUSAL_ROUTERS, "v_moe", "expert_choice")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +38,18 @@ class SwitchTransformerConfig:
         num_experts: experts of each sparse block; 0 makes a dense model.
         moe_every: every how many blocks one is sparse (2: the second, the
             fourth, ...), in encoder and decoder.
+        encoder_router: how the encoder routes, a name of `SparseMoE`'s
+            `router`: `"switch"`, `"top_k"`, `"gshard"`, `"glam"`, `"st_moe"`,
+            `"bias_balanced"`, `"v_moe"` or `"expert_choice"` (which chooses
+            within each sequence).
+        decoder_router: how the decoder routes; not `"v_moe"` or
+            `"expert_choice"`, which look at later tokens.
         capacity_factor: slack of the experts' capacity in training; `None`
-            is dropless.
+            is dropless. For `"expert_choice"` the mean number of experts of a
+            token, in evaluation, too.
         jitter_noise: noise of the router's input in training.
-        load_balancing_loss_weight: weight of the load-balancing loss.
+        load_balancing_loss_weight: weight of the load-balancing loss, for
+            routers that have one.
         router_z_loss_weight: weight of the router's z-loss.
         dropout_rate: dropout everywhere but inside experts.
         expert_dropout_rate: dropout inside experts.
@@ -59,6 +78,8 @@ class SwitchTransformerConfig:
     gated: bool = False
     num_experts: int = 8
     moe_every: int = 2
+    encoder_router: str = "switch"
+    decoder_router: str = "switch"
     capacity_factor: float | None = 1.25
     jitter_noise: float = 0.01
     load_balancing_loss_weight: float = 0.01
@@ -90,6 +111,8 @@ class SwitchTransformerConfig:
             dropout_rate=self.dropout_rate,
             expert_dropout_rate=self.expert_dropout_rate,
         )
+        check_choice(ROUTERS, encoder_router=self.encoder_router)
+        check_choice(CAUSAL_ROUTERS, decoder_router=self.decoder_router)
         # The encoder's half of the buckets is halved again, for distances
         # that have a bucket each.
         if self.num_relative_buckets < 4:

@@ -49,7 +49,7 @@ class Decoder(Stack):
             DecoderBlock(
                 make_attention(config, "self_attention", dtype),
                 make_attention(config, "cross_attention", dtype),
-                make_feed_forward(config, block, dtype),
+                make_feed_forward(config, block, dtype, causal=True),
                 config.dropout_rate,
                 dtype=dtype,
                 name=f"block_{block}",

@@ -27,7 +27,7 @@ class Encoder(Stack):
         blocks = [
             EncoderBlock(
                 make_attention(config, "attention", dtype),
-                make_feed_forward(config, block, dtype),
+                make_feed_forward(config, block, dtype, causal=False),
                 config.dropout_rate,
                 dtype=dtype,
                 name=f"block_{block}",

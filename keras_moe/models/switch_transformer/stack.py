@@ -7,10 +7,12 @@ from keras import ops
 
 from keras_moe.layers import FeedForward
 from keras_moe.layers import RelativePositionBias
+from keras_moe.layers import Router
 from keras_moe.layers import SparseMoE
-from keras_moe.layers import SwitchRouter
 from keras_moe.layers import T5Attention
+from keras_moe.layers.routers.presets import ROUTERS
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
+from keras_moe.types import Config
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 
@@ -87,7 +89,7 @@ def make_attention(
 
 
 def make_feed_forward(
-    config: SwitchTransformerConfig, block: int, dtype
+    config: SwitchTransformerConfig, block: int, dtype, causal: bool
 ) -> keras.layers.Layer:
     """Returns the sparse or dense feed-forward layer of block `block`."""
     if not config.is_sparse(block):
@@ -102,13 +104,7 @@ def make_feed_forward(
     return SparseMoE(
         config.num_experts,
         config.hidden_dim,
-        router=SwitchRouter(
-            capacity_factor=config.capacity_factor,
-            jitter_noise=config.jitter_noise,
-            load_balancing_loss_weight=config.load_balancing_loss_weight,
-            router_z_loss_weight=config.router_z_loss_weight,
-            name="router",
-        ),
+        router=_make_router(config, causal),
         activation=config.activation,
         gated=config.gated,
         expert_dropout_rate=config.expert_dropout_rate,
@@ -117,6 +113,24 @@ def make_feed_forward(
             mode="fan_in",
             distribution="truncated_normal",
         ),
+        causal=causal,
         dtype=dtype,
         name="sparse_moe",
     )
+
+
+def _make_router(config: SwitchTransformerConfig, causal: bool) -> Router:
+    name = config.decoder_router if causal else config.encoder_router
+    settings: Config = {
+        "capacity_factor": config.capacity_factor,
+        "jitter_noise": config.jitter_noise,
+        "router_z_loss_weight": config.router_z_loss_weight,
+    }
+    if name == "expert_choice":
+        # An answer must not depend on the rest of the batch.
+        settings["group_size"] = "sequence"
+    elif name != "bias_balanced":
+        settings["load_balancing_loss_weight"] = (
+            config.load_balancing_loss_weight
+        )
+    return ROUTERS[name](config.num_experts, name="router", **settings)

@@ -8,12 +8,17 @@ import keras
 from keras import ops
 
 from keras_moe.generation import greedy
+from keras_moe.layers.moe.layout import DENSE_RULES
+from keras_moe.layers.moe.layout import EXPERT_RULES
+from keras_moe.layers.moe.layout import layout_map
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer.decoder import Decoder
 from keras_moe.models.switch_transformer.decoder import DecoderState
 from keras_moe.models.switch_transformer.encoder import Encoder
 from keras_moe.models.switch_transformer.presets import PRESETS
+from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
+from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import Config
 from keras_moe.types import Tensor
 
@@ -106,17 +111,18 @@ class SwitchTransformer(keras.Model):
             self.head = keras.layers.Dense(
                 self.config.output_size,
                 use_bias=False,
-                dtype=self.dtype_policy,
+                dtype=sublayer_dtype(self, "head"),
                 name="head",
             )
         self.build()
 
     def _embedding(self, size: int, name: str) -> keras.layers.Embedding:
-        return keras.layers.Embedding(
+        # Reversible, so that the logits are right for an int8 table, too.
+        return keras.layers.ReversibleEmbedding(
             size,
             self.config.model_dim,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
-            dtype=self.dtype_policy,
+            dtype=sublayer_dtype(self, name),
             name=name,
         )
 
@@ -175,9 +181,9 @@ class SwitchTransformer(keras.Model):
         """Returns float32 logits for the decoder's normalised output."""
         if not self.config.tie_embeddings:
             return ops.cast(self.head(hidden), "float32")
-        table = ops.cast(self.target_embedding.embeddings, hidden.dtype)
         scaled = hidden * self.config.model_dim**-0.5
-        return ops.cast(ops.matmul(scaled, ops.transpose(table)), "float32")
+        logits = self.target_embedding(scaled, reverse=True)
+        return ops.cast(logits, "float32")
 
     # === Step by step ===
 
@@ -235,6 +241,54 @@ class SwitchTransformer(keras.Model):
             )
         return self._compile_decoder(max_length, jit_compile)(token_ids)
 
+    # === Distribution ===
+
+    @staticmethod
+    def get_layout_map(
+        device_mesh: keras.distribution.DeviceMesh,
+        expert_axis: str | None = "expert",
+        model_axis: str | None = None,
+        num_experts: int | None = None,
+    ) -> keras.distribution.LayoutMap:
+        """Returns how the model's weights lie on a mesh of devices.
+
+        Experts are spread over `expert_axis`. Where `model_axis` is given,
+        the inner sizes (attention heads, `hidden_dim`) and the embeddings'
+        `model_dim` are split over it. What has no rule, such as routers and
+        norms, is whole on each device.
+
+        Args:
+            device_mesh: the mesh.
+            expert_axis: name of its axis for experts, or `None`.
+            model_axis: name of its axis for inner sizes, or `None`.
+            num_experts: number of experts, if it is to be checked.
+
+        Returns:
+            A `keras.distribution.LayoutMap` for
+            `keras.distribution.ModelParallel`.
+
+        Raises:
+            ValueError: if the mesh has no such axis, or `num_experts` is not
+                divisible by the number of devices along `expert_axis`.
+
+        Example:
+
+        >>> mesh = keras.distribution.DeviceMesh(
+        ...     (1, 2), ("batch", "expert"), devices=["cpu:0", "cpu:1"]
+        ... )
+        >>> layouts = keras_moe.models.SwitchTransformer.get_layout_map(mesh)
+        >>> path = "switch_transformer/encoder/block_1/sparse_moe/experts/wi"
+        >>> layouts[path + "/kernel"].axes
+        ('expert', None, None)
+        """
+        return layout_map(
+            device_mesh,
+            {**EXPERT_RULES, **DENSE_RULES},
+            expert_axis,
+            model_axis,
+            num_experts,
+        )
+
     # === Config ===
 
     @classmethod
@@ -282,6 +336,7 @@ class SwitchTransformer(keras.Model):
         return {
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            **quantized_dtype(self),
             **self.config.to_dict(),
         }
 

@@ -1,0 +1,48 @@
+"""int8 models keep their answers, saved or not."""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+
+from keras_moe import models
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Layer .* does not have a `quantize` method"
+)
+
+
+@pytest.fixture(autouse=True)
+def quick_quantization():
+    # Keras collects all garbage after each kernel that it replaces.
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("tie_embeddings", [False, True])
+def test_the_model_quantizes_and_saves(tmp_path, tie_embeddings):
+    model = models.SwitchTransformer.from_preset(
+        "switch_tiny",
+        num_encoder_layers=1,
+        num_decoder_layers=2,
+        tie_embeddings=tie_embeddings,
+        target_vocabulary_size=24,
+    )
+    ids = np.array([[5, 6, 7, 1], [8, 9, 1, 0]])
+    inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    exact = np.asarray(model(inputs))
+    model.quantize("int8")
+    rough = np.asarray(model(inputs))
+    # int8 has 127 steps to a side; errors of a few steps add up over blocks.
+    assert np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
+    for _ in range(2):  # what was loaded saves as well as what was made
+        model.save(tmp_path / "model.keras")
+        model = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(model(inputs), rough, atol=1e-5)
+    kernels = [w for w in model.weights if w.path.endswith("/kernel")]
+    assert {w.path for w in kernels if w.dtype != "int8"} == {
+        w.path for w in kernels if "router" in w.path
+    }
