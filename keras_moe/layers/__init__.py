@@ -6,8 +6,20 @@ from keras_moe.layers.attention.relative_position_bias import (
 from keras_moe.layers.attention.t5_attention import T5Attention as T5Attention
 from keras_moe.layers.moe.experts import Experts as Experts
 from keras_moe.layers.moe.sparse_moe import SparseMoE as SparseMoE
+from keras_moe.layers.routers.bias_balanced_router import (
+    BiasBalancedRouter as BiasBalancedRouter,
+)
+from keras_moe.layers.routers.expert_choice_router import (
+    ExpertChoiceRouter as ExpertChoiceRouter,
+)
+from keras_moe.layers.routers.hash_router import HashRouter as HashRouter
+from keras_moe.layers.routers.locality_hash_router import (
+    LocalityHashRouter as LocalityHashRouter,
+)
 from keras_moe.layers.routers.router import Router as Router
+from keras_moe.layers.routers.soft_router import SoftRouter as SoftRouter
 from keras_moe.layers.routers.switch_router import SwitchRouter as SwitchRouter
+from keras_moe.layers.routers.top_k_router import TopKRouter as TopKRouter
 from keras_moe.layers.transformer.decoder_block import (
     DecoderBlock as DecoderBlock,
 )

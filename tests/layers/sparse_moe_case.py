@@ -12,21 +12,21 @@ METRICS = {
     "fraction_tokens_left_behind",
     "router_confidence",
     "expert_usage",
+    "router_entropy",
+    "expert_load_cv",
 }
 
 
 def make(num_experts=4, router=None, dim=DIM, hidden_dim=8, **kwargs):
     """A built layer whose router has opinions.
 
-    The default router kernel is so small that gates are all alike.
+    The default router kernel is so small that gates are all alike. `router` is
+    one, or settings of Switch's.
     """
-    router = {"kernel_initializer": "glorot_normal", **(router or {})}
-    layer = layers.SparseMoE(
-        num_experts,
-        hidden_dim,
-        router=layers.SwitchRouter(name="router", **router),
-        **kwargs,
-    )
+    if router is None or isinstance(router, dict):
+        router = {"kernel_initializer": "glorot_normal", **(router or {})}
+        router = layers.SwitchRouter(name="router", **router)
+    layer = layers.SparseMoE(num_experts, hidden_dim, router=router, **kwargs)
     layer.build((None, None, dim))
     for weight in layer.weights:
         if "bias" in weight.path:
@@ -41,10 +41,11 @@ def data(*shape):
 def kernels(layer):
     experts = layer.experts
     found = {
-        "router": layer.router.kernel.numpy(),
         "wi": experts.inner.kernel.numpy(),
         "wo": experts.outer.kernel.numpy(),
     }
+    if getattr(layer.router, "kernel", None) is not None:
+        found["router"] = layer.router.kernel.numpy()
     if layer.experts.gated:
         found["wi_gate"] = experts.gate.kernel.numpy()
     return found

@@ -1,10 +1,14 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.layers.routers.router_case import router
 from tests.layers.sparse_moe_case import DIM
 from tests.layers.sparse_moe_case import data
 from tests.layers.sparse_moe_case import kernels
@@ -12,22 +16,29 @@ from tests.layers.sparse_moe_case import make
 from tests.reference import losses as reference_losses
 
 
+@functools.cache
+def layer_of(name):
+    return make(
+        3,
+        router=router(
+            name,
+            capacity_factor=None,
+            load_balancing_loss_weight=1.0,
+            router_z_loss_weight=1.0,
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", ["switch", "top_2", "top_3", "prioritized"])
 @given(
     poison=st.sampled_from([0.0, 1e30, -1e30, np.inf, np.nan]),
     extra=st.integers(0, 3),
     seed=st.integers(0, 99),
 )
-def test_padding_changes_nothing(poison, extra, seed):
+@settings(max_examples=5)
+def test_padding_changes_nothing(name, poison, extra, seed):
     rng = np.random.default_rng(seed)
-    layer = make(
-        3,
-        router={
-            "jitter_noise": 0.0,
-            "capacity_factor": None,
-            "load_balancing_loss_weight": 1.0,
-            "router_z_loss_weight": 1.0,
-        },
-    )
+    layer = layer_of(name)
     real = rng.normal(size=(2, 4, DIM)).astype("float32")
     lengths = rng.integers(0, 5, 2)
     mask = np.arange(4 + extra)[None] < lengths[:, None]

@@ -11,7 +11,8 @@ from tests.layers.sparse_moe_case import DIM
 from tests.layers.sparse_moe_case import data
 from tests.layers.sparse_moe_case import kernels
 from tests.layers.sparse_moe_case import make
-from tests.reference import switch_moe
+from tests.reference import sparse_moe
+from tests.reference import top_k
 
 
 @given(
@@ -44,24 +45,19 @@ def test_equals_the_loop(
         mask = rng.random((batch, length)) < 0.6
     received = layer(inputs, mask=mask if padded else None)
 
-    tokens, real = inputs.reshape(-1, DIM), mask.reshape(-1)
-    size = group_size or len(tokens)
-    missing = -len(tokens) % size
-    tokens = np.pad(tokens, ((0, missing), (0, 0)))
-    real = np.pad(real, (0, missing))
+    tokens = inputs.reshape(-1, DIM).astype("float64")
     capacity = None
     if factor is not None:
-        capacity = ops.expert_capacity(size, experts, factor)
-    expected = [
-        switch_moe.switch_moe(
-            tokens[start : start + size],
-            capacity=capacity,
-            mask=real[start : start + size],
-            act=lambda x: x / (1 + np.exp(-x)),
-            **kernels(layer),
+        capacity = ops.expert_capacity(
+            group_size or len(tokens), experts, factor
         )
-        for start in range(0, len(tokens), size)
-    ]
+    weights = kernels(layer)
+    kernel = weights.pop("router")
+    bank = sparse_moe.ExpertBank(**weights, act=lambda x: x / (1 + np.exp(-x)))
+    expected = []
+    for rows, real in sparse_moe.in_groups(tokens, mask, group_size):
+        seats, _ = top_k.route(rows @ kernel, 1, capacity, real)
+        expected.append(sparse_moe.combine(rows, seats, bank))
     expected = np.concatenate(expected)[: batch * length]
     np.testing.assert_allclose(
         received, expected.reshape(inputs.shape), atol=1e-5
@@ -87,16 +83,16 @@ def test_biases_are_each_experts_own():
     layer = make(3, use_bias=True)
     inputs = data(1, 7)
     tokens = inputs[0].astype("float64")
-    w, experts = kernels(layer), layer.experts
-    logits = tokens @ w["router"]
-    for token, seat in zip(tokens, switch_moe.route_group(logits), strict=True):
-        e = seat.expert
-        hidden = token @ w["wi"][e] + experts.inner.bias.numpy()[e]
-        out = np.maximum(hidden[0], 0) @ w["wo"][e]
-        out = seat.gate * (out + experts.outer.bias.numpy()[e])
-        np.testing.assert_allclose(
-            layer(inputs)[0, seat.token], out[0], atol=1e-5
-        )
+    weights = kernels(layer)
+    seats, _ = top_k.route(tokens @ weights.pop("router"))
+    bank = sparse_moe.ExpertBank(
+        **weights,
+        bi=layer.experts.inner.bias.numpy()[:, 0],
+        bo=layer.experts.outer.bias.numpy()[:, 0],
+    )
+    np.testing.assert_allclose(
+        layer(inputs)[0], sparse_moe.combine(tokens, seats, bank), atol=1e-5
+    )
 
 
 def test_dropped_tokens_come_out_as_exactly_zero():
@@ -107,7 +103,7 @@ def test_dropped_tokens_come_out_as_exactly_zero():
     )
     inputs = data(1, 12)
     logits = inputs[0] @ kernels(layer)["router"]
-    kept = {seat.token for seat in switch_moe.route_group(logits, 3)}
+    kept = {seat.token for seat in top_k.route(logits, 1, 3)[0]}
     assert 0 < len(kept) <= 6
     outputs = np.asarray(layer(inputs))[0]
     for token in range(12):

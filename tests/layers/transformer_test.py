@@ -90,7 +90,13 @@ def test_attention_contract():
 def test_feed_forward_contract():
     run_layer_test(
         layers.FeedForward,
-        {"hidden_dim": 16, "gated": True, "dropout_rate": 0.1},
+        {
+            "hidden_dim": 16,
+            "gated": True,
+            "dropout_rate": 0.1,
+            "use_bias": True,
+            "kernel_initializer": "glorot_uniform",
+        },
         input_shape=(2, 3, DIM),
         expected_output_shape=(2, 3, DIM),
         expected_num_losses=0,
@@ -98,17 +104,32 @@ def test_feed_forward_contract():
     )
 
 
+@pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
-def test_feed_forward_equals_numpy(gated):
-    layer = layers.FeedForward(16, gated=gated)
+def test_feed_forward_equals_numpy(gated, use_bias):
+    layer = layers.FeedForward(
+        16, gated=gated, use_bias=use_bias, bias_initializer="normal"
+    )
     x = data(2, 3)
     y = layer(x)
-    hidden = np.maximum(x @ layer.inner.kernel.numpy(), 0)
+
+    def apply(dense, x):
+        x = x @ dense.kernel.numpy()
+        return x + dense.bias.numpy() if use_bias else x
+
+    hidden = np.maximum(apply(layer.inner, x), 0)
     if gated:
-        hidden = hidden * (x @ layer.gate.kernel.numpy())
-    np.testing.assert_allclose(
-        y, hidden @ layer.outer.kernel.numpy(), atol=1e-5
-    )
+        hidden = hidden * apply(layer.gate, x)
+    np.testing.assert_allclose(y, apply(layer.outer, hidden), atol=1e-5)
+    assert len(layer.weights) == (2 + gated) * (1 + use_bias)
+
+
+def test_feed_forward_draws_each_kernel_anew():
+    layer = layers.FeedForward(DIM, gated=True, kernel_initializer="normal")
+    layer.build((None, DIM))
+    inner, gate, outer = (w.numpy() for w in layer.weights)
+    assert not np.allclose(inner, gate)
+    assert not np.allclose(inner, outer)
 
 
 def test_experts_contract():

@@ -1,9 +1,16 @@
 """A bank of feed-forward networks."""
 
 import keras
+from keras import ops
 
+from keras_moe.layers.moe.apply_bank import apply_bank
+from keras_moe.layers.moe.expert_functions import ExpertFunction
+from keras_moe.layers.moe.expert_functions import expert_functions
 from keras_moe.layers.moe.expert_initializer import per_expert
+from keras_moe.layers.moe.merged_kernel import merged_kernel
+from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
+from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import ActivationLike
 from keras_moe.types import Config
 from keras_moe.types import InitializerLike
@@ -94,7 +101,9 @@ class Experts(keras.layers.Layer):
             self.gate = self._bank(self.hidden_dim, "wi_gate")
             self.gate.build((*slots, dim))
         self.dropout = keras.layers.Dropout(
-            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
+            self.dropout_rate,
+            dtype=sublayer_dtype(self, "dropout"),
+            name="dropout",
         )
         self.outer = self._bank(dim, "wo")
         self.outer.build((*slots, self.hidden_dim))
@@ -107,15 +116,102 @@ class Experts(keras.layers.Layer):
             bias_axes="ef" if self.use_bias else None,
             kernel_initializer=per_expert(self.kernel_initializer.clone()),
             bias_initializer=self.bias_initializer.clone(),
-            dtype=self.dtype_policy,
+            dtype=sublayer_dtype(self, name),
             name=name,
         )
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        hidden = self.activation(self.inner(inputs))
+        groups, experts, slots, dim = ops.shape(inputs)
+        # All slots of an expert in one matrix: [e, g * c, d].
+        rows = ops.transpose(inputs, (1, 0, 2, 3))
+        rows = ops.reshape(rows, (experts, groups * slots, dim))
+        hidden = self.activation(apply_bank(self.inner, rows))
         if self.gated:
-            hidden = hidden * self.gate(inputs)
-        return self.outer(self.dropout(hidden, training=training))
+            hidden = hidden * apply_bank(self.gate, rows)
+        rows = apply_bank(self.outer, self.dropout(hidden, training=training))
+        rows = ops.reshape(rows, (experts, groups, slots, dim))
+        return ops.transpose(rows, (1, 0, 2, 3))
+
+    @property
+    def banks(self) -> list[keras.layers.EinsumDense]:
+        """The stacked linear layers of a built layer, inner ones first."""
+        gate = [self.gate] if self.gated else []
+        return [self.inner, *gate, self.outer]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the banks are quantised."""
+        return any(bank.quantization_mode is not None for bank in self.banks)
+
+    def functions(self, training: bool | None = None) -> list[ExpertFunction]:
+        """Returns each expert as a function of its rows `[rows, dim]`.
+
+        For executors that give every expert rows of its own number. To be
+        called inside the `call` of a layer of the same dtype policy.
+        """
+        banks = [expert_functions(bank) for bank in self.banks]
+
+        def feed_forward(inner, *gate_and_outer):
+            *gate, outer = gate_and_outer
+
+            def apply(rows):
+                hidden = self.activation(inner(rows))
+                for factor in gate:
+                    hidden = hidden * factor(rows)
+                return outer(self.dropout(hidden, training=training))
+
+            return apply
+
+        return [feed_forward(*parts) for parts in zip(*banks, strict=True)]
+
+    def expert_kernel(self, expert: int) -> dict[str, Tensor]:
+        """Returns the kernels of one expert, dequantised and LoRA-merged.
+
+        Args:
+            expert: number of the expert.
+
+        Returns:
+            float32 `[inputs, outputs]` by name: `"wi"`, `"wi_gate"` if gated,
+            `"wo"`.
+
+        Raises:
+            ValueError: if there is no such expert.
+        """
+        if not 0 <= expert < self.num_experts:
+            raise ValueError(
+                f"`expert` must be in [0, {self.num_experts}). Received: "
+                f"expert={expert}."
+            )
+        return {b.name: merged_kernel(b)[expert] for b in self.banks}
+
+    def quantize(self, mode: str, **kwargs) -> None:
+        """Quantises the banks; `"int8"` works with every executor."""
+        for bank in self.banks:
+            bank.quantize(mode, **kwargs)
+
+    def enable_lora(self, rank: int, lora_alpha: float | None = None) -> None:
+        """Freezes the banks and adds trainable factors of low rank to them.
+
+        One of the two factors is shared by the experts of a bank, as in
+        `keras.layers.EinsumDense`. Biases stay trainable.
+
+        Args:
+            rank: rank of the factors.
+            lora_alpha: their product is scaled by `lora_alpha / rank`; `None`
+                for 1.
+
+        Raises:
+            ValueError: if `rank` is not a positive integer, or the layer is
+                not built or has LoRA already.
+        """
+        check_size(rank=rank)
+        if not self.built:
+            raise ValueError(
+                "The layer must be built before LoRA is enabled. Received: "
+                f"{self.name}, which is not."
+            )
+        for bank in self.banks:
+            bank.enable_lora(rank, lora_alpha=lora_alpha)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
@@ -123,6 +219,7 @@ class Experts(keras.layers.Layer):
     def get_config(self) -> Config:
         return {
             **super().get_config(),
+            **quantized_dtype(self),
             "num_experts": self.num_experts,
             "hidden_dim": self.hidden_dim,
             "activation": keras.activations.serialize(self.activation),

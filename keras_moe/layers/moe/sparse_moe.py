@@ -1,15 +1,21 @@
 """The mixture-of-experts feed-forward layer."""
 
 import keras
+from keras import ops
 
+from keras_moe.layers.moe.executors import EXECUTORS
+from keras_moe.layers.moe.executors import choose_executor
 from keras_moe.layers.moe.experts import Experts
+from keras_moe.layers.moe.layout import EXPERT_RULES
+from keras_moe.layers.moe.layout import layout_map
+from keras_moe.layers.moe.merge_experts import merge_experts
+from keras_moe.layers.routers.presets import ROUTERS
 from keras_moe.layers.routers.router import Router
-from keras_moe.layers.routers.switch_router import SwitchRouter
-from keras_moe.ops import gather_combine
-from keras_moe.ops import gather_dispatch
+from keras_moe.layers.transformer.feed_forward import FeedForward
 from keras_moe.ops import group_tokens
 from keras_moe.ops import ungroup_tokens
 from keras_moe.serialization import deserialize_sublayers
+from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import serialize_sublayer
 from keras_moe.types import ActivationLike
@@ -21,43 +27,50 @@ from keras_moe.validation import check_choice
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
 
-ROUTERS = {"switch": SwitchRouter}
-# Each carries out the same plan: tokens to slots, and slots back to tokens.
-EXECUTORS = {"gather": (gather_dispatch, gather_combine)}
-
 
 @register
 class SparseMoE(keras.layers.Layer):
     """Feed-forward layer of which each token uses only the experts it needs.
 
     A drop-in for a Transformer's feed-forward network: the router scores each
-    token, the token is computed by the expert it was sent to, and the result
-    is weighted by the router's probability. Parameters grow with
+    token, the token is computed by the experts it was sent to, and the results
+    are summed, weighted by the router's probabilities. Parameters grow with
     `num_experts`; in training the arithmetic of a token does not, beyond the
-    capacity factor. Outside of training the experts compute as many slots as
-    the longest queue has tokens, so very small batches (and XLA, whose shapes
-    are static) cost more than their tokens.
+    capacity factor. With `dispatch="ragged"`, what `"auto"` chooses on a CPU,
+    it does not in evaluation either; with slots, evaluation computes as many
+    as the longest queue has tokens, or under XLA, whose shapes are static, as
+    there are tokens.
 
-    Source: [Fedus et al., 2021](https://arxiv.org/abs/2101.03961).
+    Source: [Fedus et al., 2021](https://arxiv.org/abs/2101.03961); for other
+    routers see each of them. `docs/anchors.md` lists the arguments that give
+    the behaviour of other implementations.
 
     The router's losses are added to the model's (`layer.losses`), its
     metrics appear in the logs as `<layer>/auxiliary_loss`, `router_z_loss`,
-    `fraction_tokens_left_behind`, `router_confidence` and `expert_usage`.
-    Outside of training no token is dropped, unless the router's
-    `eval_capacity_factor` says so.
+    `fraction_tokens_left_behind`, `router_confidence`, `expert_usage`,
+    `router_entropy` and `expert_load_cv`. Outside of training no token is
+    dropped, unless the router's `eval_capacity_factor` says so.
 
     Args:
         num_experts: number of experts.
         hidden_dim: inner size of each expert.
-        router: `"switch"`, or a `keras_moe.layers.Router`, which holds the
-            settings of capacity, jitter and auxiliary losses:
+        router: a name, `"switch"`, `"gshard"`, `"glam"`, `"st_moe"`,
+            `"v_moe"`, `"top_k"`, `"bias_balanced"`, `"expert_choice"`,
+            `"soft"`, `"hash"` or `"locality_hash"`; or a
+            `keras_moe.layers.Router`, which holds the settings of capacity,
+            groups, jitter and auxiliary losses:
             `router=SwitchRouter(capacity_factor=2.0)`.
         activation: activation inside the experts.
-        dispatch: how the plan is carried out: `"gather"`, or `"auto"` to let
-            the layer choose.
+        dispatch: how the plan is carried out: `"gather"` (a table of slots),
+            `"einsum"` (one-hot products, for TPUs with small groups; it warns
+            where that is quadratic), `"ragged"` (no empty slots, for CPUs;
+            under XLA the same as `"gather"`), or `"auto"` to let the layer
+            choose. All give the same outputs and gradients.
         gated: whether the experts are gated linear units.
         use_bias: whether the experts have biases.
         expert_dropout_rate: dropout inside the experts.
+        causal: whether no token may depend on later ones: refuses a router
+            that looks ahead, such as `"expert_choice"`.
         kernel_initializer: initialiser of each expert's kernels, with the
             fans of one expert; by default truncated normal with scale 0.1.
         bias_initializer: initialiser of the experts' biases.
@@ -66,6 +79,7 @@ class SparseMoE(keras.layers.Layer):
         inputs: `(batch, ..., dim)`.
         mask: bool `(batch, ...)`, false for padding; taken from the inputs
             where Keras propagates one.
+        token_ids: int `(batch, ...)`, for routers that look at ids.
         training: whether to jitter, to drop beyond the training capacity, and
             to apply dropout.
 
@@ -99,6 +113,7 @@ class SparseMoE(keras.layers.Layer):
         gated: bool = False,
         use_bias: bool = False,
         expert_dropout_rate: float = 0.0,
+        causal: bool = False,
         kernel_initializer: InitializerLike = None,
         bias_initializer: InitializerLike = "zeros",
         **kwargs,
@@ -109,7 +124,13 @@ class SparseMoE(keras.layers.Layer):
         check_rate(expert_dropout_rate=expert_dropout_rate)
         self.num_experts = num_experts
         self.dispatch = dispatch
+        self.causal = causal
         self.router = _resolve_router(router, num_experts)
+        if causal and not self.router.is_causal:
+            raise ValueError(
+                "`router` must not look at later tokens in a causal layer. "
+                f"Received: causal=True, router={self.router!r}."
+            )
         self.experts = Experts(
             num_experts,
             hidden_dim,
@@ -119,7 +140,7 @@ class SparseMoE(keras.layers.Layer):
             dropout_rate=expert_dropout_rate,
             kernel_initializer=kernel_initializer,
             bias_initializer=bias_initializer,
-            dtype=self.dtype_policy,
+            dtype=self.dtype_policy,  # with those of the banks, if loaded
             name="experts",
         )
         self.supports_masking = True
@@ -145,19 +166,108 @@ class SparseMoE(keras.layers.Layer):
         self,
         inputs: Tensor,
         mask: Tensor | None = None,
+        token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
         if mask is not None:
             _check_mask(mask, inputs)
-        tokens, padding_mask = group_tokens(
-            inputs, mask, self.router.group_size
+            # A product with a one-hot zero would let NaN through.
+            real = ops.cast(ops.expand_dims(mask, -1), "bool")
+            inputs = ops.where(real, inputs, ops.zeros_like(inputs))
+        size = self._group_size(inputs)
+        tokens, padding_mask = group_tokens(inputs, mask, size)
+        if token_ids is not None:
+            _check_token_ids(token_ids, inputs)
+            token_ids, _ = group_tokens(
+                ops.expand_dims(token_ids, -1), None, size
+            )
+            token_ids = ops.squeeze(token_ids, -1)
+        plan = self.router(
+            tokens,
+            padding_mask=padding_mask,
+            token_ids=token_ids,
+            training=training,
         )
-        plan = self.router(tokens, padding_mask=padding_mask, training=training)
-        dispatch, combine = EXECUTORS[
-            "gather" if self.dispatch == "auto" else self.dispatch
-        ]
-        outputs = self.experts(dispatch(tokens, plan), training=training)
-        return ungroup_tokens(combine(outputs, plan), like=inputs)
+        if self.dispatch == "auto":
+            execute = choose_executor(plan, self.experts)
+        else:
+            execute = EXECUTORS[self.dispatch]
+        outputs = execute(tokens, plan, self.experts, training)
+        return ungroup_tokens(outputs, like=inputs)
+
+    def _group_size(self, inputs: Tensor) -> int | Tensor | str | None:
+        if self.router.group_size != "auto":
+            return self.router.group_size
+        num_tokens = 1
+        for size in ops.shape(inputs)[:-1]:
+            num_tokens = num_tokens * size
+        return self.router.tokens_per_group(num_tokens)
+
+    def to_feed_forward(
+        self, expert: str | int = "average", name: str | None = None
+    ) -> FeedForward:
+        """Returns one dense network in place of the experts.
+
+        To initialise a dense student. The router's weights are left out: the
+        output of the layer is that of an expert times its probability.
+
+        Args:
+            expert: `"average"`; `"weighted_average"` or `"most_used"`, by the
+                load since the metrics were reset; or the number of an expert.
+            name: name of the new layer.
+
+        Returns:
+            A built `keras_moe.layers.FeedForward`.
+
+        Raises:
+            ValueError: if the layer is not built, there is no such `expert`,
+                or nothing was routed yet and `expert` needs the load.
+        """
+        load = self.router.expert_load.load() if self.built else None
+        return merge_experts(self.experts, expert, load, name)
+
+    def quantize(self, mode: str, **kwargs) -> None:
+        """Quantises the experts; the router stays float32.
+
+        `"int8"` works with every executor. On TensorFlow's CPU it saves size,
+        not time.
+        """
+        self.experts.quantize(mode, **kwargs)
+
+    def enable_lora(self, rank: int, lora_alpha: float | None = None) -> None:
+        """Freezes the experts and adds trainable factors of low rank.
+
+        A saved layer has them merged: outputs are equal after loading, but
+        the experts are trainable again, until this is called again.
+        """
+        self.experts.enable_lora(rank, lora_alpha=lora_alpha)
+
+    @staticmethod
+    def get_layout_map(
+        device_mesh: keras.distribution.DeviceMesh,
+        expert_axis: str | None = "expert",
+        model_axis: str | None = None,
+        num_experts: int | None = None,
+    ) -> keras.distribution.LayoutMap:
+        """Returns how the experts of any model lie on a mesh.
+
+        Args:
+            device_mesh: the mesh.
+            expert_axis: mesh axis over which experts are spread.
+            model_axis: mesh axis over which `hidden_dim` is split; `None` for
+                none.
+            num_experts: number of experts, if it is to be checked.
+
+        Returns:
+            A `keras.distribution.LayoutMap`, to which rules can be added.
+
+        Raises:
+            ValueError: if the mesh has no such axis, or `num_experts` is not
+                divisible by its size.
+        """
+        return layout_map(
+            device_mesh, EXPERT_RULES, expert_axis, model_axis, num_experts
+        )
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
@@ -166,6 +276,7 @@ class SparseMoE(keras.layers.Layer):
         experts = self.experts.get_config()
         return {
             **super().get_config(),
+            **quantized_dtype(self),
             "num_experts": self.num_experts,
             "hidden_dim": experts["hidden_dim"],
             "router": serialize_sublayer(self.router),
@@ -174,6 +285,7 @@ class SparseMoE(keras.layers.Layer):
             "gated": experts["gated"],
             "use_bias": experts["use_bias"],
             "expert_dropout_rate": experts["dropout_rate"],
+            "causal": self.causal,
             "kernel_initializer": experts["kernel_initializer"],
             "bias_initializer": experts["bias_initializer"],
         }
@@ -184,17 +296,30 @@ class SparseMoE(keras.layers.Layer):
         return cls(**deserialize_sublayers(config, "router"))
 
 
+def _check_token_ids(token_ids: Tensor, inputs: Tensor) -> None:
+    if not _fits(token_ids, inputs):
+        raise ValueError(
+            "`token_ids` must have the shape of the inputs without their last "
+            f"axis, {tuple(inputs.shape[:-1])}. Received: token_ids.shape="
+            f"{tuple(token_ids.shape)}."
+        )
+
+
+def _fits(per_token: Tensor, inputs: Tensor) -> bool:
+    expected, given = tuple(inputs.shape[:-1]), tuple(per_token.shape)
+    return len(expected) == len(given) and all(
+        None in pair or pair[0] == pair[1]
+        for pair in zip(expected, given, strict=True)
+    )
+
+
 def _check_mask(mask: Tensor, inputs: Tensor) -> None:
     """Refuses a mask that would hide other tokens than it means."""
-    expected, given = tuple(inputs.shape[:-1]), tuple(mask.shape)
-    differ = len(expected) != len(given) or any(
-        None not in pair and pair[0] != pair[1]
-        for pair in zip(expected, given, strict=False)
-    )
-    if differ:
+    if not _fits(mask, inputs):
         raise ValueError(
             "`mask` must have the shape of the inputs without their last "
-            f"axis, {expected}. Received: mask.shape={given}."
+            f"axis, {tuple(inputs.shape[:-1])}. Received: mask.shape="
+            f"{tuple(mask.shape)}."
         )
     dtype = keras.backend.standardize_dtype(mask.dtype)
     if dtype != "bool" and "int" not in dtype:

@@ -2,9 +2,12 @@
 
 import keras
 
+from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
+from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import ActivationLike
 from keras_moe.types import Config
+from keras_moe.types import InitializerLike
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_rate
@@ -25,12 +28,19 @@ class FeedForward(keras.layers.Layer):
         activation: activation of the inner layer.
         gated: whether the activation is multiplied by a second linear layer.
         dropout_rate: dropout of the inner layer.
+        use_bias: whether the linear layers have biases.
+        kernel_initializer: initialiser of the kernels; by default normal, with
+            a variance of one over the inputs, as T5 has it.
+        bias_initializer: initialiser of the biases.
 
     Input shape:
         `(batch, ..., dim)`.
 
     Output shape:
         The same.
+
+    Raises:
+        ValueError: if an argument is out of its range.
 
     Example:
 
@@ -44,6 +54,9 @@ class FeedForward(keras.layers.Layer):
         activation: ActivationLike = "relu",
         gated: bool = False,
         dropout_rate: float = 0.0,
+        use_bias: bool = False,
+        kernel_initializer: InitializerLike = None,
+        bias_initializer: InitializerLike = "zeros",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -53,6 +66,13 @@ class FeedForward(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.gated = gated
         self.dropout_rate = dropout_rate
+        self.use_bias = use_bias
+        if kernel_initializer is None:
+            kernel_initializer = keras.initializers.VarianceScaling(
+                1.0, mode="fan_in", distribution="normal"
+            )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
         self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
@@ -70,11 +90,11 @@ class FeedForward(keras.layers.Layer):
     def _dense(self, units: int | None, name: str) -> keras.layers.Dense:
         return keras.layers.Dense(
             units,
-            use_bias=False,
-            kernel_initializer=keras.initializers.VarianceScaling(
-                1.0, mode="fan_in", distribution="normal"
-            ),
-            dtype=self.dtype_policy,
+            use_bias=self.use_bias,
+            # An initialiser that is used twice would draw the same twice.
+            kernel_initializer=self.kernel_initializer.clone(),
+            bias_initializer=self.bias_initializer.clone(),
+            dtype=sublayer_dtype(self, name),
             name=name,
         )
 
@@ -95,8 +115,16 @@ class FeedForward(keras.layers.Layer):
     def get_config(self) -> Config:
         return {
             **super().get_config(),
+            **quantized_dtype(self),
             "hidden_dim": self.hidden_dim,
             "activation": keras.activations.serialize(self.activation),
             "gated": self.gated,
             "dropout_rate": self.dropout_rate,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": keras.initializers.serialize(
+                self.bias_initializer
+            ),
         }

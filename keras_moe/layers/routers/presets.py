@@ -1,0 +1,52 @@
+"""Routers by name: the settings of the papers."""
+
+from collections.abc import Callable
+
+from keras_moe.layers.routers.bias_balanced_router import BiasBalancedRouter
+from keras_moe.layers.routers.expert_choice_router import ExpertChoiceRouter
+from keras_moe.layers.routers.hash_router import HashRouter
+from keras_moe.layers.routers.locality_hash_router import LocalityHashRouter
+from keras_moe.layers.routers.router import Router
+from keras_moe.layers.routers.soft_router import SoftRouter
+from keras_moe.layers.routers.switch_router import SwitchRouter
+from keras_moe.layers.routers.top_k_router import TopKRouter
+
+
+def _gshard(num_experts: int, **kwargs) -> Router:
+    kwargs = {"second_expert_policy": "random", "jitter_noise": 0.0, **kwargs}
+    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+
+
+def _glam(num_experts: int, **kwargs) -> Router:
+    kwargs = {"router_z_loss_weight": 0.0, "jitter_noise": 0.0, **kwargs}
+    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+
+
+def _st_moe(num_experts: int, **kwargs) -> Router:
+    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+
+
+def _v_moe(num_experts: int, **kwargs) -> Router:
+    kwargs = {
+        "priority": "batch_prioritized",
+        "normalization": "none",
+        "router_z_loss_weight": 0.0,
+        "jitter_noise": 0.0,
+        **kwargs,
+    }
+    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+
+
+ROUTERS: dict[str, Callable[..., Router]] = {
+    "switch": SwitchRouter,
+    "gshard": _gshard,
+    "glam": _glam,
+    "st_moe": _st_moe,
+    "v_moe": _v_moe,
+    "top_k": TopKRouter,
+    "bias_balanced": BiasBalancedRouter,
+    "expert_choice": ExpertChoiceRouter,
+    "soft": SoftRouter,
+    "hash": HashRouter,
+    "locality_hash": LocalityHashRouter,
+}
