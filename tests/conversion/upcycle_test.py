@@ -1,0 +1,542 @@
+import gc
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_moe import layers
+from keras_moe import models
+from keras_moe.conversion import upcycle
+
+DIM, HIDDEN = 6, 10
+
+
+def data(*shape):
+    return np.random.normal(size=(*shape, DIM)).astype("float32")
+
+
+def pair(x, name, activation="gelu", use_bias=(True, True), dropout=0.0):
+    x = keras.layers.Dense(
+        HIDDEN,
+        activation=activation,
+        use_bias=use_bias[0],
+        bias_initializer="normal",
+        name=f"{name}_in",
+    )(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout)(x)
+    return keras.layers.Dense(
+        DIM, use_bias=use_bias[1], bias_initializer="normal", name=name
+    )(x)
+
+
+def stack(depth=2, **kwargs):
+    """A residual stack of networks `ffn_0`, `ffn_1`, ..."""
+    x = inputs = keras.Input((None, DIM), name="inputs")
+    for index in range(depth):
+        x = x + pair(x, f"ffn_{index}", **kwargs)
+    return keras.Model(inputs, x, name="stack")
+
+
+def sparse_layers(model):
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, layers.SparseMoE)
+    ]
+
+
+def assert_equal_outputs(sparse, dense, x, **kwargs):
+    np.testing.assert_allclose(
+        sparse(x, **kwargs), dense(x, **kwargs), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        None,
+        {"num_selected_experts": 1},
+        {"num_selected_experts": 1, "normalization": "after_drop"},
+        {"num_selected_experts": 2, "normalization": "after_drop"},
+        {"num_selected_experts": 3, "eval_capacity_factor": 4.0},
+        {"priority": "token_major", "kernel_initializer": "glorot_normal"},
+    ],
+)
+@pytest.mark.parametrize("dispatch", ["gather", "einsum", "ragged"])
+def test_the_first_outputs_are_the_dense_models(settings, dispatch):
+    router = None
+    if settings is not None:
+        router = layers.TopKRouter(
+            **{"normalization": "before_drop", **settings}
+        )
+    dense = stack(dropout=0.1)
+    sparse = upcycle(dense, 4, router, moe_every=1, dispatch=dispatch)
+    assert len(sparse_layers(sparse)) == 2
+    assert_equal_outputs(sparse, dense, data(3, 7))
+
+
+@pytest.mark.parametrize("num_experts", [1, 2, 5])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(
+    "use_bias", [(True, True), (False, False), (True, False), (False, True)]
+)
+def test_biases_and_activations_come_along(num_experts, activation, use_bias):
+    dense = stack(activation=activation, use_bias=use_bias)
+    sparse = upcycle(dense, num_experts)
+    assert_equal_outputs(sparse, dense, data(2, 5))
+
+
+def test_each_expert_is_a_copy():
+    dense = stack()
+    sparse = upcycle(dense, 3)
+    experts = sparse.get_layer("ffn_1").experts
+    for name, bank in (("ffn_1_in", experts.inner), ("ffn_1", experts.outer)):
+        layer = dense.get_layer(name)
+        for expert in range(3):
+            np.testing.assert_array_equal(bank.kernel[expert], layer.kernel)
+            np.testing.assert_array_equal(bank.bias[expert, 0], layer.bias)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_feed_forward_layers(gated, use_bias):
+    def make():
+        return layers.FeedForward(
+            HIDDEN,
+            activation="silu",
+            gated=gated,
+            use_bias=use_bias,
+            bias_initializer="normal",
+            dropout_rate=0.2,
+            name="ffn",
+        )
+
+    inputs = keras.Input((None, DIM))
+    dense = keras.Model(inputs, make()(inputs))
+    sparse = upcycle(dense, 4)
+    (layer,) = sparse_layers(sparse)
+    assert layer.name == "ffn"
+    assert layer.experts.dropout_rate == 0.2
+    assert_equal_outputs(sparse, dense, data(2, 5))
+
+
+def test_masks_reach_the_sparse_layer():
+    ids = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(9, DIM, mask_zero=True)(ids)
+    x = pair(x, "pair")
+    x = layers.FeedForward(HIDDEN, name="ffn")(x)
+    dense = keras.Model(ids, x)
+    sparse = upcycle(dense, 3, moe_every=1)
+    tokens = np.array([[3, 4, 5, 0], [1, 0, 0, 0]])
+    left, right = np.asarray(sparse(tokens)), np.asarray(dense(tokens))
+    real = tokens > 0
+    np.testing.assert_allclose(left[real], right[real], atol=1e-5)
+    assert not left[~real].any()
+
+
+def test_blocks_keep_their_other_sublayers():
+    x = inputs = keras.Input((None, DIM))
+    for index in range(2):
+        x = layers.EncoderBlock(
+            layers.T5Attention(2, 3),
+            layers.FeedForward(HIDDEN, use_bias=True, name="feed_forward"),
+            dropout_rate=0.1,
+            name=f"block_{index}",
+        )(x)
+    dense = keras.Model(inputs, x)
+    sparse, report = upcycle(dense, 4, return_report=True)
+    assert report.converted == ("block_1",)
+    assert isinstance(
+        sparse.get_layer("block_0").feed_forward, layers.FeedForward
+    )
+    assert isinstance(
+        sparse.get_layer("block_1").feed_forward, layers.SparseMoE
+    )
+    assert_equal_outputs(sparse, dense, data(2, 5))
+
+
+def test_decoder_blocks_stay_causal():
+    x = keras.Input((None, DIM), name="x")
+    memory = keras.Input((None, DIM), name="memory")
+    block = layers.DecoderBlock(
+        layers.T5Attention(2, 3),
+        layers.T5Attention(2, 3),
+        layers.FeedForward(HIDDEN),
+        name="block",
+    )
+    dense = keras.Model([x, memory], block(x, memory))
+    sparse = upcycle(dense, 4)
+    assert sparse.get_layer("block").feed_forward.causal
+    assert_equal_outputs(sparse, dense, [data(2, 5), data(2, 3)])
+    with pytest.raises(ValueError, match="must not look at later tokens"):
+        upcycle(dense, 4, "expert_choice")
+
+
+def test_nested_and_shared_models():
+    shared = stack(depth=1)
+    inner = keras.Sequential(
+        [
+            keras.Input((None, DIM)),
+            keras.layers.Dense(HIDDEN, activation="relu"),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(DIM, name="ffn"),
+            keras.layers.LayerNormalization(),
+        ],
+        name="inner",
+    )
+    inputs = {"a": keras.Input((None, DIM), name="a")}
+    x = shared(inner(shared(inputs["a"])))
+    dense = keras.Model(inputs, {"out": x}, name="outer")
+    sparse = upcycle(dense, 4, moe_every=1)
+    assert len(sparse_layers(sparse)) == 2
+    assert sparse.name == "outer"
+    assert [layer.name for layer in sparse.layers] == [
+        layer.name for layer in dense.layers
+    ]
+    x = {"a": data(2, 5)}
+    np.testing.assert_allclose(
+        sparse(x)["out"], dense(x)["out"], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_sequential_models_stay_sequential():
+    dense = keras.Sequential(
+        [
+            keras.layers.Dense(HIDDEN, activation="relu"),
+            keras.layers.Dense(DIM),
+            keras.layers.Dense(1, name="head"),
+        ],
+        name="mlp",
+    )
+    x = data(8)
+    dense(x)
+    sparse = upcycle(dense, 2)
+    assert isinstance(sparse, keras.Sequential) and sparse.name == "mlp"
+    assert [type(layer) for layer in sparse.layers] == [
+        layers.SparseMoE,
+        keras.layers.Dense,
+    ]
+    assert_equal_outputs(sparse, dense, x)
+
+
+def test_what_was_adapted_to_data_comes_along():
+    words = np.array([["b", "a", "b"], ["c", "b", "c"]])
+    lookup = keras.layers.StringLookup(name="lookup")
+    lookup.adapt(words)
+    norm = keras.layers.Normalization()
+    norm.adapt(3 * data(50) + 1)
+    text = keras.Input((None,), dtype="string")
+    x = norm(keras.layers.Embedding(9, DIM)(lookup(text)))
+    x = keras.layers.BatchNormalization()(pair(x, "ffn"))
+    dense = keras.Model(text, x)
+    moving = dense.layers[-1].moving_mean
+    moving.assign(np.random.normal(size=DIM))
+    sparse = upcycle(dense, 3)
+    x = tf.constant(words)
+    assert_equal_outputs(sparse, dense, x)
+    assert sparse.get_layer("lookup").get_vocabulary() == (
+        lookup.get_vocabulary()
+    )
+
+
+def test_functional_models_may_be_subclassed():
+    class Wrapped(keras.Model):
+        def __init__(self, depth):
+            graph = stack(depth)
+            super().__init__(graph.inputs, graph.outputs)
+
+    dense = Wrapped(2)
+    sparse = upcycle(dense, 3)
+    assert_equal_outputs(sparse, dense, data(2, 4))
+
+
+def test_the_dense_model_is_not_touched():
+    dense = stack()
+    before = [np.asarray(w) for w in dense.weights]
+    sparse = upcycle(dense, 2, moe_every=1, noise=0.1)
+    owned = {id(w) for w in dense.weights}
+    assert not any(id(w) in owned for w in sparse.weights)
+    for weight in sparse.weights:
+        weight.assign(np.zeros(weight.shape))
+    for weight, value in zip(dense.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+@pytest.mark.parametrize(
+    ("depth", "kwargs", "expected"),
+    [
+        (5, {}, [1, 3]),
+        (5, {"moe_every": 1}, [0, 1, 2, 3, 4]),
+        (5, {"moe_every": 3}, [2]),
+        (1, {}, [0]),
+        (2, {"moe_every": 4}, [1]),
+        (3, {"blocks": [0]}, [0]),
+        (3, {"blocks": [2, "ffn_0"]}, [0, 2]),
+        (3, {"blocks": [("ffn_1_in", "ffn_1"), "ffn_1"]}, [1]),
+    ],
+)
+def test_which_become_sparse(depth, kwargs, expected):
+    sparse, report = upcycle(stack(depth), 2, return_report=True, **kwargs)
+    names = [f"ffn_{index}" for index in expected]
+    assert sorted(report.converted) == names
+    assert [layer.name for layer in sparse_layers(sparse)] == names
+
+
+def test_doubtful_pairs_can_be_named():
+    dense = stack(activation=None)
+    with pytest.raises(ValueError, match="ffn_0: there is no activation"):
+        upcycle(dense, 2)
+    sparse = upcycle(dense, 2, blocks=["ffn_0", ("ffn_1_in", "ffn_1")])
+    assert len(sparse_layers(sparse)) == 2
+    assert_equal_outputs(sparse, dense, data(2, 3))
+
+
+def test_nested_networks_can_be_named_briefly():
+    inner = stack(1)
+    inputs = keras.Input((None, DIM))
+    dense = keras.Model(inputs, pair(inner(inputs), "outer"))
+    for name in ("stack/ffn_0", "ffn_0"):
+        _, report = upcycle(dense, 2, blocks=[name], return_report=True)
+        assert report.converted == ("stack/ffn_0",)
+
+
+def test_every_weight_is_counted():
+    dense = stack(4, use_bias=(True, False))
+    sparse, report = upcycle(dense, 3, return_report=True)
+    groups = [*report.copied, *report.replicated, *report.fresh]
+    assert {id(w) for w in groups} == {id(w) for w in sparse.weights}
+    assert len(groups) == len(sparse.weights)
+    # Of each half: two kernels and a bias.
+    assert len(report.copied) == len(report.replicated) == 6
+    # And a router, and zeros for the bias that was not there.
+    assert len(report.fresh) == 4
+    assert "replicated: 6 weights" in str(report)
+
+
+def test_noise_tells_experts_apart():
+    dense = stack(1)
+    sparse = upcycle(dense, 64, noise=0.25, seed=1)
+    kernel = np.asarray(sparse.get_layer("ffn_0").experts.inner.kernel)
+    exact = np.asarray(dense.get_layer("ffn_0_in").kernel)
+    noise = kernel - exact
+    assert noise.std() == pytest.approx(0.25 * exact.std(), rel=0.05)
+    assert abs(noise.mean()) < 0.02 * exact.std()
+    again = upcycle(dense, 64, noise=0.25, seed=1)
+    np.testing.assert_array_equal(
+        kernel, again.get_layer("ffn_0").experts.inner.kernel
+    )
+    np.testing.assert_array_equal(
+        sparse.get_layer("ffn_0").experts.inner.bias[7, 0],
+        dense.get_layer("ffn_0_in").bias,
+    )
+
+
+def test_one_router_for_each_layer():
+    calls = []
+
+    def factory(name):
+        calls.append(name)
+        if name == "ffn_0":
+            return layers.ExpertChoiceRouter()
+        return "switch"
+
+    sparse = upcycle(stack(), 4, factory, moe_every=1)
+    assert calls == ["ffn_0", "ffn_1"]
+    assert [type(layer.router) for layer in sparse_layers(sparse)] == [
+        layers.ExpertChoiceRouter,
+        layers.SwitchRouter,
+    ]
+    for router in (layers.SwitchRouter, layers.SwitchRouter(jitter_noise=0.2)):
+        sparse = upcycle(stack(), 4, router, moe_every=1)
+        first, second = (layer.router for layer in sparse_layers(sparse))
+        assert first is not second
+        assert isinstance(second, layers.SwitchRouter)
+
+
+def test_switch_gates_scale_the_output():
+    inputs = keras.Input((None, DIM))
+    dense = keras.Model(inputs, pair(inputs, "ffn"))
+    sparse = upcycle(dense, 4, "switch")
+    x = data(2, 5)
+    plan = sparse.get_layer("ffn").router(x)
+    gate = np.max(plan.probabilities, axis=-1, keepdims=True)
+    np.testing.assert_allclose(sparse(x), gate * dense(x), atol=1e-5)
+
+
+def test_it_trains_and_saves(tmp_path):
+    dense = stack()
+    dense.compile("adam", "mse")
+    sparse = upcycle(dense, 4)
+    assert sparse.compiled
+    assert sparse.optimizer is not dense.optimizer
+    x = data(16, 5)
+    before = [np.asarray(w) for w in sparse.get_layer("ffn_1").weights]
+    sparse.fit(x, 2 * x, verbose=0)
+    after = [np.asarray(w) for w in sparse.get_layer("ffn_1").weights]
+    assert not any(
+        np.allclose(*both) for both in zip(before, after, strict=True)
+    )
+    sparse.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(x), sparse(x), atol=1e-6)
+
+
+def test_policy_and_trainability_are_kept():
+    inputs = keras.Input((None, DIM))
+    x = layers.FeedForward(HIDDEN, dtype="mixed_bfloat16", name="ffn")(inputs)
+    dense = keras.Model(inputs, x)
+    dense.get_layer("ffn").trainable = False
+    layer = upcycle(dense, 2).get_layer("ffn")
+    assert layer.dtype_policy.name == "mixed_bfloat16"
+    assert layer.router.dtype_policy.name == "float32"
+    assert not layer.trainable
+
+
+def test_lora_is_merged():
+    dense = stack(1)
+    for name in ("ffn_0_in", "ffn_0"):
+        layer = dense.get_layer(name)
+        layer.enable_lora(2)
+        factor = layer.lora_kernel_b
+        factor.assign(np.random.normal(size=factor.shape))
+    assert_equal_outputs(upcycle(dense, 3), dense, data(2, 5))
+
+
+def tiny_transformer(**kwargs):
+    return models.SwitchTransformer.from_preset(
+        "switch_tiny", num_experts=0, num_encoder_layers=3, **kwargs
+    )
+
+
+def test_switch_transformers_change_their_config():
+    dense = tiny_transformer(gated=True, activation="gelu")
+    sparse, report = upcycle(dense, 4, "switch", return_report=True)
+    assert isinstance(sparse, models.SwitchTransformer)
+    assert sparse.config.num_experts == 4
+    assert report.converted == (
+        "encoder/block_1/feed_forward",
+        "decoder/block_1/feed_forward",
+    )
+    assert len(report.replicated) == 6
+    assert len(report.fresh) == 2
+    assert len(report.copied) == len(dense.weights) - 6
+    assert {id(w) for w in sparse.weights} == {
+        id(w) for w in (*report.copied, *report.replicated, *report.fresh)
+    }
+    by_path = {w.path: w for w in dense.weights}
+    for weight in report.copied:
+        np.testing.assert_array_equal(weight, by_path[weight.path])
+    for weight in report.replicated:
+        path = weight.path.replace("sparse_moe/experts", "feed_forward")
+        for expert in range(4):
+            np.testing.assert_array_equal(weight[expert], by_path[path])
+
+
+def test_switch_transformers_start_where_the_dense_one_was(tmp_path):
+    dense = tiny_transformer()
+    sparse = upcycle(dense, 4)
+    ids = np.array([[5, 6, 7, 1], [8, 9, 1, 0]])
+    inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    left, right = np.asarray(sparse(inputs)), np.asarray(dense(inputs))
+    real = ids != 0
+    np.testing.assert_allclose(left[real], right[real], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(
+        sparse.generate(ids, max_length=5)["token_ids"],
+        dense.generate(ids, max_length=5)["token_ids"],
+    )
+    sparse.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(inputs), left, atol=1e-5)
+
+
+def test_encoder_and_decoder_may_route_differently():
+    """As the paper has it."""
+
+    def router(stack):
+        return "expert_choice" if stack == "encoder" else "glam"
+
+    sparse = upcycle(tiny_transformer(), 4, router)
+    block = sparse.encoder.blocks[1].feed_forward
+    assert isinstance(block.router, layers.ExpertChoiceRouter)
+    block = sparse.decoder.blocks[1].feed_forward
+    assert isinstance(block.router, layers.TopKRouter)
+    assert block.router.num_selected_experts == 2
+    # What the encoder chooses for a row is the row's own affair.
+    ids = np.array([[5, 6, 7, 1], [8, 9, 1, 0]])
+    both = sparse.encode(ids)[0]
+    np.testing.assert_allclose(both[:1], sparse.encode(ids[:1])[0], atol=1e-5)
+    for wrong in (layers.TopKRouter(), lambda name: layers.TopKRouter()):
+        with pytest.raises(ValueError, match="must be the name of a router"):
+            upcycle(tiny_transformer(), 4, wrong)
+    with pytest.raises(ValueError, match="`decoder_router` must be one of"):
+        upcycle(tiny_transformer(), 4, "expert_choice")
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.ffn = layers.FeedForward(4)
+
+    def call(self, inputs):
+        return self.ffn(inputs)
+
+
+def unbuilt():
+    return keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(4)])
+
+
+def quantized():
+    gc.freeze()
+    model = stack(1)
+    model.quantize("int8")
+    return model
+
+
+def without():
+    inputs = keras.Input((DIM,))
+    return keras.Model(inputs, keras.layers.Dense(1)(inputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "kwargs", "message"),
+    [
+        (Subclassed, {}, "`dense` must be a dense .* subclassed"),
+        (unbuilt, {}, "must be built"),
+        (quantized, {}, "must not be quantised.*int8"),
+        (without, {}, "None was found"),
+        (stack, {"num_experts": 0}, "`num_experts` must be a positive"),
+        (stack, {"moe_every": 0}, "`moe_every` must be a positive"),
+        (stack, {"noise": -1.0}, "`noise` must not be negative"),
+        (stack, {"expert_dropout_rate": 1.0}, "`expert_dropout_rate` must"),
+        (stack, {"router": "swich"}, "`router` must be one of"),
+        (stack, {"router": 3}, "`router` must be a name"),
+        (stack, {"blocks": []}, "must name at least one"),
+        (stack, {"blocks": [2]}, r"in \[0, 2\).*Received: 2"),
+        (stack, {"blocks": ["ffn"]}, "one of .*'ffn_0'.*no network"),
+        (stack, {"blocks": [("ffn_0", "ffn_1")]}, "no network has"),
+        (tiny_transformer, {"blocks": [1]}, "`blocks` must be None"),
+        (tiny_transformer, {"moe_every": 4}, "must leave a block"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_what_cannot_be_upcycled(make, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        upcycle(make(), **{"num_experts": 2, **kwargs})
+
+
+def test_a_sparse_transformer_is_sparse_already():
+    sparse = models.SwitchTransformer.from_preset("switch_tiny")
+    with pytest.raises(ValueError, match="no experts yet.*num_experts=4"):
+        upcycle(sparse, 4)
+
+
+def test_pairs_that_share_a_layer_exclude_each_other():
+    x = inputs = keras.Input((DIM,))
+    for size, name in ((9, "a"), (DIM, "b"), (9, "c")):
+        x = keras.layers.Dense(size, name=name)(x)
+    dense = keras.Model(inputs, x)
+    assert_equal_outputs(upcycle(dense, 2, blocks=["b"]), dense, data(4))
+    with pytest.raises(ValueError, match="share a layer"):
+        upcycle(dense, 2, blocks=["b", "c"])
