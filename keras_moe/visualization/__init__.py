@@ -1,0 +1,16 @@
+"""Pictures of what a model does (the `[viz]` extra: Matplotlib, TensorBoard).
+
+Matplotlib is loaded where a picture is drawn; the figures are made without
+`pyplot`, so they open no window and need no `close`.
+"""
+
+from keras_moe.visualization.collect_expert_load import (
+    collect_expert_load as collect_expert_load,
+)
+from keras_moe.visualization.expert_load_callback import (
+    ExpertLoadCallback as ExpertLoadCallback,
+)
+from keras_moe.visualization.layer_loads import LayerLoads as LayerLoads
+from keras_moe.visualization.plot_expert_load import (
+    plot_expert_load as plot_expert_load,
+)
