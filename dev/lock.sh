@@ -2,6 +2,24 @@
 # Resolves the locked versions anew. Review the diff before you commit it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-.venv/bin/uv pip compile -q --upgrade --python-version 3.11 \
-  --python-platform x86_64-manylinux_2_39 --no-header --no-emit-index-url \
-  --no-annotate setup.py --all-extras -o constraints/python3.11.txt
+
+resolve() {
+  .venv/bin/uv pip compile -q --upgrade --python-version 3.11 \
+    --python-platform x86_64-manylinux_2_39 --no-header --no-emit-index-url \
+    --no-annotate "$@"
+}
+
+resolve setup.py --all-extras -o constraints/python3.11.txt
+
+# The environments of the benchmarks' peers. tf-models-official requires all
+# that its many models need and an older TensorFlow; its MoE layer needs only
+# these, and is compared on our TensorFlow.
+{
+  echo "tf-models-official==2.20.0"
+  echo "tensorflow tf-keras" | tr ' ' '\n' |
+    resolve --constraint constraints/python3.11.txt -
+} >constraints/peers/tf_models.txt
+# The registry's PyTorch for Linux loads CUDA's libraries even to compute on
+# the CPU: 4.6 GB.
+echo "torch==2.13.* transformers==5.23.*" | tr ' ' '\n' |
+  resolve -o constraints/peers/transformers.txt -

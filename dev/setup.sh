@@ -11,7 +11,7 @@ VENV=$PWD/.venv
 STAMP=$VENV/.ready
 RUNTIME=$VENV/.glibc            # the private C library, where one is needed
 NEEDED_GLIBC=2.39               # what the wheels of TFX 1.21 are built for
-EXTRAS=tfx,text,serving,viz,demo,dev
+EXTRAS=tfx,text,serving,viz,demo,parity,dev
 LOCK=constraints/python3.11.txt
 
 say() { printf '[set-up] %s\n' "$*" >&2; }

@@ -1,0 +1,1 @@
+"""Other people's layers, each timed in an environment of its own."""
