@@ -16,13 +16,37 @@ def median_milliseconds(
 
     Args:
         functions: name to what is to be timed.
-        rounds: calls of each that count; in every round each is called once,
-            forwards and backwards by turns, as what runs first leaves the
-            caches warm or cold for the next.
+        rounds: calls of each that count.
         warm_up_rounds: rounds before that, which do not count.
 
     Returns:
         Name to milliseconds.
+    """
+    times = seconds_in_turns(functions, rounds, warm_up_rounds)
+    return {
+        name: 1000 * statistics.median(each) for name, each in times.items()
+    }
+
+
+def seconds_in_turns(
+    functions: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warm_up_rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Times each function once a round.
+
+    Args:
+        functions: name to what is to be timed. They are called forwards and
+            backwards by turns, as what runs first leaves the caches warm or
+            cold for the next.
+        rounds: calls of each that count.
+        warm_up_rounds: rounds before that, which do not count.
+        clock: what tells the seconds; `time.process_time` leaves out what
+            other processes take.
+
+    Returns:
+        Name to the seconds of each round.
     """
     if rounds < 1:
         raise ValueError(
@@ -32,11 +56,9 @@ def median_milliseconds(
     for index in range(-warm_up_rounds, rounds):
         order = list(functions.items())
         for name, function in order if index % 2 == 0 else reversed(order):
-            start = time.perf_counter()
+            start = clock()
             function()
-            elapsed = time.perf_counter() - start
+            elapsed = clock() - start
             if index >= 0:
                 seconds[name].append(elapsed)
-    return {
-        name: 1000 * statistics.median(times) for name, times in seconds.items()
-    }
+    return seconds

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.switch_pretraining`, one role a file."""
