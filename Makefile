@@ -1,6 +1,8 @@
 # Two commands: `make demo` and `make test`. Each sets up what it needs.
 SHELL := bash
 PY := .venv/bin/python
+# A worker a core. Tests of one file share fixtures that take minutes to make.
+PARALLEL := -n auto --dist loadfile
 
 # Whatever a framework wants to write stays inside the checkout.
 export KERAS_HOME := $(CURDIR)/build/keras
@@ -25,10 +27,10 @@ demo: ## Train, evaluate, push and serve on the CMU dictionary
 	  $(PY) -m pipelines.demo --began $$began
 
 test: setup lint ## Lint, architecture check, types, tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest $(PARALLEL)
 
 test-large: setup ## Also the tests that take minutes
-	@$(PY) -m pytest -m 'large or not large'
+	@$(PY) -m pytest $(PARALLEL) -m 'large or not large'
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && \
