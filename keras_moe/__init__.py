@@ -1,5 +1,6 @@
 """Mixture-of-experts parts for Keras 3 and TFX."""
 
+from keras_moe import conversion as conversion
 from keras_moe import generation as generation
 from keras_moe import layers as layers
 from keras_moe import losses as losses
@@ -7,4 +8,5 @@ from keras_moe import metrics as metrics
 from keras_moe import models as models
 from keras_moe import ops as ops
 from keras_moe import serving as serving
+from keras_moe import visualization as visualization
 from keras_moe.version import __version__ as __version__

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 import keras_moe
 
-# Wrapped around TFX, or made of parts that need an extra.
-EXTRAS = ("keras_moe.components", "keras_moe.visualization")
+# Wrapped around TFX.
+EXTRAS = ("keras_moe.components",)
 
 
 def cases():

@@ -20,9 +20,13 @@ def python_blocks():
 def test_a_model_of_your_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tokens = np.random.default_rng(0).integers(1, 1000, size=(8, 5))
-    exec(python_blocks()[0], {"tokens": tokens, "labels": tokens})
+    names = {"tokens": tokens, "labels": tokens}
+    exec(python_blocks()[0], names)
     served = tf.saved_model.load(str(tmp_path / "exported"))
     assert served.serve(tokens[:3, :4].astype("int32")).shape == (3, 4, 1000)
+    exec(python_blocks()[1], names)
+    assert (tmp_path / "load.png").stat().st_size > 1000
+    assert list((tmp_path / "logs").iterdir())
 
 
 def test_a_whole_model(tmp_path, monkeypatch):
@@ -40,7 +44,7 @@ def test_a_whole_model(tmp_path, monkeypatch):
             tf.strings.as_string(ids), axis=1, separator=" "
         ),
     }
-    exec(python_blocks()[1], names)
+    exec(python_blocks()[2], names)
     assert names["answers"]["phonemes"].shape == (1,)
     assert names["answer"].shape == (2, 32)
 
