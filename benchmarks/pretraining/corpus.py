@@ -41,6 +41,10 @@ class Corpus:
     held_out: np.ndarray
     vocabulary_size: int
 
+    def counts(self) -> np.ndarray:
+        """Returns int `[vocabulary_size]`, how often `train` has each id."""
+        return np.bincount(self.train.ravel(), minlength=self.vocabulary_size)
+
 
 def make_corpus(speeches: dict[str, str], length: int) -> Corpus:
     """Cuts speeches into rows.

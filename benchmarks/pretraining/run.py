@@ -37,8 +37,8 @@ class Schedule:
         held_out_rows: rows of the evaluation.
     """
 
-    steps: int = 2500
-    rows: int = 64
+    steps: int = 1500
+    rows: int = 256
     learning_rate: float = 0.02
     warmup: int = 100
     steps_per_evaluation: int = 25
@@ -72,7 +72,7 @@ def train(
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    model = models.Pretrained(sizes, variant, corpus.vocabulary_size)
+    model = models.Pretrained(sizes, variant, corpus.counts())
     model.build()
     model.compile(
         keras.optimizers.Adam(schedule.learning_rate),
