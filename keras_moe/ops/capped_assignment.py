@@ -18,7 +18,7 @@ def capped_assignment(
     max_experts_per_token: int,
     padding_mask: Tensor | None = None,
     entropy_weight: float = 0.001,
-    num_iterations: int = 100,
+    num_iterations: int = 300,
 ) -> Tensor:
     """Solves the regularised linear program of capped expert choice.
 
@@ -41,7 +41,9 @@ def capped_assignment(
             are 0.
         entropy_weight: smaller is closer to the linear program and slower to
             converge.
-        num_iterations: rounds of the three projections.
+        num_iterations: rounds of the three projections. With the default the
+            sums are within a few percent of what is asked for where every
+            token is wanted by several experts, and closer elsewhere.
 
     Returns:
         float32 `[groups, tokens, experts]`, A; no gradient passes.
@@ -73,7 +75,7 @@ def log_capped_assignment(
     max_experts_per_token: int,
     padding_mask: Tensor | None = None,
     entropy_weight: float = 0.001,
-    num_iterations: int = 100,
+    num_iterations: int = 300,
 ) -> Tensor:
     """Returns the logarithm of `capped_assignment`.
 

@@ -11,6 +11,7 @@ from keras_moe.ops.routing_plan import RoutingPlan
 from keras_moe.ops.seating import seat_takings
 from keras_moe.ops.top_k_routing import check_capacity
 from keras_moe.ops.top_k_routing import check_logits
+from keras_moe.ops.top_k_routing import check_padding_mask
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_positive
@@ -28,7 +29,7 @@ def expert_choice_routing(
     softmax_over: str = "experts",
     normalization: str = "none",
     entropy_weight: float = 0.001,
-    num_iterations: int = 100,
+    num_iterations: int = 300,
 ) -> RoutingPlan:
     """Plans routing in which each expert takes the tokens it scores highest.
 
@@ -68,8 +69,9 @@ def expert_choice_routing(
         wanted token has experts (all experts where shapes must be static).
 
     Raises:
-        ValueError: if `logits` is not of rank 3, `expert_capacity` is below 1
-            or an option is unknown.
+        ValueError: if `logits` is not of rank 3, `padding_mask` is not of its
+            first two axes, `expert_capacity` is `None` or below 1, or an
+            option is unknown.
 
     Example:
 
@@ -79,7 +81,14 @@ def expert_choice_routing(
     array([[0, 1],
            [2, 1]], dtype=int32)
     """
+    logits = ops.convert_to_tensor(logits)
     check_logits(logits, 3, "[groups, tokens, experts]")
+    check_padding_mask(padding_mask, logits)
+    if expert_capacity is None:
+        raise ValueError(
+            "`expert_capacity` must be a number: experts that choose need to "
+            "know how many tokens to take. Received: expert_capacity=None."
+        )
     check_capacity(expert_capacity)
     check_size(
         max_experts_per_token=max_experts_per_token,

@@ -156,6 +156,22 @@ def test_tends_to_the_linear_program(tokens, experts, capacity, cap):
     assert np.mean(losses) < 0.02
 
 
+@pytest.mark.parametrize(
+    ("tokens", "experts", "capacity", "cap"),
+    [(12, 4, 5, 2), (64, 8, 16, 3), (64, 8, 16, 2)],
+)
+def test_the_defaults_come_close(tokens, experts, capacity, cap):
+    for seed in range(4):
+        table = softmax_scores(tokens, experts, seed, spread=1.0)
+        found = capped_assignment(np.float32(table)[None], capacity, cap)[0]
+        best = expert_choice.best_assignment(table, capacity, cap)
+
+        # In the last case every seat of every token is needed.
+        np.testing.assert_allclose(np.sum(found, 0), capacity, rtol=0.05)
+        assert np.all(np.sum(found, 1) <= cap * 1.01)
+        assert np.sum(found * table) == pytest.approx(best, rel=0.02)
+
+
 def test_passes_no_gradient():
     table = tf.constant(softmax_scores(4, 2, 0), tf.float32)[None]
     with tf.GradientTape() as tape:

@@ -290,6 +290,8 @@ def test_a_cap_spreads_what_experts_fight_over():
     [
         ({"logits": np.zeros((3, 4))}, r"`logits`.*\(3, 4\)"),
         ({"expert_capacity": 0}, "expert_capacity=0"),
+        ({"expert_capacity": None}, "expert_capacity=None"),
+        ({"padding_mask": np.ones((2, 3))}, r"`padding_mask`.*\(2, 3\)"),
         ({"max_experts_per_token": 0}, "max_experts_per_token=0"),
         ({"softmax_over": "all"}, "`softmax_over`.*tokens.*'all'"),
         ({"normalization": "sum"}, "`normalization`.*mean.*'sum'"),

@@ -9,6 +9,7 @@ from keras_moe.serialization import register
 from keras_moe.types import Config
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
+from keras_moe.validation import check_positive
 from keras_moe.validation import check_size
 
 
@@ -36,6 +37,8 @@ class ExpertChoiceRouter(Router):
         softmax_over: `"experts"`, or `"tokens"` (mesh-tensorflow).
         normalization: `"none"`, or `"mean"` over the experts that took a token
             (mesh-tensorflow).
+        entropy_weight: of the linear program.
+        num_iterations: of the linear program.
         load_balancing_loss_weight: none by default: there is no need.
         **kwargs: see `keras_moe.layers.Router`, whose call arguments and
             errors hold, too.
@@ -59,6 +62,8 @@ class ExpertChoiceRouter(Router):
         max_experts_per_token: int | None = None,
         softmax_over: str = "experts",
         normalization: str = "none",
+        entropy_weight: float = 0.001,
+        num_iterations: int = 300,
         load_balancing_loss_weight: float = 0.0,
         **kwargs,
     ):
@@ -76,12 +81,18 @@ class ExpertChoiceRouter(Router):
                 "to know how many tokens to take. Received: "
                 "capacity_factor=None."
             )
-        check_size(max_experts_per_token=max_experts_per_token)
+        check_size(
+            max_experts_per_token=max_experts_per_token,
+            num_iterations=num_iterations,
+        )
+        check_positive(entropy_weight=entropy_weight)
         check_choice(("experts", "tokens"), softmax_over=softmax_over)
         check_choice(("none", "mean"), normalization=normalization)
         self.max_experts_per_token = max_experts_per_token
         self.softmax_over = softmax_over
         self.normalization = normalization
+        self.entropy_weight = entropy_weight
+        self.num_iterations = num_iterations
 
     def expert_capacity(
         self, tokens_per_group: int | Tensor, training: bool | None = None
@@ -105,6 +116,8 @@ class ExpertChoiceRouter(Router):
             max_experts_per_token=self.max_experts_per_token,
             softmax_over=self.softmax_over,
             normalization=self.normalization,
+            entropy_weight=self.entropy_weight,
+            num_iterations=self.num_iterations,
         )
 
     def get_config(self) -> Config:
@@ -113,4 +126,6 @@ class ExpertChoiceRouter(Router):
             "max_experts_per_token": self.max_experts_per_token,
             "softmax_over": self.softmax_over,
             "normalization": self.normalization,
+            "entropy_weight": self.entropy_weight,
+            "num_iterations": self.num_iterations,
         }
