@@ -183,7 +183,8 @@ def _check_transformer(
         )
     if dense.config.num_experts:
         raise ValueError(
-            "`dense` must have no experts yet. Received: "
+            "`dense` must have no experts yet: one made with num_experts=0 is "
+            "dense. Received: "
             f"num_experts={dense.config.num_experts}."
         )
     if moe_every > max(

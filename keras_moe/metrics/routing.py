@@ -60,7 +60,10 @@ def routing_statistics(
         routed = ops.sum(ops.cast(taken, "float32"))
         left_behind = ops.divide_no_nan(tokens - routed, tokens)
         confidence = ops.divide_no_nan(ops.sum(plan.combine_weight), filled)
-        usage = filled / ops.cast(ops.size(plan.token_index), "float32")
+        # An empty batch may have no slot.
+        usage = ops.divide_no_nan(
+            filled, ops.cast(ops.size(plan.token_index), "float32")
+        )
     return {
         "fraction_tokens_left_behind": left_behind,
         "router_confidence": confidence,

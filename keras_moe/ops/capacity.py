@@ -1,10 +1,14 @@
 """How many tokens one expert may take from one group."""
 
 import math
+import numbers
 
 from keras import ops
 
 from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+from keras_moe.validation import check_positive
+from keras_moe.validation import check_size
 
 ROUNDINGS = ("truncate", "nearest", "ceil")
 
@@ -40,28 +44,29 @@ def expert_capacity(
         An int where `tokens_per_group` is one, else an int32 scalar tensor.
 
     Raises:
-        ValueError: if `capacity_rounding` is not one of the three.
+        ValueError: if `capacity_rounding` is not one of the three, or a number
+            is not positive.
 
     Example:
 
     >>> keras_moe.ops.expert_capacity(100, num_experts=8, capacity_factor=1.25)
     16
     """
-    if capacity_rounding not in ROUNDINGS:
-        raise ValueError(
-            f"`capacity_rounding` must be one of {ROUNDINGS}. "
-            f"Received: capacity_rounding={capacity_rounding!r}."
-        )
+    check_choice(ROUNDINGS, capacity_rounding=capacity_rounding)
+    check_positive(capacity_factor=capacity_factor)
+    check_size(
+        num_experts=num_experts, num_selected_experts=num_selected_experts
+    )
     share = capacity_factor * num_selected_experts / num_experts
     floor = max(min_expert_capacity, 1)
-    if isinstance(tokens_per_group, int):
+    if isinstance(tokens_per_group, numbers.Integral):
         exact = _without_noise(share * tokens_per_group)
         slots = {
             "truncate": math.floor(exact),
             "nearest": round(exact),
             "ceil": math.ceil(exact),
         }[capacity_rounding]
-        return min(max(slots, floor), max(tokens_per_group, 1))
+        return int(min(max(slots, floor), max(tokens_per_group, 1)))
     # float64 so that a dynamic shape rounds as a static one does.
     exact = _without_noise(ops.cast(tokens_per_group, "float64") * share)
     slots = {

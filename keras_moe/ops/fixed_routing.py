@@ -6,6 +6,7 @@ from keras_moe.ops.gates import gates_of_slots
 from keras_moe.ops.routing_plan import RoutingPlan
 from keras_moe.ops.seating import seat_choices
 from keras_moe.ops.top_k_routing import check_capacity
+from keras_moe.ops.top_k_routing import check_padding_mask
 from keras_moe.types import Tensor
 from keras_moe.validation import check_size
 
@@ -36,8 +37,9 @@ def fixed_routing(
         choices.
 
     Raises:
-        ValueError: if `expert_index` is not of rank 2 or 3, `num_experts` or
-            `expert_capacity` is below 1.
+        ValueError: if `expert_index` is not of rank 2 or 3, `padding_mask` is
+            not of its first two axes, `num_experts` or `expert_capacity` is
+            below 1.
 
     Example:
 
@@ -46,6 +48,7 @@ def fixed_routing(
     array([[1, 3],
            [0, 2]], dtype=int32)
     """
+    expert_index = ops.convert_to_tensor(expert_index)
     check_capacity(expert_capacity)
     check_size(num_experts=num_experts)
     if len(expert_index.shape) not in (2, 3):
@@ -54,6 +57,7 @@ def fixed_routing(
             "tokens, choices]. Received: expert_index.shape="
             f"{tuple(expert_index.shape)}."
         )
+    check_padding_mask(padding_mask, expert_index)
     expert = ops.cast(expert_index, "int32")
     if len(expert.shape) == 2:
         expert = ops.expand_dims(expert, -1)

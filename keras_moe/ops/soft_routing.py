@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_moe.ops.soft_routing_plan import SoftRoutingPlan
 from keras_moe.ops.top_k_routing import check_logits
+from keras_moe.ops.top_k_routing import check_padding_mask
 from keras_moe.types import Tensor
 
 
@@ -29,7 +30,8 @@ def soft_routing(
         A `SoftRoutingPlan`.
 
     Raises:
-        ValueError: if `logits` is not of rank 4.
+        ValueError: if `logits` is not of rank 4, or `padding_mask` is not of
+            its first two axes.
 
     Example:
 
@@ -37,7 +39,9 @@ def soft_routing(
     >>> plan.dispatch_weight.numpy()[0, :, 0, 0]  # a mean of the tokens
     array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
+    logits = ops.convert_to_tensor(logits)
     check_logits(logits, 4, "[groups, tokens, experts, slots]")
+    check_padding_mask(padding_mask, logits)
     logits = ops.cast(logits, "float32")
     groups, tokens, experts, slots = ops.shape(logits)
     real = None

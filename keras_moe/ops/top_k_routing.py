@@ -1,5 +1,6 @@
 """Token-choice routing: each token asks for its best experts."""
 
+import numbers
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from keras_moe.ops.seating import seat_choices
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_positive
+from keras_moe.validation import check_size
 
 NORMALIZATIONS = ("none", "before_drop", "after_drop")
 PRIORITIES = (
@@ -84,9 +86,10 @@ def top_k_routing(
         A `RoutingPlan`.
 
     Raises:
-        ValueError: if `logits` is not of rank 3, `num_selected_experts` is not
-            between 1 and the number of experts, `expert_capacity` is below 1,
-            an option is unknown, or `"random"` has no seed.
+        ValueError: if `logits` is not of rank 3, `padding_mask` is not of its
+            first two axes, `num_selected_experts` is not between 1 and the
+            number of experts, `expert_capacity` is below 1, an option is
+            unknown, or `"random"` has no seed.
 
     Example:
 
@@ -96,13 +99,16 @@ def top_k_routing(
     array([[0],
            [2]], dtype=int32)
     """
+    logits = ops.convert_to_tensor(logits)
     check_logits(logits, 3, "[groups, tokens, experts]")
+    check_padding_mask(padding_mask, logits)
     check_capacity(expert_capacity)
+    check_size(num_selected_experts=num_selected_experts)
     num_experts = logits.shape[-1]
-    if not 1 <= num_selected_experts <= num_experts:
+    if num_selected_experts > num_experts:
         raise ValueError(
-            "`num_selected_experts` must be between 1 and the number of "
-            f"experts, {num_experts}. Received: num_selected_experts="
+            "`num_selected_experts` must be at most the number of experts, "
+            f"{num_experts}. Received: num_selected_experts="
             f"{num_selected_experts}."
         )
     check_choice(NORMALIZATIONS, normalization=normalization)
@@ -232,10 +238,30 @@ def check_logits(logits: Tensor, rank: int, axes: str) -> None:
         )
 
 
-def check_capacity(expert_capacity: int | Tensor | None) -> None:
-    """Raises `ValueError` for a static capacity below 1."""
-    if isinstance(expert_capacity, int) and expert_capacity < 1:
+def check_padding_mask(padding_mask: Tensor | None, logits: Tensor) -> None:
+    """Raises `ValueError` unless the mask has the first axes of `logits`.
+
+    Sizes that are unknown pass.
+    """
+    if padding_mask is None:
+        return
+    received, wanted = tuple(ops.shape(padding_mask)), tuple(logits.shape[:2])
+    if len(received) != 2 or any(
+        one is not None and other is not None and one != other
+        for one, other in zip(received, wanted, strict=True)
+    ):
         raise ValueError(
-            "`expert_capacity` must be at least 1, or None for dropless "
-            f"routing. Received: expert_capacity={expert_capacity}."
+            f"`padding_mask` must have the shape [groups, tokens], {wanted}. "
+            f"Received: padding_mask.shape={received}."
+        )
+
+
+def check_capacity(expert_capacity: int | Tensor | None) -> None:
+    """Raises `ValueError` for a static capacity below 1, or a fraction."""
+    if isinstance(expert_capacity, numbers.Number) and not (
+        isinstance(expert_capacity, numbers.Integral) and expert_capacity >= 1
+    ):
+        raise ValueError(
+            "`expert_capacity` must be an integer of at least 1, or None for "
+            f"dropless routing. Received: expert_capacity={expert_capacity}."
         )

@@ -48,6 +48,17 @@ def test_no_preset_is_forgotten():
     assert LOSSES.keys() == ROUTERS.keys()
 
 
+@pytest.mark.parametrize("name", ["gshard", "glam", "st_moe", "top_k"])
+@pytest.mark.parametrize("training", [False, True])
+def test_one_expert_is_a_dense_network(name, training):
+    router = ROUTERS[name](1, jitter_noise=0.0)
+    moe = layers.SparseMoE(1, 8, router=router)
+    x = np.random.rand(2, 5, DIM).astype("float32")
+    outputs = moe(x, training=training)
+    dense = moe.to_feed_forward()
+    np.testing.assert_allclose(outputs, dense(x), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "weights", "seeds"),
     [("gshard", 3, 1), ("expert_choice", 3, 1), ("soft", 4, 0)],

@@ -93,6 +93,11 @@ def test_certain_and_undecided_routers():
     assert float(received["router_confidence"]) == pytest.approx(0.25)
 
 
+def test_experts_without_tokens_to_choose_are_unused():
+    plan = expert_choice_routing(np.zeros((1, 0, 4)), 2)
+    assert routing_statistics(plan)["expert_usage"] == 0
+
+
 @pytest.mark.parametrize("softmax_over", ["experts", "tokens"])
 def test_expert_choice(softmax_over):
     rng = np.random.default_rng(2)

@@ -1,6 +1,7 @@
 import decimal
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
@@ -84,6 +85,21 @@ def test_bounds(tokens):
     assert int(expert_capacity(tokens, 1, 100.0)) == 3
 
 
-def test_refuses_an_unknown_rounding():
-    with pytest.raises(ValueError, match="capacity_rounding.*'down'"):
-        expert_capacity(10, 4, 1.0, capacity_rounding="down")
+def test_an_integer_of_numpy_is_an_integer():
+    slots = expert_capacity(np.int64(100), 8, 1.25)
+    assert type(slots) is int and slots == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"capacity_rounding": "down"}, "capacity_rounding.*'down'"),
+        ({"capacity_factor": -1.0}, "capacity_factor=-1"),
+        ({"num_experts": 0}, "num_experts=0"),
+        ({"num_selected_experts": 0}, "num_selected_experts=0"),
+    ],
+)
+def test_errors_name_the_argument(arguments, message):
+    sizes = {"num_experts": 4, "capacity_factor": 1.0}
+    with pytest.raises(ValueError, match=message):
+        expert_capacity(10, **{**sizes, **arguments})

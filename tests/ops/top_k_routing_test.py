@@ -96,6 +96,11 @@ def test_capacity_may_be_a_tensor(jit):
         check(route(logits), logits, tokens // 2)
 
 
+def test_lists_will_do():
+    plan = top_k_routing([[[2.0, 0.0], [0.0, 1.0]]], 1, 1, [[True, False]])
+    np.testing.assert_array_equal(plan.token_index, [[[0], [2]]])
+
+
 def test_all_padding():
     logits = np.ones((2, 3, 4), "float32")
     mask = np.zeros((2, 3), bool)
@@ -174,6 +179,11 @@ def test_gradient_is_that_of_the_weights(k, normalization, priority, policy):
         ({"num_selected_experts": 0}, "num_selected_experts=0"),
         ({"expert_capacity": 0}, "expert_capacity=0"),
         ({"expert_capacity": -3}, "expert_capacity=-3"),
+        ({"expert_capacity": np.int64(0)}, "expert_capacity=0"),
+        ({"expert_capacity": 2.5}, "expert_capacity=2.5"),
+        ({"num_selected_experts": 1.5}, "num_selected_experts=1.5"),
+        ({"padding_mask": np.ones((1, 4))}, r"`padding_mask`.*\(1, 4\)"),
+        ({"padding_mask": np.ones(3)}, r"`padding_mask`.*\(3,\)"),
     ],
 )
 def test_errors_name_the_argument(arguments, message):

@@ -69,8 +69,10 @@ class SparseMoE(keras.layers.Layer):
         gated: whether the experts are gated linear units.
         use_bias: whether the experts have biases.
         expert_dropout_rate: dropout inside the experts.
-        causal: whether no token may depend on later ones: refuses a router
-            that looks ahead, such as `"expert_choice"`.
+        causal: whether the layer stands in a causal decoder: refuses a router
+            that looks ahead, such as `"expert_choice"`. In dropless
+            evaluation no token then depends on later ones; for training see
+            `priority` of `TopKRouter`.
         kernel_initializer: initialiser of each expert's kernels, with the
             fans of one expert; by default truncated normal with scale 0.1.
         bias_initializer: initialiser of the experts' biases.

@@ -1,5 +1,9 @@
-"""Routers by name: the settings of the papers."""
+"""Routers by name: the settings of the papers.
 
+What sends a token to two experts sends it to one where there is but one.
+"""
+
+import functools
 from collections.abc import Callable
 
 from keras_moe.layers.routers.bias_balanced_router import BiasBalancedRouter
@@ -12,18 +16,23 @@ from keras_moe.layers.routers.switch_router import SwitchRouter
 from keras_moe.layers.routers.top_k_router import TopKRouter
 
 
+def _top_2(router: type[TopKRouter], num_experts: int, **kwargs) -> Router:
+    kwargs = {"num_selected_experts": min(2, num_experts), **kwargs}
+    return router(num_experts, **kwargs)
+
+
 def _gshard(num_experts: int, **kwargs) -> Router:
     kwargs = {"second_expert_policy": "random", "jitter_noise": 0.0, **kwargs}
-    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+    return _top_2(TopKRouter, num_experts, **kwargs)
 
 
 def _glam(num_experts: int, **kwargs) -> Router:
     kwargs = {"router_z_loss_weight": 0.0, "jitter_noise": 0.0, **kwargs}
-    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+    return _top_2(TopKRouter, num_experts, **kwargs)
 
 
 def _st_moe(num_experts: int, **kwargs) -> Router:
-    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+    return _top_2(TopKRouter, num_experts, **kwargs)
 
 
 def _v_moe(num_experts: int, **kwargs) -> Router:
@@ -34,7 +43,7 @@ def _v_moe(num_experts: int, **kwargs) -> Router:
         "jitter_noise": 0.0,
         **kwargs,
     }
-    return TopKRouter(num_experts, num_selected_experts=2, **kwargs)
+    return _top_2(TopKRouter, num_experts, **kwargs)
 
 
 ROUTERS: dict[str, Callable[..., Router]] = {
@@ -43,8 +52,8 @@ ROUTERS: dict[str, Callable[..., Router]] = {
     "glam": _glam,
     "st_moe": _st_moe,
     "v_moe": _v_moe,
-    "top_k": TopKRouter,
-    "bias_balanced": BiasBalancedRouter,
+    "top_k": functools.partial(_top_2, TopKRouter),
+    "bias_balanced": functools.partial(_top_2, BiasBalancedRouter),
     "expert_choice": ExpertChoiceRouter,
     "soft": SoftRouter,
     "hash": HashRouter,

@@ -74,9 +74,9 @@ class Router(ReplicaLosses):
         ValueError: if an argument is out of its range.
 
     Attributes:
-        is_causal: whether no token's routing depends on later tokens, in
-            evaluation at least. `SparseMoE(causal=True)` refuses other
-            routers.
+        is_causal: whether later tokens have no say in who goes where, but for
+            the habit of GShard (see `priority` of `TopKRouter`).
+            `SparseMoE(causal=True)` refuses other routers.
         trackers: name to running mean of each figure of `routing_statistics`,
             and of the two losses before their weights.
         expert_load: `keras_moe.metrics.ExpertLoad` of the layer.

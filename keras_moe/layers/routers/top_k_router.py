@@ -35,9 +35,12 @@ class TopKRouter(Router):
             which the router learns nothing from the task: take `"none"`, or
             `SwitchRouter`, unless that is what you want (upcycling).
         priority: `"choice_major"` (GShard), `"token_major"`,
-            `"batch_prioritized"` (V-MoE; in training it looks at later tokens,
-            so it is refused in causal layers) or `"gate_prioritized"`
-            (likewise).
+            `"batch_prioritized"` (V-MoE) or `"gate_prioritized"`. The last two
+            look at later tokens to decide who is dropped, and are refused in
+            causal layers. With k > 1 `"choice_major"` lets a later token's
+            first choice take the slot of an earlier one's second, in training
+            or with an `eval_capacity_factor`: decoders are trained so
+            nevertheless (GShard, GLaM); `"token_major"` never does.
         second_expert_policy: `"all"`, `"none"`, `"threshold"` or `"random"`
             (GShard), of all choices after the first. Random in training only:
             in evaluation all choices are made.
