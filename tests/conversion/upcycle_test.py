@@ -1,4 +1,4 @@
-import gc
+"""Upcycling of Functional and Sequential models."""
 
 import keras
 import numpy as np
@@ -6,51 +6,14 @@ import pytest
 import tensorflow as tf
 
 from keras_moe import layers
-from keras_moe import models
 from keras_moe.conversion import upcycle
-
-DIM, HIDDEN = 6, 10
-
-
-def data(*shape):
-    return np.random.normal(size=(*shape, DIM)).astype("float32")
-
-
-def pair(x, name, activation="gelu", use_bias=(True, True), dropout=0.0):
-    x = keras.layers.Dense(
-        HIDDEN,
-        activation=activation,
-        use_bias=use_bias[0],
-        bias_initializer="normal",
-        name=f"{name}_in",
-    )(x)
-    if dropout:
-        x = keras.layers.Dropout(dropout)(x)
-    return keras.layers.Dense(
-        DIM, use_bias=use_bias[1], bias_initializer="normal", name=name
-    )(x)
-
-
-def stack(depth=2, **kwargs):
-    """A residual stack of networks `ffn_0`, `ffn_1`, ..."""
-    x = inputs = keras.Input((None, DIM), name="inputs")
-    for index in range(depth):
-        x = x + pair(x, f"ffn_{index}", **kwargs)
-    return keras.Model(inputs, x, name="stack")
-
-
-def sparse_layers(model):
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, layers.SparseMoE)
-    ]
-
-
-def assert_equal_outputs(sparse, dense, x, **kwargs):
-    np.testing.assert_allclose(
-        sparse(x, **kwargs), dense(x, **kwargs), rtol=1e-5, atol=1e-5
-    )
+from tests.conversion.upcycle_case import DIM
+from tests.conversion.upcycle_case import HIDDEN
+from tests.conversion.upcycle_case import assert_equal_outputs
+from tests.conversion.upcycle_case import data
+from tests.conversion.upcycle_case import pair
+from tests.conversion.upcycle_case import sparse_layers
+from tests.conversion.upcycle_case import stack
 
 
 @pytest.mark.parametrize(
@@ -402,141 +365,3 @@ def test_lora_is_merged():
         factor = layer.lora_kernel_b
         factor.assign(np.random.normal(size=factor.shape))
     assert_equal_outputs(upcycle(dense, 3), dense, data(2, 5))
-
-
-def tiny_transformer(**kwargs):
-    return models.SwitchTransformer.from_preset(
-        "switch_tiny", num_experts=0, num_encoder_layers=3, **kwargs
-    )
-
-
-def test_switch_transformers_change_their_config():
-    dense = tiny_transformer(gated=True, activation="gelu")
-    sparse, report = upcycle(dense, 4, "switch", return_report=True)
-    assert isinstance(sparse, models.SwitchTransformer)
-    assert sparse.config.num_experts == 4
-    assert report.converted == (
-        "encoder/block_1/feed_forward",
-        "decoder/block_1/feed_forward",
-    )
-    assert len(report.replicated) == 6
-    assert len(report.fresh) == 2
-    assert len(report.copied) == len(dense.weights) - 6
-    assert {id(w) for w in sparse.weights} == {
-        id(w) for w in (*report.copied, *report.replicated, *report.fresh)
-    }
-    by_path = {w.path: w for w in dense.weights}
-    for weight in report.copied:
-        np.testing.assert_array_equal(weight, by_path[weight.path])
-    for weight in report.replicated:
-        path = weight.path.replace("sparse_moe/experts", "feed_forward")
-        for expert in range(4):
-            np.testing.assert_array_equal(weight[expert], by_path[path])
-
-
-def test_switch_transformers_start_where_the_dense_one_was(tmp_path):
-    dense = tiny_transformer()
-    sparse = upcycle(dense, 4)
-    ids = np.array([[5, 6, 7, 1], [8, 9, 1, 0]])
-    inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
-    left, right = np.asarray(sparse(inputs)), np.asarray(dense(inputs))
-    real = ids != 0
-    np.testing.assert_allclose(left[real], right[real], rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(
-        sparse.generate(ids, max_length=5)["token_ids"],
-        dense.generate(ids, max_length=5)["token_ids"],
-    )
-    sparse.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded(inputs), left, atol=1e-5)
-
-
-def test_encoder_and_decoder_may_route_differently():
-    """As the paper has it."""
-
-    def router(stack):
-        return "expert_choice" if stack == "encoder" else "glam"
-
-    sparse = upcycle(tiny_transformer(), 4, router)
-    block = sparse.encoder.blocks[1].feed_forward
-    assert isinstance(block.router, layers.ExpertChoiceRouter)
-    block = sparse.decoder.blocks[1].feed_forward
-    assert isinstance(block.router, layers.TopKRouter)
-    assert block.router.num_selected_experts == 2
-    # What the encoder chooses for a row is the row's own affair.
-    ids = np.array([[5, 6, 7, 1], [8, 9, 1, 0]])
-    both = sparse.encode(ids)[0]
-    np.testing.assert_allclose(both[:1], sparse.encode(ids[:1])[0], atol=1e-5)
-    for wrong in (layers.TopKRouter(), lambda name: layers.TopKRouter()):
-        with pytest.raises(ValueError, match="must be the name of a router"):
-            upcycle(tiny_transformer(), 4, wrong)
-    with pytest.raises(ValueError, match="`decoder_router` must be one of"):
-        upcycle(tiny_transformer(), 4, "expert_choice")
-
-
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.ffn = layers.FeedForward(4)
-
-    def call(self, inputs):
-        return self.ffn(inputs)
-
-
-def unbuilt():
-    return keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(4)])
-
-
-def quantized():
-    gc.freeze()
-    model = stack(1)
-    model.quantize("int8")
-    return model
-
-
-def without():
-    inputs = keras.Input((DIM,))
-    return keras.Model(inputs, keras.layers.Dense(1)(inputs))
-
-
-@pytest.mark.parametrize(
-    ("make", "kwargs", "message"),
-    [
-        (Subclassed, {}, "`dense` must be a dense .* subclassed"),
-        (unbuilt, {}, "must be built"),
-        (quantized, {}, "must not be quantised.*int8"),
-        (without, {}, "None was found"),
-        (stack, {"num_experts": 0}, "`num_experts` must be a positive"),
-        (stack, {"moe_every": 0}, "`moe_every` must be a positive"),
-        (stack, {"noise": -1.0}, "`noise` must not be negative"),
-        (stack, {"expert_dropout_rate": 1.0}, "`expert_dropout_rate` must"),
-        (stack, {"router": "swich"}, "`router` must be one of"),
-        (stack, {"router": 3}, "`router` must be a name"),
-        (stack, {"blocks": []}, "must name at least one"),
-        (stack, {"blocks": [2]}, r"in \[0, 2\).*Received: 2"),
-        (stack, {"blocks": ["ffn"]}, "one of .*'ffn_0'.*no network"),
-        (stack, {"blocks": [("ffn_0", "ffn_1")]}, "no network has"),
-        (tiny_transformer, {"blocks": [1]}, "`blocks` must be None"),
-        (tiny_transformer, {"moe_every": 4}, "must leave a block"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
-def test_what_cannot_be_upcycled(make, kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        upcycle(make(), **{"num_experts": 2, **kwargs})
-
-
-def test_a_sparse_transformer_is_sparse_already():
-    sparse = models.SwitchTransformer.from_preset("switch_tiny")
-    with pytest.raises(ValueError, match="no experts yet.*num_experts=4"):
-        upcycle(sparse, 4)
-
-
-def test_pairs_that_share_a_layer_exclude_each_other():
-    x = inputs = keras.Input((DIM,))
-    for size, name in ((9, "a"), (DIM, "b"), (9, "c")):
-        x = keras.layers.Dense(size, name=name)(x)
-    dense = keras.Model(inputs, x)
-    assert_equal_outputs(upcycle(dense, 2, blocks=["b"]), dense, data(4))
-    with pytest.raises(ValueError, match="share a layer"):
-        upcycle(dense, 2, blocks=["b", "c"])
