@@ -9,7 +9,26 @@ Model dimension 512, hidden 2048, 8 sequences of 512 tokens, capacity factor
 layer over that of its own framework's dense layer, in turns in one process,
 median over the rounds. Each number of experts runs in a process of its own,
 each peer in an environment of its own, made under `build/peers` when it is
-first needed (7 GB). Ten minutes on a quiet machine.
+first needed (7 GB). A quarter of an hour on a quiet machine.
+
+What bounds 128 experts: each sees 32 tokens. Products of so few rows, run by
+hand with nothing around them, reach 52 to 92 GFLOP/s here where those of 4,096
+rows reach 98 to 112, which alone makes 1.5 of the dense layer's time, or about
+1.3 with the large matrix first in the products for the tokens' gradients (what
+`ragged` does). Reading 1 GB of kernels and writing 1 GB of gradients adds
+what the floors in the table say.
+
+The outputs are returned beside the gradients. A dense layer's gradients do not
+need its last product, and TensorFlow leaves out what nobody asks for: compared
+so, every layer that weighs its outputs looked 1.2 times worse than it is.
+
+What did not help, in trials: XLA (slower on a CPU, at 32 experts by half);
+einsums instead of batched products (the kernels' gradients are transposed); a
+slot table by sorting instead of counting (no difference); a gradient of our own
+for the gathers (on a CPU no difference; it is there for TPUs and DTensor).
+Ragged rows pay for shapes never seen before, for which the library under
+TensorFlow compiles new products (`ragged_fresh_tokens_over_dense_*`); long
+queues are rounded up to a multiple for that.
 """
 
 import argparse

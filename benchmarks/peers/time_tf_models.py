@@ -52,9 +52,11 @@ def main() -> None:
             with tf.GradientTape() as tape:
                 tape.watch(tokens)
                 outputs = layer(tokens, training=True)
-            return tape.gradient(
+            gradients = tape.gradient(
                 outputs, [tokens, *layer.trainable_variables], gradient
             )
+            # Or the dense layer's last product would be left out.
+            return outputs, gradients
 
         return call
 
