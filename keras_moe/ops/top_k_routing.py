@@ -259,7 +259,8 @@ def check_padding_mask(padding_mask: Tensor | None, logits: Tensor) -> None:
 def check_capacity(expert_capacity: int | Tensor | None) -> None:
     """Raises `ValueError` for a static capacity below 1, or a fraction."""
     if isinstance(expert_capacity, numbers.Number) and not (
-        isinstance(expert_capacity, numbers.Integral) and expert_capacity >= 1
+        isinstance(expert_capacity, numbers.Integral)
+        and int(expert_capacity) >= 1
     ):
         raise ValueError(
             "`expert_capacity` must be an integer of at least 1, or None for "
