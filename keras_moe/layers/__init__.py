@@ -1,5 +1,11 @@
 """Keras layers."""
 
+from keras_moe.layers.attention.random_feature_attention import (
+    RandomFeatureAttention as RandomFeatureAttention,
+)
+from keras_moe.layers.attention.random_features import (
+    RandomFeatures as RandomFeatures,
+)
 from keras_moe.layers.attention.relative_position_bias import (
     RelativePositionBias as RelativePositionBias,
 )

@@ -9,5 +9,8 @@ from keras_moe.metrics.edit_distance import (
 )
 from keras_moe.metrics.edit_distance import word_error_rate as word_error_rate
 from keras_moe.metrics.expert_load import ExpertLoad as ExpertLoad
+from keras_moe.metrics.relative_variance import (
+    RelativeVariance as RelativeVariance,
+)
 from keras_moe.metrics.routing import expert_counts as expert_counts
 from keras_moe.metrics.routing import routing_statistics as routing_statistics

@@ -15,9 +15,13 @@ from keras_moe.ops.expert_choice_routing import (
 from keras_moe.ops.fixed_routing import fixed_routing as fixed_routing
 from keras_moe.ops.grouping import group_tokens as group_tokens
 from keras_moe.ops.grouping import ungroup_tokens as ungroup_tokens
+from keras_moe.ops.random_projection import (
+    random_projection as random_projection,
+)
 from keras_moe.ops.relative_position import (
     relative_position_bucket as relative_position_bucket,
 )
+from keras_moe.ops.rotary_embedding import rotary_embedding as rotary_embedding
 from keras_moe.ops.routing_plan import RoutingPlan as RoutingPlan
 from keras_moe.ops.shift_right import shift_right as shift_right
 from keras_moe.ops.soft_routing import soft_routing as soft_routing

@@ -1,0 +1,363 @@
+"""The random features of queries and keys."""
+
+import random
+
+import keras
+from keras import ops
+
+from keras_moe.metrics import RelativeVariance
+from keras_moe.ops.feature_statistics import masked_moments
+from keras_moe.ops.fit_features import COVARIANCES
+from keras_moe.ops.fit_features import fit_features
+from keras_moe.ops.linear_attention.feature_map import FeatureMap
+from keras_moe.ops.random_projection import PROJECTIONS
+from keras_moe.ops.random_projection import random_projection
+from keras_moe.serialization import register
+from keras_moe.types import Config
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
+
+SOFTMAX_MAPS = ("favor+", "hyperbolic", "favor++")
+FEATURE_MAPS = (*SOFTMAX_MAPS, "relu", "elu")
+# How often features are fitted to the statistics, without redrawing.
+_FIT_INTERVAL = 1000
+
+
+@register
+class RandomFeatures(keras.layers.Layer):
+    """Positive random features whose products are those of a kernel.
+
+    For the softmax kernel `exp(x . y)` three exact rewritings make the
+    features fit the data, by moving averages of means and second moments of
+    queries and keys, which training gathers and inference only uses:
+
+    - centring: `exp(x . y)` is `exp((x - a) . (y - b))` times factors of the
+      query, which cancel, and of the key;
+    - rescaling: `x . y` is `(s x) . (y / s)`, with both varying alike;
+    - the bound: features `exp(a w^2 + sqrt(1 - 4a) w . x)`, `a <= 0`.
+
+    Each is exact whatever the averages are: these only cost or save variance.
+
+    Sources: [Choromanski et al., 2020](https://arxiv.org/abs/2009.14794)
+    (FAVOR+), [Likhosherstov et al., 2022](https://arxiv.org/abs/2205.15317)
+    (FAVOR++), [Likhosherstov et al.,
+    2023](https://arxiv.org/abs/2302.00787) (FAVOR#).
+
+    Args:
+        num_random_features: features of each head.
+        feature_map: `"favor+"`; `"hyperbolic"`, in pairs of a draw and its
+            negative; `"favor++"`, with the best bound; or, for other kernels
+            than softmax, `"relu"` and `"elu"` (plus one).
+        covariance: what the bound of `"favor++"` is fitted to: `"isotropic"`,
+            one number, as published as FAVOR++; `"per_dimension"`; or
+            `"dense"`, all directions (both of FAVOR#).
+        centering: whether to centre. The default does for `"favor++"`.
+        rescaling: whether to rescale. The default does for `"favor++"`.
+        antithetic: whether features come in pairs of a draw and its negative.
+            The default does for `"hyperbolic"` and, if the draws then still
+            fill a block (`num_random_features >= 2 * dim`), for `"favor++"`.
+        projection: how draws are coupled: `"orthogonal"`, `"simplex"` or
+            `"iid"`. The default is a simplex for `"favor++"` without pairs,
+            else orthogonal.
+        redraw_interval: training steps between projections; `None` keeps the
+            first. Features are fitted after 1, 2, 4, 8, ... steps, too.
+        momentum: of the moving averages; the first steps count alike.
+        seed: seed of the projections; `None` draws one.
+
+    Attributes:
+        relative_variance: metric of the predicted variance of the worst head.
+
+    Raises:
+        ValueError: if an argument is out of its range or does not go with the
+            feature map.
+    """
+
+    def __init__(
+        self,
+        num_random_features: int = 256,
+        feature_map: str = "favor++",
+        covariance: str = "dense",
+        centering: bool | None = None,
+        rescaling: bool | None = None,
+        antithetic: bool | None = None,
+        projection: str | None = None,
+        redraw_interval: int | None = 1000,
+        momentum: float = 0.99,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        # In low precision the errors exceed those of the approximation.
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        check_size(
+            num_random_features=num_random_features,
+            redraw_interval=redraw_interval,
+        )
+        check_choice(FEATURE_MAPS, feature_map=feature_map)
+        check_choice(COVARIANCES, covariance=covariance)
+        if projection is not None:
+            check_choice(PROJECTIONS, projection=projection)
+        check_rate(momentum=momentum)
+        self.num_random_features = num_random_features
+        self.feature_map = feature_map
+        self.covariance = covariance
+        self.centering = centering
+        self.rescaling = rescaling
+        self.antithetic = antithetic
+        self.projection = projection
+        self.redraw_interval = redraw_interval
+        self.momentum = momentum
+        self.seed = random.randint(1, 10**9) if seed is None else seed
+        self._check_options()
+
+    def _check_options(self) -> None:
+        if not self.is_softmax:
+            for name in ("centering", "rescaling", "antithetic"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"`{name}` is for softmax kernels, {SOFTMAX_MAPS}. "
+                        f"Received: {name}=True, "
+                        f"feature_map={self.feature_map!r}."
+                    )
+        if self.feature_map == "hyperbolic" and self.antithetic is False:
+            raise ValueError(
+                "`feature_map='hyperbolic'` comes in pairs. Received: "
+                "antithetic=False."
+            )
+        wants_pairs = self.antithetic or self.feature_map == "hyperbolic"
+        if wants_pairs and self.num_random_features % 2:
+            raise ValueError(
+                "`num_random_features` must be even for features in pairs. "
+                f"Received: num_random_features={self.num_random_features}."
+            )
+
+    # === Weights ===
+
+    def build(self, query_shape: Shape, key_shape: Shape | None = None) -> None:
+        heads, dim = query_shape[1], query_shape[-1]
+        features = self.num_random_features
+        self.choose_options(dim)
+        draws = features // 2 if self.in_pairs else features
+        drawn = self._draw((heads, draws, dim), 0)
+        self.drawn_projection = self._weight(
+            "drawn_projection", drawn.shape, lambda *_, **__: drawn
+        )
+        self.fitted_projection = self._weight(
+            "fitted_projection", drawn.shape, lambda *_, **__: drawn
+        )
+        self.log_weights = self._weight("log_weights", (heads, features))
+        self.num_updates = self._weight("num_updates", (), dtype="int32")
+        if not self.is_softmax:
+            return
+        self.query_center = self._weight("query_center", (heads, dim))
+        self.key_center = self._weight("key_center", (heads, dim))
+        self.scale = self._weight("scale", (heads, dim), "ones")
+        self.predicted_variance = self._weight("predicted_variance", (heads,))
+        self.query_moments = self._moments("query", heads, dim)
+        self.key_moments = self._moments("key", heads, dim)
+        prefix = self.path.rsplit("/", 1)[0]
+        self.relative_variance = RelativeVariance(
+            name=f"{prefix}/relative_variance"
+        )
+
+    def choose_options(self, dim: int) -> None:
+        """Settles what depends on the size of a head."""
+        best = self.feature_map == "favor++"
+        even = self.num_random_features % 2 == 0
+        self.in_pairs = self.antithetic
+        if self.antithetic is None:
+            fills_block = even and self.num_random_features >= 2 * dim
+            self.in_pairs = self.feature_map == "hyperbolic" or (
+                best and fills_block
+            )
+        self.projection_kind = self.projection or "orthogonal"
+        if self.projection is None and best and not self.in_pairs and dim > 1:
+            self.projection_kind = "simplex"
+        self.centers = best if self.centering is None else self.centering
+        self.rescales = best if self.rescaling is None else self.rescaling
+
+    def _weight(self, name, shape, initializer="zeros", dtype=None):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer=initializer,
+            trainable=False,
+            aggregation="only_first_replica",  # all compute the same
+        )
+
+    def _moments(self, side: str, heads: int, dim: int) -> tuple:
+        """Adds the moving averages of a mean and a second moment."""
+        square = (heads, dim)
+        if self.feature_map == "favor++" and self.covariance == "dense":
+            square = (heads, dim, dim)
+        return tuple(
+            self.add_weight(
+                name=f"{side}_{name}",
+                shape=shape,
+                initializer="zeros",
+                trainable=False,
+                aggregation="mean",  # replicas see different data
+            )
+            for name, shape in (
+                ("mean", (heads, dim)),
+                ("second_moment", square),
+            )
+        )
+
+    def _draw(self, shape: tuple[int, int, int], draw: int | Tensor) -> Tensor:
+        return random_projection(*shape, self.projection_kind, self.seed, draw)
+
+    @property
+    def is_softmax(self) -> bool:
+        """Whether the kernel is that of softmax attention."""
+        return self.feature_map in SOFTMAX_MAPS
+
+    # === Use ===
+
+    def map(self) -> FeatureMap:
+        """Returns the features of what `queries` and `keys` return."""
+        return FeatureMap(
+            ops.convert_to_tensor(self.fitted_projection),
+            ops.convert_to_tensor(self.log_weights),
+            "softmax" if self.is_softmax else self.feature_map,
+            self.in_pairs,
+        )
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Returns queries `[b, n, g, t, dim]` as the features want them."""
+        if not self.is_softmax:
+            return x
+        return (x - _by_time(self.query_center)) * _by_time(self.scale)
+
+    def keys(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the same for keys, and the log-weight `[b, n, 1, t]` of each.
+
+        The features themselves have no factor for the length of the key, and
+        none for what centring took from the queries.
+        """
+        if not self.is_softmax:
+            return y, ops.zeros_like(y[..., 0])
+        scale = _by_time(self.scale)
+        y = (y - _by_time(self.key_center)) / scale
+        taken = _by_time(self.query_center) * scale
+        return y, ops.sum(y * (taken - 0.5 * y), axis=-1)
+
+    # === Fit ===
+
+    def update(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        query_visible: Tensor | None = None,
+        key_visible: Tensor | None = None,
+    ) -> None:
+        """Takes a training batch in, for the batches that follow.
+
+        Args:
+            queries: float32 `[b, n, g, t, dim]`, over `dim ** 0.25`.
+            keys: float32 `[b, n, 1, s, dim]`, over `dim ** 0.25`.
+            query_visible: bool `[b, 1, 1, t]`, false for padding.
+            key_visible: bool `[b, 1, 1, s]`, false for padding.
+        """
+        number = ops.convert_to_tensor(self.num_updates) + 1
+        self.num_updates.assign(number)
+        if self.is_softmax:
+            rate = ops.maximum(
+                1.0 - self.momentum, 1.0 / ops.cast(number, "float32")
+            )
+            self._average(self.query_moments, queries, query_visible, rate)
+            self._average(self.key_moments, keys, key_visible, rate)
+        power_of_two = ops.bitwise_and(number, number - 1) == 0
+        interval = self.redraw_interval or _FIT_INTERVAL
+        self._assign(
+            ops.cond(
+                power_of_two | (number % interval == 0),
+                lambda: self._fit(number),
+                lambda: tuple(ops.convert_to_tensor(w) for w in self._fitted),
+            )
+        )
+        if self.is_softmax:
+            self.relative_variance.update_state(
+                ops.max(self.predicted_variance)
+            )
+
+    def adapt(self, *batch: Tensor | None) -> None:
+        """Fits the features to one batch, as if there had been no other.
+
+        Args:
+            *batch: what `update` takes.
+        """
+        self.num_updates.assign(0)
+        self.update(*batch)
+
+    def _average(self, moments, x, visible, rate) -> None:
+        dense = len(moments[1].shape) == 3
+        count, *new = masked_moments(ops.stop_gradient(x), visible, dense)
+        # A batch of padding says nothing.
+        rate = ops.where(count > 0.0, rate, 0.0)
+        for weight, value in zip(moments, new, strict=True):
+            weight.assign(weight + rate * (value - weight))
+
+    @property
+    def _fitted(self) -> tuple:
+        if not self.is_softmax:
+            return self.drawn_projection, self.fitted_projection
+        # After the first, in the order of `FittedFeatures`.
+        return (
+            self.drawn_projection,
+            self.fitted_projection,
+            self.log_weights,
+            self.query_center,
+            self.key_center,
+            self.scale,
+            self.predicted_variance,
+        )
+
+    def _assign(self, values: tuple[Tensor, ...]) -> None:
+        for weight, value in zip(self._fitted, values, strict=True):
+            weight.assign(value)
+
+    def _fit(self, number: Tensor) -> tuple[Tensor, ...]:
+        """Returns new values of the fitted weights."""
+        draws = ops.convert_to_tensor(self.drawn_projection)
+        if self.redraw_interval:
+            draws = self._draw(draws.shape, number // self.redraw_interval)
+        if not self.is_softmax:
+            return draws, draws
+        fitted = fit_features(
+            draws,
+            tuple(ops.convert_to_tensor(w) for w in self.query_moments),
+            tuple(ops.convert_to_tensor(w) for w in self.key_moments),
+            centering=self.centers,
+            rescaling=self.rescales,
+            bounded=self.feature_map == "favor++",
+            covariance=self.covariance,
+            antithetic=self.in_pairs,
+        )
+        return draws, *fitted
+
+    def get_config(self) -> Config:
+        config = super().get_config()
+        del config["dtype"]
+        return {
+            **config,
+            "num_random_features": self.num_random_features,
+            "feature_map": self.feature_map,
+            "covariance": self.covariance,
+            "centering": self.centering,
+            "rescaling": self.rescaling,
+            "antithetic": self.antithetic,
+            "projection": self.projection,
+            "redraw_interval": self.redraw_interval,
+            "momentum": self.momentum,
+            "seed": self.seed,
+        }
+
+
+def _by_time(weight: Tensor) -> Tensor:
+    """Returns `[n, 1, 1, dim]` for `[n, dim]`."""
+    return ops.convert_to_tensor(weight)[:, None, None, :]

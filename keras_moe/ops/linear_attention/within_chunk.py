@@ -1,0 +1,232 @@
+"""Causal attention within a chunk, by halving.
+
+Row `l` sees keys up to `l`, and its scales may come from these alone: from a
+maximum over the whole chunk a later key would change its rounding, and a large
+one would drown all it sees. So a chunk is halved again and again: at each level
+the queries of each right half see all keys of the left half, and none sees part
+of it. With the key of the row itself that is every pair, once.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_moe.ops.linear_attention.partial_attention import EMPTY
+from keras_moe.ops.linear_attention.partial_attention import PartialAttention
+from keras_moe.ops.linear_attention.state import key_scale
+from keras_moe.ops.linear_attention.state import scale_keys
+from keras_moe.types import Tensor
+
+# Blocks up to this size are not halved but computed pair by pair.
+_NEAREST = 8
+
+
+class Chunk(NamedTuple):
+    """Keys and queries of one chunk; its size is a power of two.
+
+    Attributes:
+        log_queries: `[b, n, g, t, features]`.
+        log_keys: `[b, n, 1, t, features]`.
+        values: `[b, n, 1, t, value_dim]`.
+        visible: bool `[b, 1, 1, t]`, false for hidden keys.
+        segment_ids: int `[b, 1, 1, t]`; equal ones are adjacent. A row sees
+            keys of its own.
+        strict: whether a row does not see its own key.
+    """
+
+    log_queries: Tensor
+    log_keys: Tensor
+    values: Tensor
+    visible: Tensor
+    segment_ids: Tensor
+    strict: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of positions."""
+        return self.log_keys.shape[3]
+
+    def attend(self, before: PartialAttention) -> PartialAttention:
+        """Returns what rows gathered before, and from the chunk's keys."""
+        gathered = before.merge(self._nearest())
+        for level in self._levels():
+            parts = PartialAttention(
+                *(_blocks(x, 2, level.size) for x in gathered)
+            )
+            left, right = (
+                PartialAttention(*(x[:, :, :, :, half] for x in parts))
+                for half in (0, 1)
+            )
+            right = right.merge(level.attend())
+            gathered = PartialAttention(*map(_whole, left, right))
+        return gathered
+
+    def gradient(
+        self, log_scale: Tensor, d_numerator: Tensor, d_denominator: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the gradients of log-queries, log-keys and values.
+
+        Args:
+            log_scale: of the rows, as `attend` returned it.
+            d_numerator: upstream, `[b, n, g, t, value_dim]`.
+            d_denominator: upstream, `[b, n, g, t]`.
+        """
+        rows = (log_scale, d_numerator, d_denominator)
+        d_queries, d_keys, d_values = self._nearest_gradient(*rows)
+        for level in self._levels():
+            d_right, *d_left = level.gradient(
+                *(_blocks(x, 2, level.size)[:, :, :, :, 1] for x in rows)
+            )
+            d_queries = d_queries + _whole(ops.zeros_like(d_right), d_right)
+            d_keys, d_values = (
+                total + _whole(d, ops.zeros_like(d))
+                for total, d in zip((d_keys, d_values), d_left, strict=True)
+            )
+        return d_queries, d_keys, d_values
+
+    @property
+    def _nearest_size(self) -> int:
+        return min(_NEAREST, self.size)
+
+    def _nearest_logits(self) -> Tensor:
+        """Returns the log-weight of each pair in the smallest blocks.
+
+        Returns:
+            `[b, n, g, blocks, t, t, features]`, query before key.
+        """
+        queries, keys, _, visible, segments = (
+            _blocks(x, self._nearest_size) for x in self[:5]
+        )
+        position = ops.arange(self._nearest_size)
+        after, before = position[:, None], position[None, :]
+        seen = (after > before) if self.strict else (after >= before)
+        seen = seen & visible[..., None, :]
+        seen = seen & (segments[..., :, None] == segments[..., None, :])
+        logits = queries[..., :, None, :] + keys[..., None, :, :]
+        return ops.where(seen[..., None], logits, EMPTY)
+
+    def _nearest(self) -> PartialAttention:
+        """Returns what rows gather from the smallest blocks, pair by pair."""
+        logits = self._nearest_logits()
+        scale = ops.max(logits, axis=(-2, -1))
+        weights = ops.exp(logits - scale[..., None, None])
+        # Rows that see nothing: all is as small as the largest.
+        weights = ops.where(scale[..., None] > EMPTY, ops.sum(weights, -1), 0.0)
+        values = _blocks(self.values, self._nearest_size)
+        return PartialAttention(
+            _joined(ops.matmul(weights, values)),
+            _joined(ops.sum(weights, axis=-1)),
+            _joined(scale),
+        )
+
+    def _nearest_gradient(self, log_scale, d_numerator, d_denominator):
+        size = self._nearest_size
+        log_scale, d_numerator, d_denominator, values = (
+            _blocks(x, size)
+            for x in (log_scale, d_numerator, d_denominator, self.values)
+        )
+        logits = self._nearest_logits() - log_scale[..., None, None]
+        # As in `_nearest`; and what is hidden stays so at any scale.
+        features = ops.where(
+            self._nearest_logits() > EMPTY, ops.exp(logits), 0.0
+        )
+        weights = ops.sum(features, axis=-1)
+        d_weights = ops.matmul(d_numerator, ops.swapaxes(values, -1, -2))
+        d_weights = d_weights + d_denominator[..., None]
+        d_logits = features * d_weights[..., None]
+        d_keys = ops.sum(d_logits, axis=(2, -3), keepdims=False)
+        d_values = ops.matmul(ops.swapaxes(weights, -1, -2), d_numerator)
+        return (
+            _joined(ops.sum(d_logits, axis=-2)),
+            _joined(d_keys[:, :, None]),
+            _joined(ops.sum(d_values, axis=2, keepdims=True)),
+        )
+
+    def _levels(self) -> Iterator["_Level"]:
+        size = self._nearest_size
+        while size < self.size:
+            queries, keys, values, visible, segments = (
+                _blocks(x, 2, size) for x in self[:5]
+            )
+            left, right = segments[:, :, :, :, 0], segments[:, :, :, :, 1]
+            # Segments do not interleave: rows that see any key of the left
+            # half are of the segment that reaches over the middle.
+            middle = left[..., -1:]
+            yield _Level(
+                queries[:, :, :, :, 1],
+                keys[:, :, :, :, 0],
+                values[:, :, :, :, 0],
+                visible[:, :, :, :, 0] & (left == middle),
+                right == middle,
+            )
+            size *= 2
+
+
+class _Level(NamedTuple):
+    """Queries of right halves, keys of left halves: `[b, n, g, p, t, .]`."""
+
+    log_queries: Tensor
+    log_keys: Tensor
+    values: Tensor
+    visible: Tensor
+    seen: Tensor
+
+    @property
+    def size(self) -> int:
+        """Positions in a half."""
+        return self.log_keys.shape[4]
+
+    def attend(self) -> PartialAttention:
+        """Returns what right halves gather from left halves."""
+        key_max = key_scale(self.log_keys, self.visible)
+        scale = ops.max(self.log_queries + key_max[..., None, :], axis=-1)
+        weights = self._weights(*self._features(key_max, scale))
+        return PartialAttention(
+            ops.matmul(weights, self.values), ops.sum(weights, axis=-1), scale
+        ).hide(self.seen)
+
+    def gradient(self, log_scale, d_numerator, d_denominator):
+        """Returns the gradients of log-queries, log-keys and values."""
+        key_max = key_scale(self.log_keys, self.visible)
+        queries, keys = self._features(key_max, log_scale)
+        seen = self.seen[..., None]
+        queries = ops.where(seen, queries, 0.0)
+        weights = self._weights(queries, keys)
+        d_weights = ops.matmul(d_numerator, ops.swapaxes(self.values, -1, -2))
+        d_weights = d_weights + d_denominator[..., None]
+        transposed = ops.swapaxes(d_weights, -1, -2)
+        d_keys = ops.matmul(transposed, queries) * keys
+        d_values = ops.matmul(ops.swapaxes(weights, -1, -2), d_numerator)
+        return (
+            ops.matmul(d_weights, keys) * queries,
+            ops.sum(d_keys, axis=2, keepdims=True),
+            ops.sum(d_values, axis=2, keepdims=True),
+        )
+
+    def _features(self, key_max, scale):
+        logits = self.log_queries + key_max[..., None, :] - scale[..., None]
+        return ops.exp(logits), scale_keys(self.log_keys, key_max, self.visible)
+
+    @staticmethod
+    def _weights(queries, keys):
+        return ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+
+
+def _blocks(x: Tensor, *sizes: int) -> Tensor:
+    """Returns `[b, n, g, blocks, *sizes, ...]` for `[b, n, g, t, ...]`."""
+    shape = ops.shape(x)
+    count = shape[3] // math.prod(sizes)
+    return ops.reshape(x, (*shape[:3], count, *sizes, *shape[4:]))
+
+
+def _joined(x: Tensor) -> Tensor:
+    """Returns `[b, n, g, t, ...]` for `[b, n, g, blocks, size, ...]`."""
+    shape = ops.shape(x)
+    return ops.reshape(x, (*shape[:3], shape[3] * shape[4], *shape[5:]))
+
+
+def _whole(left: Tensor, right: Tensor) -> Tensor:
+    """Returns `[b, n, g, t, ...]` for halves `[b, n, g, blocks, size, ...]`."""
+    return _joined(ops.concatenate([left, right], axis=4))
