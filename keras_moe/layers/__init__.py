@@ -9,6 +9,9 @@ from keras_moe.layers.attention.random_features import (
 from keras_moe.layers.attention.relative_position_bias import (
     RelativePositionBias as RelativePositionBias,
 )
+from keras_moe.layers.attention.t5_attention import (
+    KeyValueCache as KeyValueCache,
+)
 from keras_moe.layers.attention.t5_attention import T5Attention as T5Attention
 from keras_moe.layers.moe.experts import Experts as Experts
 from keras_moe.layers.moe.sparse_moe import SparseMoE as SparseMoE
@@ -30,7 +33,7 @@ from keras_moe.layers.transformer.decoder_block import (
     DecoderBlock as DecoderBlock,
 )
 from keras_moe.layers.transformer.decoder_block import (
-    KeyValueCache as KeyValueCache,
+    DecoderBlockState as DecoderBlockState,
 )
 from keras_moe.layers.transformer.encoder_block import (
     EncoderBlock as EncoderBlock,

@@ -391,7 +391,10 @@ class RandomFeatureAttention(HeadProjections):
         )
 
     def attend_to_memory(
-        self, query: Tensor, memory: LinearAttentionState
+        self,
+        query: Tensor,
+        memory: LinearAttentionState,
+        training: bool | None = None,
     ) -> Tensor:
         """Returns what `call` would for the memory's keys, causal or not."""
         queries = self.features.queries(self._query_heads(query))

@@ -1,8 +1,12 @@
 """Multi-head attention as T5 has it."""
 
+import functools
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
+from keras_moe.ops.rotary_embedding import rotary_embedding
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
@@ -11,6 +15,34 @@ from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
+
+
+class KeyValueCache(NamedTuple):
+    """Projected keys and values of the positions so far.
+
+    Attributes:
+        position: int32 scalar, their number.
+        keys: `(batch, num_heads, max_length, key_dim)`.
+        values: the same of values.
+    """
+
+    position: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+class AttentionMemory(NamedTuple):
+    """Projected keys and values of an encoder's output.
+
+    Attributes:
+        keys: `(batch, num_heads, length, key_dim)`.
+        values: the same of values.
+        mask: bool `(batch, length)`, false for padding.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
 
 
 @register
@@ -23,13 +55,16 @@ class T5Attention(keras.layers.Layer):
     Source: [Raffel et al., 2019](https://arxiv.org/abs/1910.10683),
     section 2.1.
 
-    The parts of `call` are public, so that a decoder can keep keys and values:
-    `attend(query_heads(x), *key_value_heads(memory), ...)`.
+    A decoder computes position by position with `init_state` and `step`, and
+    attends to an encoder's output with `encode_memory` and `attend_to_memory`.
+    `keras_moe.layers.RandomFeatureAttention` has the same methods.
 
     Args:
         num_heads: number of heads.
         key_dim: size of each head.
         dropout_rate: dropout of the attention weights.
+        rotary: whether queries and keys are turned by their positions
+            (`keras_moe.ops.rotary_embedding`). For self-attention.
 
     Call arguments:
         query: `(batch, queries, dim)`.
@@ -37,8 +72,10 @@ class T5Attention(keras.layers.Layer):
         bias: added to the scores; broadcast to `(batch, num_heads, queries,
             keys)`.
         attention_mask: bool, broadcast to the same shape; false hides a key.
+        query_mask: not needed: rows do not influence each other.
         value_mask: bool `(batch, keys)`, false for padding; taken from `value`
             where Keras propagates one.
+        use_causal_mask: whether to hide later positions.
         training: whether to apply dropout.
 
     Output shape:
@@ -56,11 +93,13 @@ class T5Attention(keras.layers.Layer):
         num_heads: int,
         key_dim: int,
         dropout_rate: float = 0.0,
+        rotary: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_size(num_heads=num_heads, key_dim=key_dim)
         check_rate(dropout_rate=dropout_rate)
+        self.rotary = rotary
         self.num_heads = num_heads
         self.key_dim = key_dim
         self.dropout_rate = dropout_rate
@@ -100,30 +139,128 @@ class T5Attention(keras.layers.Layer):
         value: Tensor,
         bias: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        query_mask: Tensor | None = None,
         value_mask: Tensor | None = None,
+        use_causal_mask: bool = False,
         training: bool | None = None,
     ) -> Tensor:
+        masks = []
+        if attention_mask is not None:
+            masks.append(ops.cast(attention_mask, "bool"))
         if value_mask is not None:
-            visible = ops.cast(value_mask, "bool")[:, None, None, :]
-            if attention_mask is not None:
-                visible = visible & ops.cast(attention_mask, "bool")
-            attention_mask = visible
+            masks.append(ops.cast(value_mask, "bool")[:, None, None, :])
+        if use_causal_mask:
+            row = ops.arange(ops.shape(query)[1])[:, None]
+            column = ops.arange(ops.shape(value)[1])[None, :]
+            masks.append((row >= column)[None, None])
+        visible = functools.reduce(ops.logical_and, masks) if masks else None
         return self.attend(
             self.query_heads(query),
             *self.key_value_heads(value),
             bias=bias,
-            attention_mask=attention_mask,
+            attention_mask=visible,
             training=training,
         )
 
-    def query_heads(self, query: Tensor) -> Tensor:
-        """Returns `(batch, num_heads, queries, key_dim)`."""
-        return self._split_heads(self.query(query))
+    # === Step by step ===
 
-    def key_value_heads(self, value: Tensor) -> tuple[Tensor, Tensor]:
+    def init_state(
+        self, batch_size: int | Tensor, max_length: int
+    ) -> KeyValueCache:
+        """Returns the state before the first position.
+
+        Args:
+            batch_size: number of rows.
+            max_length: number of positions to allot.
+        """
+        shape = (batch_size, self.num_heads, max_length, self.key_dim)
+        empty = ops.zeros(shape, dtype=self.compute_dtype)
+        return KeyValueCache(ops.zeros((), dtype="int32"), empty, empty)
+
+    def step(
+        self, query: Tensor, state: KeyValueCache, bias: Tensor | None = None
+    ) -> tuple[Tensor, KeyValueCache]:
+        """Computes the next position of causal self-attention.
+
+        Args:
+            query: `(batch, 1, dim)`.
+            state: what `init_state` or the step before returned.
+            bias: added to the scores, `(num_heads, 1, max_length)`.
+
+        Returns:
+            The output `(batch, 1, dim)` and the next state.
+        """
+        position = state.position
+        slot = ops.arange(state.keys.shape[2], dtype="int32")
+        here = ops.reshape(slot == position, (1, 1, -1, 1))
+        keys, values = (
+            ops.where(here, new, old)
+            for new, old in zip(
+                self.key_value_heads(query, position), state[1:], strict=True
+            )
+        )
+        attended = self.attend(
+            self.query_heads(query, position),
+            keys,
+            values,
+            bias=bias,
+            attention_mask=ops.reshape(slot <= position, (1, 1, 1, -1)),
+        )
+        return attended, KeyValueCache(position + 1, keys, values)
+
+    # === Across ===
+
+    def encode_memory(
+        self, value: Tensor, value_mask: Tensor | None = None
+    ) -> AttentionMemory:
+        """Projects keys and values once, for all queries to come.
+
+        Args:
+            value: `(batch, keys, dim)`.
+            value_mask: bool `(batch, keys)`, false for padding.
+        """
+        if value_mask is None:
+            value_mask = ops.ones(ops.shape(value)[:2], dtype="bool")
+        return AttentionMemory(*self.key_value_heads(value), value_mask)
+
+    def attend_to_memory(
+        self,
+        query: Tensor,
+        memory: AttentionMemory,
+        training: bool | None = None,
+    ) -> Tensor:
+        """Returns what `call` would for the memory's keys."""
+        return self.attend(
+            self.query_heads(query),
+            memory.keys,
+            memory.values,
+            attention_mask=memory.mask[:, None, None, :],
+            training=training,
+        )
+
+    # === Parts ===
+
+    def query_heads(self, query: Tensor, position: int | Tensor = 0) -> Tensor:
+        """Returns `(batch, num_heads, queries, key_dim)`.
+
+        Args:
+            query: `(batch, queries, dim)`.
+            position: that of the first.
+        """
+        return self._turn(self._split_heads(self.query(query)), position)
+
+    def key_value_heads(
+        self, value: Tensor, position: int | Tensor = 0
+    ) -> tuple[Tensor, Tensor]:
         """Returns keys and values, `(batch, num_heads, keys, key_dim)`."""
-        keys = self._split_heads(self.key(value))
+        keys = self._turn(self._split_heads(self.key(value)), position)
         return keys, self._split_heads(self.value(value))
+
+    def _turn(self, heads: Tensor, position: int | Tensor) -> Tensor:
+        if not self.rotary:
+            return heads
+        positions = ops.arange(ops.shape(heads)[2], dtype="int32") + position
+        return rotary_embedding(heads, positions)
 
     def attend(
         self,
@@ -168,4 +305,5 @@ class T5Attention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "key_dim": self.key_dim,
             "dropout_rate": self.dropout_rate,
+            "rotary": self.rotary,
         }

@@ -1,11 +1,11 @@
 """A block of the decoder."""
 
+from typing import Any
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
-from keras_moe.layers.attention.t5_attention import T5Attention
 from keras_moe.layers.transformer.residual import Residual
 from keras_moe.serialization import deserialize_sublayers
 from keras_moe.serialization import register
@@ -15,11 +15,16 @@ from keras_moe.types import Shape
 from keras_moe.types import Tensor
 
 
-class KeyValueCache(NamedTuple):
-    """Projected keys and values, `(batch, num_heads, length, key_dim)`."""
+class DecoderBlockState(NamedTuple):
+    """What a block carries from position to position.
 
-    keys: Tensor
-    values: Tensor
+    Attributes:
+        positions: what the self-attention remembers of the positions so far.
+        memory: what the cross-attention remembers of the encoder's output.
+    """
+
+    positions: Any
+    memory: Any
 
 
 @register
@@ -27,11 +32,13 @@ class DecoderBlock(keras.layers.Layer):
     """Causal self-attention, cross-attention and a feed-forward layer.
 
     `call` computes all positions of a known target; `step` computes one
-    position from a cache and gives the same result.
+    position after the other and gives the same result.
 
     Args:
-        self_attention: a `keras_moe.layers.T5Attention`.
-        cross_attention: a `keras_moe.layers.T5Attention`.
+        self_attention: `keras_moe.layers.T5Attention`,
+            `keras_moe.layers.RandomFeatureAttention` with `causal=True`, or a
+            layer with their methods.
+        cross_attention: a layer like that, not causal.
         feed_forward: `keras_moe.layers.FeedForward`,
             `keras_moe.layers.SparseMoE`, or a layer called like them. It must
             be causal: a token's output may not depend on later tokens.
@@ -51,8 +58,8 @@ class DecoderBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        self_attention: T5Attention,
-        cross_attention: T5Attention,
+        self_attention: keras.layers.Layer,
+        cross_attention: keras.layers.Layer,
         feed_forward: keras.layers.Layer,
         dropout_rate: float = 0.0,
         **kwargs,
@@ -85,91 +92,81 @@ class DecoderBlock(keras.layers.Layer):
         memory_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        position = ops.arange(ops.shape(inputs)[1])
-        causal = position[:, None] >= position[None, :]
-        visible = ops.reshape(causal, (1, 1, *ops.shape(causal)))
-        if padding_mask is not None:
-            visible = visible & padding_mask[:, None, None, :]
         x = self.around_self_attention.norm(inputs)
         attended = self.self_attention(
-            x, x, bias=bias, attention_mask=visible, training=training
+            x,
+            x,
+            query_mask=padding_mask,
+            value_mask=padding_mask,
+            use_causal_mask=True,
+            training=training,
+            # Not every attention knows biases.
+            **({} if bias is None else {"bias": bias}),
         )
         x = self.around_self_attention.add(inputs, attended, training)
-        return self._after_self_attention(
-            x,
-            self.memory_cache(memory),
-            padding_mask=padding_mask,
-            memory_mask=memory_mask,
+        attended = self.cross_attention(
+            self.around_cross_attention.norm(x),
+            memory,
+            query_mask=padding_mask,
+            value_mask=memory_mask,
             training=training,
         )
+        x = self.around_cross_attention.add(x, attended, training)
+        return self._feed(x, padding_mask, training)
 
-    def memory_cache(self, memory: Tensor) -> KeyValueCache:
-        """Projects the encoder's output once for all steps."""
-        return KeyValueCache(*self.cross_attention.key_value_heads(memory))
+    def init_state(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None = None,
+        max_length: int | None = None,
+    ) -> DecoderBlockState:
+        """Returns the state before the first position.
+
+        Args:
+            memory: the encoder's output, `(batch, memory_length, dim)`.
+            memory_mask: bool `(batch, memory_length)`.
+            max_length: number of positions to allot, for attention that needs
+                to know.
+        """
+        return DecoderBlockState(
+            self.self_attention.init_state(ops.shape(memory)[0], max_length),
+            self.cross_attention.encode_memory(memory, memory_mask),
+        )
 
     def step(
         self,
         inputs: Tensor,
-        position: Tensor,
-        cache: KeyValueCache,
-        memory: KeyValueCache,
+        state: DecoderBlockState,
         bias: Tensor | None = None,
-        memory_mask: Tensor | None = None,
-    ) -> tuple[Tensor, KeyValueCache]:
-        """Computes one position.
+    ) -> tuple[Tensor, DecoderBlockState]:
+        """Computes the next position.
 
         Args:
             inputs: `(batch, 1, dim)`, the position's input.
-            position: int32 scalar.
-            cache: keys and values of the positions before; `length` of them
-                are allotted.
-            memory: what `memory_cache` returned.
-            bias: relative position bias, `(num_heads, 1, length)`.
-            memory_mask: bool `(batch, memory_length)`.
+            state: what `init_state` or the step before returned.
+            bias: relative position bias, `(num_heads, 1, max_length)`.
 
         Returns:
-            The output `(batch, 1, dim)` and the cache with the position
-            written.
+            The output `(batch, 1, dim)` and the next state.
         """
-        x = self.around_self_attention.norm(inputs)
-        new = self.self_attention.key_value_heads(x)
-        slot = ops.arange(cache.keys.shape[2])
-        here = ops.reshape(slot == position, (1, 1, -1, 1))
-        cache = KeyValueCache(
-            *(
-                ops.where(here, fresh, old)
-                for fresh, old in zip(new, cache, strict=True)
-            )
-        )
-        visible = ops.reshape(slot <= position, (1, 1, 1, -1))
-        attended = self.self_attention.attend(
-            self.self_attention.query_heads(x),
-            *cache,
-            bias=bias,
-            attention_mask=visible,
+        attended, positions = self.self_attention.step(
+            self.around_self_attention.norm(inputs),
+            state.positions,
+            **({} if bias is None else {"bias": bias}),
         )
         x = self.around_self_attention.add(inputs, attended)
-        x = self._after_self_attention(x, memory, memory_mask=memory_mask)
-        return x, cache
+        attended = self.cross_attention.attend_to_memory(
+            self.around_cross_attention.norm(x), state.memory
+        )
+        x = self.around_cross_attention.add(x, attended)
+        return self._feed(x), state._replace(positions=positions)
 
-    def _after_self_attention(
+    def _feed(
         self,
         x: Tensor,
-        memory: KeyValueCache,
         padding_mask: Tensor | None = None,
-        memory_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        visible = None
-        if memory_mask is not None:
-            visible = memory_mask[:, None, None, :]
-        queries = self.cross_attention.query_heads(
-            self.around_cross_attention.norm(x)
-        )
-        attended = self.cross_attention.attend(
-            queries, *memory, attention_mask=visible, training=training
-        )
-        x = self.around_cross_attention.add(x, attended, training)
         fed = self.feed_forward(
             self.around_feed_forward.norm(x),
             mask=padding_mask,

@@ -2,7 +2,6 @@
 
 import keras
 
-from keras_moe.layers.attention.t5_attention import T5Attention
 from keras_moe.layers.transformer.residual import Residual
 from keras_moe.serialization import deserialize_sublayers
 from keras_moe.serialization import register
@@ -17,7 +16,9 @@ class EncoderBlock(keras.layers.Layer):
     """Self-attention and a feed-forward layer, each pre-norm and residual.
 
     Args:
-        attention: the self-attention, a `keras_moe.layers.T5Attention`.
+        attention: the self-attention: `keras_moe.layers.T5Attention`,
+            `keras_moe.layers.RandomFeatureAttention`, or a layer called like
+            them.
         feed_forward: what follows it: `keras_moe.layers.FeedForward`,
             `keras_moe.layers.SparseMoE`, or a layer called like them.
         dropout_rate: dropout of each sublayer's output.
@@ -34,7 +35,7 @@ class EncoderBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        attention: T5Attention,
+        attention: keras.layers.Layer,
         feed_forward: keras.layers.Layer,
         dropout_rate: float = 0.0,
         **kwargs,
@@ -63,12 +64,15 @@ class EncoderBlock(keras.layers.Layer):
         padding_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        visible = None
-        if padding_mask is not None:
-            visible = padding_mask[:, None, None, :]  # [b, h, q, k]
         x = self.around_attention.norm(inputs)
         attended = self.attention(
-            x, x, bias=bias, attention_mask=visible, training=training
+            x,
+            x,
+            query_mask=padding_mask,
+            value_mask=padding_mask,
+            training=training,
+            # Not every attention knows biases.
+            **({} if bias is None else {"bias": bias}),
         )
         x = self.around_attention.add(inputs, attended, training)
         fed = self.feed_forward(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_moe.layers.attention.random_features import FEATURE_MAPS
 from keras_moe.types import Config
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_rate
@@ -15,6 +16,8 @@ CAUSAL_ROUTERS = (
     "st_moe",
     "bias_balanced",
 )
+ATTENTIONS = ("softmax", "random_feature")
+POSITION_ENCODINGS = ("relative_bias", "rotary")
 ROUTERS = (*CAUSAL_ROUTERS, "v_moe", "expert_choice")
 
 
@@ -55,6 +58,13 @@ class SwitchTransformerConfig:
         expert_dropout_rate: dropout inside experts.
         expert_initializer_scale: variance scale of the experts' kernels;
             0.1 as the Switch paper has it (arXiv:2101.03961, section 2.4).
+        attention: `"softmax"`, pair by pair, or `"random_feature"`, in time and
+            memory linear in length (`keras_moe.layers.RandomFeatureAttention`).
+        num_random_features: features of each head, for `"random_feature"`.
+        feature_map: which features they are.
+        position_encoding: `"relative_bias"`, as T5 has it, or `"rotary"`. The
+            default is the former for `"softmax"`, and for `"random_feature"`
+            the latter: it has no scores that a bias could be added to.
         num_relative_buckets: buckets of relative distance.
         max_relative_distance: distance from which all share one bucket.
         tie_embeddings: whether the logits reuse the target embedding.
@@ -87,6 +97,10 @@ class SwitchTransformerConfig:
     dropout_rate: float = 0.1
     expert_dropout_rate: float = 0.1
     expert_initializer_scale: float = 0.1
+    attention: str = "softmax"
+    num_random_features: int = 256
+    feature_map: str = "favor++"
+    position_encoding: str | None = None
     num_relative_buckets: int = 32
     max_relative_distance: int = 128
     tie_embeddings: bool = True
@@ -111,6 +125,7 @@ class SwitchTransformerConfig:
             dropout_rate=self.dropout_rate,
             expert_dropout_rate=self.expert_dropout_rate,
         )
+        self._check_attention()
         check_choice(ROUTERS, encoder_router=self.encoder_router)
         check_choice(CAUSAL_ROUTERS, decoder_router=self.decoder_router)
         # The encoder's half of the buckets is halved again, for distances
@@ -133,6 +148,11 @@ class SwitchTransformerConfig:
                 "`key_dim` is given. Received: "
                 f"model_dim={self.model_dim}, num_heads={self.num_heads}."
             )
+        if self.position_encoding == "rotary" and self.head_dim % 2:
+            raise ValueError(
+                "Heads must have an even size for rotary positions. Received: "
+                f"key_dim={self.head_dim}."
+            )
         smallest = min(
             self.vocabulary_size, self.target_vocabulary_size or 1 << 31
         )
@@ -146,6 +166,25 @@ class SwitchTransformerConfig:
             raise ValueError(
                 "`end_id` must differ from `pad_id`. Received: "
                 f"end_id={self.end_id}, pad_id={self.pad_id}."
+            )
+
+    def _check_attention(self) -> None:
+        check_choice(ATTENTIONS, attention=self.attention)
+        check_choice(FEATURE_MAPS, feature_map=self.feature_map)
+        check_size(num_random_features=self.num_random_features)
+        by_features = self.attention == "random_feature"
+        if self.position_encoding is None:
+            default = "rotary" if by_features else "relative_bias"
+            object.__setattr__(self, "position_encoding", default)
+        check_choice(
+            POSITION_ENCODINGS, position_encoding=str(self.position_encoding)
+        )
+        if by_features and self.position_encoding == "relative_bias":
+            raise ValueError(
+                "`position_encoding` must be 'rotary' for "
+                "attention='random_feature': there are no scores that a "
+                "relative bias could be added to. Received: "
+                "position_encoding='relative_bias'."
             )
 
     @property

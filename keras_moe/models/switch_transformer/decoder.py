@@ -5,7 +5,7 @@ from typing import NamedTuple
 from keras import ops
 
 from keras_moe.layers import DecoderBlock
-from keras_moe.layers import KeyValueCache
+from keras_moe.layers import DecoderBlockState
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer.stack import Stack
 from keras_moe.models.switch_transformer.stack import make_attention
@@ -17,14 +17,12 @@ class DecoderState(NamedTuple):
     """What a decoding loop carries from step to step.
 
     Attributes:
-        caches: keys and values of the positions so far, one a block.
-        memories: projected keys and values of the encoder's output.
-        memory_mask: bool `(batch, memory_length)`.
+        blocks: the state of each block.
+        positions: int32 `(max_length,)`, all that there will be.
     """
 
-    caches: tuple[KeyValueCache, ...]
-    memories: tuple[KeyValueCache, ...]
-    memory_mask: Tensor
+    blocks: tuple[DecoderBlockState, ...]
+    positions: Tensor
 
 
 class Decoder(Stack):
@@ -47,8 +45,8 @@ class Decoder(Stack):
     def __init__(self, config: SwitchTransformerConfig, dtype=None, **kwargs):
         blocks = [
             DecoderBlock(
-                make_attention(config, "self_attention", dtype),
-                make_attention(config, "cross_attention", dtype),
+                make_attention(config, "self_attention", dtype, causal=True),
+                make_attention(config, "cross_attention", dtype, across=True),
                 make_feed_forward(config, block, dtype, causal=True),
                 config.dropout_rate,
                 dtype=dtype,
@@ -59,8 +57,6 @@ class Decoder(Stack):
         super().__init__(
             config, blocks, bidirectional=False, dtype=dtype, **kwargs
         )
-        self.num_heads = config.num_heads
-        self.head_dim = config.head_dim
 
     def call(
         self,
@@ -81,14 +77,13 @@ class Decoder(Stack):
     def initial_state(
         self, memory: Tensor, memory_mask: Tensor, max_length: int
     ) -> DecoderState:
-        """Allots the caches for `max_length` steps."""
-        batch = ops.shape(memory)[0]
-        shape = (batch, self.num_heads, max_length, self.head_dim)
-        empty = ops.zeros(shape, dtype=self.compute_dtype)
+        """Returns the state before the first of `max_length` steps."""
         return DecoderState(
-            caches=tuple(KeyValueCache(empty, empty) for _ in self.blocks),
-            memories=tuple(b.memory_cache(memory) for b in self.blocks),
-            memory_mask=memory_mask,
+            tuple(
+                block.init_state(memory, memory_mask, max_length)
+                for block in self.blocks
+            ),
+            ops.arange(max_length, dtype="int32"),
         )
 
     def step(
@@ -104,17 +99,10 @@ class Decoder(Stack):
         Returns:
             The normalised output `(batch, 1, model_dim)` and the next state.
         """
-        length = state.caches[0].keys.shape[2]
-        bias = self.position_bias(
-            ops.reshape(position, (1,)), ops.arange(length)
-        )
+        bias = self.bias(ops.reshape(position, (1,)), state.positions)
         x = inputs
-        caches = []
-        for block, cache, memory in zip(
-            self.blocks, state.caches, state.memories, strict=True
-        ):
-            x, cache = block.step(
-                x, position, cache, memory, bias, state.memory_mask
-            )
-            caches.append(cache)
-        return self.final_norm(x), state._replace(caches=tuple(caches))
+        states = []
+        for block, before in zip(self.blocks, state.blocks, strict=True):
+            x, after = block.step(x, before, bias)
+            states.append(after)
+        return self.final_norm(x), state._replace(blocks=tuple(states))

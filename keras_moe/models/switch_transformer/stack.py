@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_moe.layers import FeedForward
+from keras_moe.layers import RandomFeatureAttention
 from keras_moe.layers import RelativePositionBias
 from keras_moe.layers import Router
 from keras_moe.layers import SparseMoE
@@ -34,14 +35,16 @@ class Stack(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.position_bias = RelativePositionBias(
-            config.num_heads,
-            config.num_relative_buckets,
-            config.max_relative_distance,
-            bidirectional=bidirectional,
-            dtype=self.dtype_policy,
-            name="position_bias",
-        )
+        self.position_bias = None
+        if config.position_encoding == "relative_bias":
+            self.position_bias = RelativePositionBias(
+                config.num_heads,
+                config.num_relative_buckets,
+                config.max_relative_distance,
+                bidirectional=bidirectional,
+                dtype=self.dtype_policy,
+                name="position_bias",
+            )
         self.blocks = list(blocks)
         self.final_norm = keras.layers.RMSNormalization(
             epsilon=1e-6, dtype=self.dtype_policy, name="final_norm"
@@ -51,7 +54,8 @@ class Stack(keras.layers.Layer):
         )
 
     def build(self, input_shape: Shape) -> None:
-        self.position_bias.build()
+        if self.position_bias is not None:
+            self.position_bias.build()
         for block in self.blocks:
             block.build(input_shape)
         self.final_norm.build(input_shape)
@@ -68,21 +72,56 @@ class Stack(keras.layers.Layer):
             **masks: what the blocks take as masks.
         """
         position = ops.arange(ops.shape(inputs)[1])
-        bias = self.position_bias(position, position)
+        bias = self.bias(position, position)
         x = self.dropout(inputs, training=training)
         for block in self.blocks:
             x = block(x, *memory, bias=bias, training=training, **masks)
         return self.dropout(self.final_norm(x), training=training)
 
+    def bias(
+        self, query_positions: Tensor, key_positions: Tensor
+    ) -> Tensor | None:
+        """Returns the biases of the attention scores, if there are any."""
+        if self.position_bias is None:
+            return None
+        return self.position_bias(query_positions, key_positions)
+
 
 def make_attention(
-    config: SwitchTransformerConfig, name: str, dtype
-) -> T5Attention:
-    """Returns an attention layer of the config's size."""
-    return T5Attention(
+    config: SwitchTransformerConfig,
+    name: str,
+    dtype,
+    causal: bool = False,
+    across: bool = False,
+) -> keras.layers.Layer:
+    """Returns an attention layer of the config's size.
+
+    Args:
+        config: the sizes.
+        name: its name, which ends in `"attention"`.
+        dtype: its dtype or policy.
+        causal: whether positions see none later.
+        across: whether keys are of another sequence than queries: their
+            positions then say nothing about distances.
+    """
+    rotary = config.position_encoding == "rotary" and not across
+    if config.attention == "softmax":
+        return T5Attention(
+            config.num_heads,
+            config.head_dim,
+            dropout_rate=config.dropout_rate,
+            rotary=rotary,
+            dtype=dtype,
+            name=name,
+        )
+    return RandomFeatureAttention(
         config.num_heads,
         config.head_dim,
-        dropout_rate=config.dropout_rate,
+        config.num_random_features,
+        config.feature_map,
+        causal=causal,
+        rotary=rotary,
+        use_bias=False,
         dtype=dtype,
         name=name,
     )
