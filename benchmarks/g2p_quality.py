@@ -61,7 +61,8 @@ class Variant:
     """One model on its way: its state on disk and its learning curve.
 
     Args:
-        name: a key of `_VARIANTS`.
+        name: what it is called.
+        overrides: in what its `SwitchTransformerConfig` differs.
         config: how long and how to train.
         dropout_rate: dropout, inside experts and elsewhere.
         state: folder of the kept state.
@@ -70,6 +71,7 @@ class Variant:
     def __init__(
         self,
         name: str,
+        overrides: dict[str, Any],
         config: training.TrainingConfig,
         dropout_rate: float,
         state: pathlib.Path,
@@ -83,7 +85,7 @@ class Variant:
             target_vocabulary_size=text.target_vocabulary_size(),
             dropout_rate=dropout_rate,
             expert_dropout_rate=dropout_rate,
-            **_VARIANTS[name],
+            **overrides,
         )
         training.compile_model(self.model, config)
         self.model.optimizer.build(self.model.trainable_variables)
@@ -250,7 +252,8 @@ def main() -> None:
     splits = load_splits()
     source, target = make_pairs(splits["train"])
     variants = [
-        Variant(name, config, options.dropout_rate, state) for name in _VARIANTS
+        Variant(name, overrides, config, options.dropout_rate, state)
+        for name, overrides in _VARIANTS.items()
     ]
     try:
         while any(variant.step < config.steps for variant in variants):

@@ -93,7 +93,7 @@ def _refuse(layer: keras.layers.Layer, config: Config) -> None:
         "attention_axes": axes is not None and tuple(axes) != (1,),
         "sliding_window": config["sliding_window"] is not None,
         "use_gate": config["use_gate"],
-        "output_shape": bool(output_shape) and len(output_shape) != 1,
+        "output_shape": len(output_shape or (1,)) != 1,
         "dtype": layer.built and layer._query_dense.quantization_mode,
     }
     for name, refused in problems.items():

@@ -5,6 +5,10 @@ import random
 import keras
 from keras import ops
 
+from keras_moe.layers.attention.feature_options import FEATURE_MAPS
+from keras_moe.layers.attention.feature_options import SOFTMAX_MAPS
+from keras_moe.layers.attention.feature_options import check_options
+from keras_moe.layers.attention.feature_options import choose_options
 from keras_moe.metrics import RelativeVariance
 from keras_moe.ops.feature_statistics import masked_moments
 from keras_moe.ops.fit_features import COVARIANCES
@@ -20,8 +24,6 @@ from keras_moe.validation import check_choice
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
 
-SOFTMAX_MAPS = ("favor+", "hyperbolic", "favor++")
-FEATURE_MAPS = (*SOFTMAX_MAPS, "relu", "elu")
 # How often features are fitted to the statistics, without redrawing.
 _FIT_INTERVAL = 1000
 
@@ -111,36 +113,29 @@ class RandomFeatures(keras.layers.Layer):
         self.redraw_interval = redraw_interval
         self.momentum = momentum
         self.seed = random.randint(1, 10**9) if seed is None else seed
-        self._check_options()
-
-    def _check_options(self) -> None:
-        if not self.is_softmax:
-            for name in ("centering", "rescaling", "antithetic"):
-                if getattr(self, name):
-                    raise ValueError(
-                        f"`{name}` is for softmax kernels, {SOFTMAX_MAPS}. "
-                        f"Received: {name}=True, "
-                        f"feature_map={self.feature_map!r}."
-                    )
-        if self.feature_map == "hyperbolic" and self.antithetic is False:
-            raise ValueError(
-                "`feature_map='hyperbolic'` comes in pairs. Received: "
-                "antithetic=False."
-            )
-        wants_pairs = self.antithetic or self.feature_map == "hyperbolic"
-        if wants_pairs and self.num_random_features % 2:
-            raise ValueError(
-                "`num_random_features` must be even for features in pairs. "
-                f"Received: num_random_features={self.num_random_features}."
-            )
+        check_options(
+            feature_map,
+            num_random_features,
+            antithetic=antithetic,
+            centering=centering,
+            rescaling=rescaling,
+        )
 
     # === Weights ===
 
     def build(self, query_shape: Shape, key_shape: Shape | None = None) -> None:
-        heads, dim = query_shape[1], query_shape[-1]
+        heads, dim = int(query_shape[1] or 0), int(query_shape[-1] or 0)
         features = self.num_random_features
-        self.choose_options(dim)
-        draws = features // 2 if self.in_pairs else features
+        self.options = choose_options(
+            self.feature_map,
+            features,
+            dim,
+            antithetic=self.antithetic,
+            projection=self.projection,
+            centering=self.centering,
+            rescaling=self.rescaling,
+        )
+        draws = features // 2 if self.options.antithetic else features
         drawn = self._draw((heads, draws, dim), 0)
         self.drawn_projection = self._weight(
             "drawn_projection", drawn.shape, lambda *_, **__: drawn
@@ -163,22 +158,6 @@ class RandomFeatures(keras.layers.Layer):
             name=f"{prefix}/relative_variance"
         )
 
-    def choose_options(self, dim: int) -> None:
-        """Settles what depends on the size of a head."""
-        best = self.feature_map == "favor++"
-        even = self.num_random_features % 2 == 0
-        self.in_pairs = self.antithetic
-        if self.antithetic is None:
-            fills_block = even and self.num_random_features >= 2 * dim
-            self.in_pairs = self.feature_map == "hyperbolic" or (
-                best and fills_block
-            )
-        self.projection_kind = self.projection or "orthogonal"
-        if self.projection is None and best and not self.in_pairs and dim > 1:
-            self.projection_kind = "simplex"
-        self.centers = best if self.centering is None else self.centering
-        self.rescales = best if self.rescaling is None else self.rescaling
-
     def _weight(self, name, shape, initializer="zeros", dtype=None):
         return self.add_weight(
             name=name,
@@ -191,7 +170,7 @@ class RandomFeatures(keras.layers.Layer):
 
     def _moments(self, side: str, heads: int, dim: int) -> tuple:
         """Adds the moving averages of a mean and a second moment."""
-        square = (heads, dim)
+        square: tuple[int, ...] = (heads, dim)
         if self.feature_map == "favor++" and self.covariance == "dense":
             square = (heads, dim, dim)
         return tuple(
@@ -209,7 +188,9 @@ class RandomFeatures(keras.layers.Layer):
         )
 
     def _draw(self, shape: tuple[int, int, int], draw: int | Tensor) -> Tensor:
-        return random_projection(*shape, self.projection_kind, self.seed, draw)
+        return random_projection(
+            *shape, self.options.projection, self.seed, draw
+        )
 
     @property
     def is_softmax(self) -> bool:
@@ -224,7 +205,7 @@ class RandomFeatures(keras.layers.Layer):
             ops.convert_to_tensor(self.fitted_projection),
             ops.convert_to_tensor(self.log_weights),
             "softmax" if self.is_softmax else self.feature_map,
-            self.in_pairs,
+            self.options.antithetic,
         )
 
     def queries(self, x: Tensor) -> Tensor:
@@ -332,11 +313,11 @@ class RandomFeatures(keras.layers.Layer):
             draws,
             tuple(ops.convert_to_tensor(w) for w in self.query_moments),
             tuple(ops.convert_to_tensor(w) for w in self.key_moments),
-            centering=self.centers,
-            rescaling=self.rescales,
+            centering=self.options.centering,
+            rescaling=self.options.rescaling,
             bounded=self.feature_map == "favor++",
             covariance=self.covariance,
-            antithetic=self.in_pairs,
+            antithetic=self.options.antithetic,
         )
         return draws, *fitted
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_moe.layers.attention.random_features import FEATURE_MAPS
+from keras_moe.layers.attention.feature_options import FEATURE_MAPS
 from keras_moe.types import Config
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_rate

@@ -87,9 +87,7 @@ def bidirectional_attention(
         def gradient(*upstream):
             d_queries, *d_state = _queries_gradient(
                 state,
-                queries,
-                gathered.log_scale,
-                *upstream[:2],
+                (queries, gathered.log_scale, *upstream[:2]),
                 feature_map,
                 chunk_size,
             )
@@ -132,9 +130,7 @@ def read_state(
     return PartialAttention(*(join(each, length) for each in gathered))
 
 
-def _queries_gradient(
-    state, queries, log_scale, d_numerator, d_denominator, feature_map, size
-):
+def _queries_gradient(state, arrays, feature_map, size):
     """Returns the gradients of the queries and of the state's sums."""
 
     def of_chunk(queries, log_scale, d_numerator, d_denominator):
@@ -146,13 +142,10 @@ def _queries_gradient(
         )
         return feature_map.gradient(queries, d_log), *d_state
 
-    length = ops.shape(queries)[3]
+    length = ops.shape(arrays[0])[3]
     count = count_chunks(length, size)
-    chunks = (
-        split(x, count, size)
-        for x in (queries, log_scale, d_numerator, d_denominator)
-    )
-    d_queries, *d_state = map_chunks(of_chunk, tuple(chunks))
+    chunks = tuple(split(x, count, size) for x in arrays)
+    d_queries, *d_state = map_chunks(of_chunk, chunks)
     return join(d_queries, length), *(ops.sum(d, axis=0) for d in d_state)
 
 

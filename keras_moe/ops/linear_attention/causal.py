@@ -75,11 +75,19 @@ def causal_attention(
 
     @ops.custom_gradient
     def attend(queries, keys, values, log_weights):
-        arrays = (
+        split_queries, split_keys, split_values, split_weights = (
             split(x, count, chunk_size)
             for x in (queries, keys, values, log_weights)
         )
-        chunks = _Chunks(*arrays, *masks, feature_map, strict)
+        chunks = _Chunks(
+            split_queries,
+            split_keys,
+            split_values,
+            split_weights,
+            *masks,
+            feature_map,
+            strict,
+        )
         states, final = chunks.states(initial_state)
         gathered = chunks.attend(states)
 
@@ -209,9 +217,9 @@ class _Chunks(NamedTuple):
             The gradients of queries; of keys, values and log-weights, as far
             as rows of the chunk see them; of the state that was read.
         """
-        *arrays, log_scale, d_numerator, d_denominator = arrays
-        queries, keys = arrays[:2]
-        chunk, state, seen = self._chunk(*arrays)
+        *inputs, log_scale, d_numerator, d_denominator = arrays
+        queries, keys = inputs[:2]
+        chunk, state, seen = self._chunk(*inputs)
         logits = ops.where(seen[..., None], chunk.log_queries, EMPTY)
         d_read, *d_state = read_gradient(
             state,

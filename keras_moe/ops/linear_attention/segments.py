@@ -34,13 +34,21 @@ def segment_attention(
     Returns:
         What the queries have gathered.
     """
-    arrays = (queries, keys, values, log_weights, visible)
-    before, _ = causal_attention(*arrays, feature_map, segment_ids)
+    before, _ = causal_attention(
+        queries, keys, values, log_weights, visible, feature_map, segment_ids
+    )
     after, _ = causal_attention(
-        *(ops.flip(x, axis=3) for x in arrays),
+        _backwards(queries),
+        _backwards(keys),
+        _backwards(values),
+        _backwards(log_weights),
+        _backwards(visible),
         feature_map,
-        ops.flip(segment_ids, axis=3),
+        _backwards(segment_ids),
         strict=True,
     )
-    after = PartialAttention(*(ops.flip(x, axis=3) for x in after))
-    return before.merge(after)
+    return before.merge(PartialAttention(*map(_backwards, after)))
+
+
+def _backwards(x: Tensor) -> Tensor:
+    return ops.flip(x, axis=3)

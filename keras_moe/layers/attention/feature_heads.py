@@ -1,0 +1,185 @@
+"""Heads with random features, and what of them streams."""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_moe.layers.attention.head_projections import HeadProjections
+from keras_moe.layers.attention.masks import by_time
+from keras_moe.layers.attention.masks import hide
+from keras_moe.layers.attention.random_features import RandomFeatures
+from keras_moe.ops.linear_attention.bidirectional import read_state
+from keras_moe.ops.linear_attention.bidirectional import summarize
+from keras_moe.ops.linear_attention.causal import causal_attention
+from keras_moe.ops.linear_attention.state import LinearAttentionState
+from keras_moe.ops.rotary_embedding import rotary_embedding
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+
+
+class StreamingState(NamedTuple):
+    """What attention remembers of the positions so far.
+
+    Attributes:
+        position: int32 scalar, their number.
+        memory: their sums, of one size however many they are.
+    """
+
+    position: Tensor
+    memory: LinearAttentionState
+
+
+class FeatureHeads(HeadProjections):
+    """Attention position by position, and to an encoder's output.
+
+    Keys are summed up; what is remembered of them does not grow.
+
+    Args:
+        features: the random features.
+        causal: whether positions see none later.
+        rotary: whether heads are turned by their positions.
+        **kwargs: see `HeadProjections`.
+    """
+
+    def __init__(
+        self,
+        features: RandomFeatures,
+        *,
+        causal: bool,
+        rotary: bool,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if rotary and self.key_dim % 2:
+            raise ValueError(
+                "`key_dim` must be even for `rotary=True`. Received: "
+                f"key_dim={self.key_dim}."
+            )
+        self.features = features
+        self.causal = causal
+        self.rotary = rotary
+
+    def build(
+        self,
+        query_shape: Shape,
+        value_shape: Shape,
+        key_shape: Shape | None = None,
+    ) -> None:
+        super().build(query_shape, value_shape, key_shape)
+        heads = (None, self.num_key_value_heads, 1, None, self.key_dim)
+        self.features.build(heads)
+
+    def turned_query_heads(
+        self, query: Tensor, position: int | Tensor = 0
+    ) -> Tensor:
+        """Returns `query_heads`, turned if they are to be."""
+        return self._turn(self.query_heads(query), position)
+
+    def turned_key_heads(
+        self, key: Tensor, position: int | Tensor = 0
+    ) -> Tensor:
+        """Returns `key_heads`, turned if they are to be."""
+        return self._turn(self.key_heads(key), position)
+
+    def _turn(self, heads: Tensor, position: int | Tensor) -> Tensor:
+        if not self.rotary:
+            return heads
+        positions = ops.arange(ops.shape(heads)[3], dtype="int32") + position
+        return rotary_embedding(heads, positions)
+
+    # === Step by step ===
+
+    def init_state(
+        self, batch_size: int | Tensor, max_length: int | None = None
+    ) -> StreamingState:
+        """Returns the state before the first position.
+
+        Args:
+            batch_size: number of rows.
+            max_length: not needed; other attention layers do.
+        """
+        self._check_streams()
+        memory = LinearAttentionState.empty(
+            (batch_size, self.num_key_value_heads, 1),
+            self.features.num_random_features,
+            self.value_dim,
+        )
+        return StreamingState(ops.zeros((), dtype="int32"), memory)
+
+    def step(
+        self,
+        query: Tensor,
+        state: StreamingState,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, StreamingState]:
+        """Computes the next positions of causal self-attention.
+
+        Equal to `call` on all positions at once, to float precision. Time and
+        memory of a step do not depend on the position.
+
+        Args:
+            query: `(batch, positions, dim)`: one token, or a prompt.
+            state: what `init_state` or the step before returned.
+            mask: bool `(batch, positions)`, false for padding.
+
+        Returns:
+            The output `(batch, positions, dim)` and the next state.
+        """
+        self._check_streams()
+        query, visible = hide(query, mask), by_time(mask, query)
+        keys, log_weights = self.features.keys(
+            self.turned_key_heads(query, state.position)
+        )
+        gathered, memory = causal_attention(
+            self.features.queries(
+                self.turned_query_heads(query, state.position)
+            ),
+            keys,
+            self.value_heads(query),
+            log_weights,
+            visible,
+            self.features.map(),
+            initial_state=state.memory,
+        )
+        attended = ops.where(visible[..., None], gathered.mean(), 0.0)
+        position = state.position + ops.shape(query)[1]
+        return self.join_heads(attended), StreamingState(position, memory)
+
+    def _check_streams(self) -> None:
+        if not self.causal:
+            raise ValueError(
+                "`init_state` and `step` need `causal=True`. Received: "
+                "causal=False."
+            )
+
+    # === Across ===
+
+    def encode_memory(
+        self, value: Tensor, value_mask: Tensor | None = None
+    ) -> LinearAttentionState:
+        """Sums up keys and values once, for all queries to come.
+
+        Args:
+            value: `(batch, keys, dim)`.
+            value_mask: bool `(batch, keys)`, false for padding.
+        """
+        value = hide(value, value_mask)
+        keys, log_weights = self.features.keys(self.turned_key_heads(value))
+        return summarize(
+            keys,
+            self.value_heads(value),
+            log_weights,
+            by_time(value_mask, value),
+            self.features.map(),
+        )
+
+    def attend_to_memory(
+        self,
+        query: Tensor,
+        memory: LinearAttentionState,
+        training: bool | None = None,
+    ) -> Tensor:
+        """Returns what `call` would for the memory's keys, causal or not."""
+        queries = self.features.queries(self.turned_query_heads(query))
+        gathered = read_state(memory, queries, self.features.map())
+        return self.join_heads(gathered.mean())
