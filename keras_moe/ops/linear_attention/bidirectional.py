@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_moe.ops.linear_attention.chunks import count_chunks
+from keras_moe.ops.linear_attention.chunks import even_chunks
 from keras_moe.ops.linear_attention.chunks import join
 from keras_moe.ops.linear_attention.chunks import map_chunks
 from keras_moe.ops.linear_attention.chunks import split
@@ -34,17 +34,16 @@ def summarize(
         log_weights: `[b, n, 1, s]`, a log-weight of each key.
         visible: bool `[b, 1, 1, s]`, false for hidden keys.
         feature_map: the features.
-        chunk_size: tokens that are dealt with at once.
+        chunk_size: greatest number of tokens that are dealt with at once.
     """
-    count = count_chunks(ops.shape(keys)[3], chunk_size)
+    count, size = even_chunks(ops.shape(keys)[3], chunk_size)
 
     def summary(keys, values, log_weights, visible):
         log_keys = feature_map.log_key_features(keys, log_weights)
         return tuple(LinearAttentionState.of(log_keys, values, visible))
 
     chunks = (
-        split(x, count, chunk_size)
-        for x in (keys, values, log_weights, visible)
+        split(x, count, size) for x in (keys, values, log_weights, visible)
     )
     states = LinearAttentionState(*map_chunks(summary, tuple(chunks)))
     return states.merge_chunks()
@@ -71,7 +70,7 @@ def bidirectional_attention(
         log_weights: `[b, n, 1, s]`, a log-weight of each key.
         visible: bool `[b, 1, 1, s]`, false for hidden keys.
         feature_map: the features.
-        chunk_size: tokens that are dealt with at once.
+        chunk_size: greatest number of tokens that are dealt with at once.
 
     Returns:
         What the queries have gathered.
@@ -125,8 +124,8 @@ def read_state(
         return tuple(state.read(feature_map.log_features(queries)))
 
     length = ops.shape(queries)[3]
-    count = count_chunks(length, chunk_size)
-    gathered = map_chunks(read, (split(queries, count, chunk_size),))
+    count, size = even_chunks(length, chunk_size)
+    gathered = map_chunks(read, (split(queries, count, size),))
     return PartialAttention(*(join(each, length) for each in gathered))
 
 
@@ -143,7 +142,7 @@ def _queries_gradient(state, arrays, feature_map, size):
         return feature_map.gradient(queries, d_log), *d_state
 
     length = ops.shape(arrays[0])[3]
-    count = count_chunks(length, size)
+    count, size = even_chunks(length, size)
     chunks = tuple(split(x, count, size) for x in arrays)
     d_queries, *d_state = map_chunks(of_chunk, chunks)
     return join(d_queries, length), *(ops.sum(d, axis=0) for d in d_state)
@@ -160,6 +159,6 @@ def _keys_gradient(log_scale, arrays, d_state, feature_map, size):
         return d_keys, d_values, ops.sum(d_log, axis=-1)
 
     length = ops.shape(arrays[0])[3]
-    count = count_chunks(length, size)
+    count, size = even_chunks(length, size)
     chunks = tuple(split(x, count, size) for x in arrays)
     return tuple(join(d, length) for d in map_chunks(of_chunk, chunks))

@@ -16,11 +16,14 @@ from keras_moe.ops.linear_attention.partial_attention import EMPTY
 from keras_moe.ops.linear_attention.partial_attention import PartialAttention
 from keras_moe.ops.linear_attention.state import LinearAttentionState
 from keras_moe.ops.linear_attention.state import scale_keys
+from keras_moe.ops.linear_attention.within_chunk import NEAREST
 from keras_moe.ops.linear_attention.within_chunk import Chunk
 from keras_moe.types import Tensor
 
 # A power of two. Larger chunks: fewer steps, more arithmetic within each.
-CHUNK_SIZE = 128
+CHUNK_SIZE = 64
+# How much longer a sequence may become to fill its chunks.
+_MOST_PADDING = 1.25
 
 
 def causal_attention(
@@ -59,9 +62,8 @@ def causal_attention(
         What the queries have gathered, and the state after the last key.
     """
     batch, heads, _, length, _ = ops.shape(keys)
-    if isinstance(length, int) and length < chunk_size:
-        # No larger than it needs to be: decoding goes by single positions.
-        chunk_size = 1 << max(0, length - 1).bit_length()
+    if isinstance(length, int):
+        chunk_size = _fitting_size(length, chunk_size)
     if segment_ids is None:
         segment_ids = ops.zeros_like(visible, dtype="int32")
     if initial_state is None:
@@ -273,6 +275,19 @@ class _Chunks(NamedTuple):
             self.strict,
         )
         return chunk, LinearAttentionState(*state), segment_ids == previous
+
+
+def _fitting_size(length: int, chunk_size: int) -> int:
+    """Returns a smaller chunk for lengths that would be mostly padding."""
+    # One chunk for a few positions: decoding goes by single ones.
+    least = min(chunk_size, 1 << max(0, length - 1).bit_length(), NEAREST)
+    while chunk_size > least:
+        if count_chunks(length, chunk_size) * chunk_size <= (
+            _MOST_PADDING * length
+        ):
+            break
+        chunk_size //= 2
+    return chunk_size
 
 
 def _previous(segments: Tensor) -> Tensor:

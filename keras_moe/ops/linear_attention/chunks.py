@@ -10,14 +10,24 @@ from keras_moe.types import Tensor
 _TIME = 3
 
 
-def count_chunks(length: int | Tensor, chunk_size: int) -> int | Tensor:
+def count_chunks(
+    length: int | Tensor, chunk_size: int | Tensor
+) -> int | Tensor:
     """Returns how many chunks cover `length`; at least 1."""
-    if isinstance(length, int):
+    if isinstance(length, int) and isinstance(chunk_size, int):
         return max(1, -(-length // chunk_size))
     return ops.maximum(-(-length // chunk_size), 1)
 
 
-def split(x: Tensor, count: int | Tensor, chunk_size: int) -> Tensor:
+def even_chunks(
+    length: int | Tensor, most: int
+) -> tuple[int | Tensor, int | Tensor]:
+    """Returns a number and a size, up to `most`, that barely cover `length`."""
+    count = count_chunks(length, most)
+    return count, count_chunks(length, count)
+
+
+def split(x: Tensor, count: int | Tensor, chunk_size: int | Tensor) -> Tensor:
     """Returns `[chunks, b, n, g, chunk_size, ...]`; zeros follow the end.
 
     Args:

@@ -20,7 +20,7 @@ from keras_moe.ops.linear_attention.state import scale_keys
 from keras_moe.types import Tensor
 
 # Blocks up to this size are not halved but computed pair by pair.
-_NEAREST = 8
+NEAREST = 8
 
 
 class Chunk(NamedTuple):
@@ -88,7 +88,7 @@ class Chunk(NamedTuple):
 
     @property
     def _nearest_size(self) -> int:
-        return min(_NEAREST, self.size)
+        return min(NEAREST, self.size)
 
     def _nearest_logits(self) -> Tensor:
         """Returns the log-weight of each pair in the smallest blocks.
@@ -104,6 +104,8 @@ class Chunk(NamedTuple):
         seen = (after > before) if self.strict else (after >= before)
         seen = seen & visible[..., None, :]
         seen = seen & (segments[..., :, None] == segments[..., None, :])
+        # TensorFlow does not broadcast groups and positions at once.
+        keys = ops.broadcast_to(keys, ops.shape(queries))
         logits = queries[..., :, None, :] + keys[..., None, :, :]
         return ops.where(seen[..., None], logits, EMPTY)
 
