@@ -3,7 +3,6 @@
 import warnings
 
 import keras
-from keras import ops
 
 from keras_moe.serialization import register
 from keras_moe.types import Tensor
@@ -29,16 +28,22 @@ class RelativeVariance(keras.metrics.Mean):
     def result(self) -> Tensor:
         """Returns the mean."""
         value = super().result()
-        try:
-            known = float(ops.convert_to_numpy(value))
-        except (AttributeError, NotImplementedError, TypeError):  # traced
-            return value
-        if known > NOISE:
+        if _is_known(value) and float(value) > NOISE:
             warnings.warn(
-                f"{self.name} is {known:.3g}: above {NOISE:g}, random features "
-                "approximate softmax attention badly. More features "
+                f"{self.name} is {float(value):.3g}: above {NOISE:g}, random "
+                "features approximate softmax attention badly. More features "
                 "(`num_random_features`), smaller queries and keys (such as a "
                 "normalisation), or exact attention (`exact_below`) help.",
                 stacklevel=2,
             )
         return value
+
+
+def _is_known(value: Tensor) -> bool:
+    """Whether a number is there, not a node of a graph that is being traced."""
+    if keras.backend.backend() == "tensorflow":
+        return hasattr(value, "numpy")
+    try:
+        return float(value) is not None
+    except TypeError:
+        return False

@@ -23,6 +23,9 @@ from keras_moe.ops.relative_position import (
 )
 from keras_moe.ops.rotary_embedding import rotary_embedding as rotary_embedding
 from keras_moe.ops.routing_plan import RoutingPlan as RoutingPlan
+from keras_moe.ops.segment_positions import (
+    segment_positions as segment_positions,
+)
 from keras_moe.ops.shift_right import shift_right as shift_right
 from keras_moe.ops.soft_routing import soft_routing as soft_routing
 from keras_moe.ops.soft_routing_plan import SoftRoutingPlan as SoftRoutingPlan

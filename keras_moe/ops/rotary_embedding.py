@@ -18,7 +18,7 @@ def rotary_embedding(
 
     Args:
         x: `[..., t, dim]`, with an even `dim`.
-        positions: int `[t]`.
+        positions: int `[t]`, or `[..., t]`.
         max_wavelength: positions until the slowest pair has nearly turned once.
 
     Returns:
@@ -41,9 +41,8 @@ def rotary_embedding(
         )
     half = dim // 2
     exponents = ops.arange(half, dtype="float32") / half
-    angles = (
-        ops.cast(positions, "float32")[:, None] * max_wavelength**-exponents
-    )
+    positions = ops.cast(positions, "float32")
+    angles = ops.expand_dims(positions, -1) * max_wavelength**-exponents
     cosine = ops.cast(ops.cos(angles), x.dtype)
     sine = ops.cast(ops.sin(angles), x.dtype)
     first, second = x[..., :half], x[..., half:]

@@ -39,12 +39,10 @@ def bounded(x, draws, a):
 
 def directed(x, draws, a, directions):
     """FAVOR#: the same with a bound for each of the orthogonal directions."""
-    turned = x @ directions
+    turned = np.sqrt(1 - 4 * a) * (x @ directions)
     log_d = np.sum(np.log(1 - 4 * a)) / 4
-    of_draw = np.square(draws) @ a
-    return (log_d + of_draw + (np.sqrt(1 - 4 * a) * turned) @ draws.T) - square(
-        x
-    ) / 2
+    of_draws = np.square(draws) @ a
+    return log_d + of_draws + turned @ draws.T - square(x) / 2
 
 
 def relu(x, draws):

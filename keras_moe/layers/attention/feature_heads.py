@@ -70,21 +70,29 @@ class FeatureHeads(HeadProjections):
         self.features.build(heads)
 
     def turned_query_heads(
-        self, query: Tensor, position: int | Tensor = 0
+        self, query: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """Returns `query_heads`, turned if they are to be."""
-        return self._turn(self.query_heads(query), position)
+        """Returns `query_heads`, turned if they are to be.
+
+        Args:
+            query: `(batch, queries, dim)`.
+            positions: int `(queries,)` or `(batch, queries)`; `None` counts.
+        """
+        return self._turn(self.query_heads(query), positions)
 
     def turned_key_heads(
-        self, key: Tensor, position: int | Tensor = 0
+        self, key: Tensor, positions: Tensor | None = None
     ) -> Tensor:
         """Returns `key_heads`, turned if they are to be."""
-        return self._turn(self.key_heads(key), position)
+        return self._turn(self.key_heads(key), positions)
 
-    def _turn(self, heads: Tensor, position: int | Tensor) -> Tensor:
+    def _turn(self, heads: Tensor, positions: Tensor | None) -> Tensor:
         if not self.rotary:
             return heads
-        positions = ops.arange(ops.shape(heads)[3], dtype="int32") + position
+        if positions is None:
+            positions = ops.arange(ops.shape(heads)[3], dtype="int32")
+        elif len(positions.shape) == 2:
+            positions = positions[:, None, None, :]
         return rotary_embedding(heads, positions)
 
     # === Step by step ===
@@ -127,13 +135,13 @@ class FeatureHeads(HeadProjections):
         """
         self._check_streams()
         query, visible = hide(query, mask), by_time(mask, query)
+        count = ops.shape(query)[1]
+        positions = state.position + ops.arange(count, dtype="int32")
         keys, log_weights = self.features.keys(
-            self.turned_key_heads(query, state.position)
+            self.turned_key_heads(query, positions)
         )
         gathered, memory = causal_attention(
-            self.features.queries(
-                self.turned_query_heads(query, state.position)
-            ),
+            self.features.queries(self.turned_query_heads(query, positions)),
             keys,
             self.value_heads(query),
             log_weights,
@@ -142,8 +150,8 @@ class FeatureHeads(HeadProjections):
             initial_state=state.memory,
         )
         attended = ops.where(visible[..., None], gathered.mean(), 0.0)
-        position = state.position + ops.shape(query)[1]
-        return self.join_heads(attended), StreamingState(position, memory)
+        after = StreamingState(state.position + count, memory)
+        return self.join_heads(attended), after
 
     def _check_streams(self) -> None:
         if not self.causal:

@@ -13,6 +13,7 @@ from keras_moe.layers.attention.masks import hide
 from keras_moe.layers.attention.masks import refuse_pairs
 from keras_moe.layers.attention.random_features import RandomFeatures
 from keras_moe.ops.linear_attention.state import LinearAttentionState
+from keras_moe.ops.segment_positions import segment_positions
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.types import Config
@@ -80,7 +81,7 @@ class RandomFeatureAttention(FeatureHeads):
         use_causal_mask: whether this call is causal.
         segment_ids: int `(batch, length)` of packed sequences, for
             self-attention: positions see those of equal ids, which must be
-            adjacent. 0 is padding.
+            adjacent. 0 is padding. Rotary positions begin anew with each.
 
     Output shape:
         `(batch, queries, dim)`. Rows that are masked, or see no key, have
@@ -182,18 +183,19 @@ class RandomFeatureAttention(FeatureHeads):
                 f"query.shape={tuple(query.shape)}, "
                 f"value.shape={tuple(value.shape)}."
             )
+        positions = segments = None
         if segment_ids is not None:
+            segment_ids = ops.cast(segment_ids, "int32")
+            positions = segment_positions(segment_ids)
+            segments = segment_ids[:, None, None, :]
             query_mask = both(query_mask, segment_ids != 0)
             value_mask = both(value_mask, segment_ids != 0)
         visible = both(value_mask, key_mask)
         key = value if key is None else key
-        queries = self.turned_query_heads(hide(query, query_mask))
-        keys = self.turned_key_heads(hide(key, visible))
+        queries = self.turned_query_heads(hide(query, query_mask), positions)
+        keys = self.turned_key_heads(hide(key, visible), positions)
         values = self.value_heads(hide(value, visible))
         rows, seen = by_time(query_mask, query), by_time(visible, key)
-        segments = None
-        if segment_ids is not None:
-            segments = ops.cast(segment_ids, "int32")[:, None, None, :]
         attended = attend(
             self.features,
             queries,

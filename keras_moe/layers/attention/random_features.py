@@ -165,6 +165,7 @@ class RandomFeatures(keras.layers.Layer):
             dtype=dtype,
             initializer=initializer,
             trainable=False,
+            autocast=False,
             aggregation="only_first_replica",  # all compute the same
         )
 
@@ -179,6 +180,7 @@ class RandomFeatures(keras.layers.Layer):
                 shape=shape,
                 initializer="zeros",
                 trainable=False,
+                autocast=False,
                 aggregation="mean",  # replicas see different data
             )
             for name, shape in (
@@ -202,8 +204,8 @@ class RandomFeatures(keras.layers.Layer):
     def map(self) -> FeatureMap:
         """Returns the features of what `queries` and `keys` return."""
         return FeatureMap(
-            ops.convert_to_tensor(self.fitted_projection),
-            ops.convert_to_tensor(self.log_weights),
+            _value(self.fitted_projection),
+            _value(self.log_weights),
             "softmax" if self.is_softmax else self.feature_map,
             self.options.antithetic,
         )
@@ -244,7 +246,7 @@ class RandomFeatures(keras.layers.Layer):
             query_visible: bool `[b, 1, 1, t]`, false for padding.
             key_visible: bool `[b, 1, 1, s]`, false for padding.
         """
-        number = ops.convert_to_tensor(self.num_updates) + 1
+        number = _value(self.num_updates) + 1
         self.num_updates.assign(number)
         if self.is_softmax:
             rate = ops.maximum(
@@ -258,7 +260,7 @@ class RandomFeatures(keras.layers.Layer):
             ops.cond(
                 power_of_two | (number % interval == 0),
                 lambda: self._fit(number),
-                lambda: tuple(ops.convert_to_tensor(w) for w in self._fitted),
+                lambda: tuple(_value(w) for w in self._fitted),
             )
         )
         if self.is_softmax:
@@ -304,15 +306,15 @@ class RandomFeatures(keras.layers.Layer):
 
     def _fit(self, number: Tensor) -> tuple[Tensor, ...]:
         """Returns new values of the fitted weights."""
-        draws = ops.convert_to_tensor(self.drawn_projection)
+        draws = _value(self.drawn_projection)
         if self.redraw_interval:
             draws = self._draw(draws.shape, number // self.redraw_interval)
         if not self.is_softmax:
             return draws, draws
         fitted = fit_features(
             draws,
-            tuple(ops.convert_to_tensor(w) for w in self.query_moments),
-            tuple(ops.convert_to_tensor(w) for w in self.key_moments),
+            tuple(_value(w) for w in self.query_moments),
+            tuple(_value(w) for w in self.key_moments),
             centering=self.options.centering,
             rescaling=self.options.rescaling,
             bounded=self.feature_map == "favor++",
@@ -339,6 +341,15 @@ class RandomFeatures(keras.layers.Layer):
         }
 
 
+def _value(weight: Tensor) -> Tensor:
+    """Returns what a weight is now.
+
+    Not the variable itself, as `ops.convert_to_tensor` may: gradients would
+    read it after it was updated.
+    """
+    return ops.stop_gradient(weight)
+
+
 def _by_time(weight: Tensor) -> Tensor:
     """Returns `[n, 1, 1, dim]` for `[n, dim]`."""
-    return ops.convert_to_tensor(weight)[:, None, None, :]
+    return _value(weight)[:, None, None, :]

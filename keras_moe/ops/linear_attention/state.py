@@ -94,9 +94,9 @@ class LinearAttentionState(NamedTuple):
 
     def query_features(self, log_queries: Tensor, scale: Tensor) -> Tensor:
         """Returns what multiplies the sums, for rows scaled by `scale`."""
-        return ops.exp(
-            log_queries + self.log_scale[..., None, :] - scale[..., None]
-        )
+        logits = log_queries + self.log_scale[..., None, :] - scale[..., None]
+        # Of rows, it changes those alone that are there to fill a chunk.
+        return ops.exp(ops.minimum(logits, 0.0))
 
 
 def key_scale(log_keys: Tensor, visible: Tensor) -> Tensor:

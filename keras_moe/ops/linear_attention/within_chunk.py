@@ -129,10 +129,12 @@ class Chunk(NamedTuple):
             _blocks(x, size)
             for x in (log_scale, d_numerator, d_denominator, self.values)
         )
-        logits = self._nearest_logits() - log_scale[..., None, None]
+        logits = self._nearest_logits()
         # As in `_nearest`; and what is hidden stays so at any scale.
         features = ops.where(
-            self._nearest_logits() > EMPTY, ops.exp(logits), 0.0
+            logits > EMPTY,
+            ops.exp(ops.minimum(logits - log_scale[..., None, None], 0.0)),
+            0.0,
         )
         weights = ops.sum(features, axis=-1)
         d_weights = ops.matmul(d_numerator, ops.swapaxes(values, -1, -2))
@@ -209,7 +211,9 @@ class _Level(NamedTuple):
 
     def _features(self, key_max, scale):
         logits = self.log_queries + key_max[..., None, :] - scale[..., None]
-        return ops.exp(logits), scale_keys(self.log_keys, key_max, self.visible)
+        # Above 0 only in rows that do not see the half, or fill a chunk.
+        queries = ops.exp(ops.minimum(logits, 0.0))
+        return queries, scale_keys(self.log_keys, key_max, self.visible)
 
     @staticmethod
     def _weights(queries, keys):
