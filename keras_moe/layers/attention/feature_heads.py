@@ -134,6 +134,8 @@ class FeatureHeads(HeadProjections):
             The output `(batch, positions, dim)` and the next state.
         """
         self._check_streams()
+        if not self.built:
+            self.build(query.shape, query.shape)
         query, visible = hide(query, mask), by_time(mask, query)
         count = ops.shape(query)[1]
         positions = state.position + ops.arange(count, dtype="int32")

@@ -323,6 +323,9 @@ class RandomFeatures(keras.layers.Layer):
         )
         return draws, *fitted
 
+    def quantize(self, mode: str | None = None, **kwargs) -> None:
+        """Does nothing: features in low precision are noise."""
+
     def get_config(self) -> Config:
         config = super().get_config()
         del config["dtype"]
