@@ -99,7 +99,7 @@ def test_statistics_are_moving_averages():
     mean = square = 0.0
     for number, x in enumerate(batches, 1):
         layer(x, x, training=True)
-        heads = np.asarray(layer.query_heads(x))
+        heads = np.asarray(layer.query_heads(x)) * layer.key_dim**-0.25
         rate = max(0.1, 1.0 / number)
         of_batch = heads.mean(axis=(0, 2, 3))
         mean = mean + rate * (of_batch - mean)

@@ -58,8 +58,8 @@ def expected(
             out = out + np.float64(projection.bias)[None, :, None]
         return out.reshape(len(x), shared, count, *out.shape[2:])
 
-    queries = heads(layer.query, query, group) * KEY_DIM**-0.25
-    keys = heads(layer.key, key, 1) * KEY_DIM**-0.25
+    queries = heads(layer.query, query, group)
+    keys = heads(layer.key, key, 1)
     values = heads(layer.value, value, 1)
     if layer.rotary:
         queries = rotate(queries, segment_ids)
@@ -94,6 +94,7 @@ def expected(
 
 def log_features(features, queries, keys):
     """From the layer's weights: centre, scale, bound (arXiv:2302.00787)."""
+    queries, keys = queries * KEY_DIM**-0.25, keys * KEY_DIM**-0.25
     in_pairs = features.options.antithetic
     projection = np.float64(features.fitted_projection)
     if not features.is_softmax:

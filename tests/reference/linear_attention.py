@@ -16,6 +16,27 @@ def log_features(x, projection, kernel="softmax", antithetic=False):
     return p
 
 
+def log_queries(x, feature_map):
+    """As `FeatureMap` defines them; the features' own weights are here."""
+    x = x * np.float64(feature_map.query_scale) - feature_map.query_shift
+    of_x = log_features(
+        x, feature_map.projection, feature_map.kernel, feature_map.antithetic
+    )
+    return of_x + np.float64(feature_map.log_weights)[:, None, None, :]
+
+
+def log_keys(x, feature_map):
+    """As `FeatureMap` defines them."""
+    x = x * np.float64(feature_map.key_scale) - feature_map.key_shift
+    of_x = log_features(
+        x, feature_map.projection, feature_map.kernel, feature_map.antithetic
+    )
+    if feature_map.kernel != "softmax":
+        return of_x
+    weight = (x * feature_map.taken - 0.5 * x**2).sum(-1, keepdims=True)
+    return of_x + weight
+
+
 def attention(log_queries, log_keys, values, seen):
     """Outputs `[b, n, g, t, value_dim]`; `seen` is `[b, t, s]`."""
     batch, heads, group, length, _ = log_queries.shape

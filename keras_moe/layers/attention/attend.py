@@ -15,7 +15,7 @@ def attend(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    visible: Tensor,
+    visible: Tensor | None,
     segment_ids: Tensor | None = None,
     *,
     causal: bool,
@@ -25,30 +25,22 @@ def attend(
 
     Args:
         features: the random features.
-        queries: float32 `[b, n, g, t, dim]`, over `dim ** 0.25`.
-        keys: float32 `[b, n, 1, s, dim]`, over `dim ** 0.25`.
+        queries: float32 `[b, n, g, t, dim]`.
+        keys: float32 `[b, n, 1, s, dim]`.
         values: float32 `[b, n, 1, s, value_dim]`.
-        visible: bool `[b, 1, 1, s]`, false for hidden keys.
+        visible: bool `[b, 1, 1, s]`, false for hidden keys; `None` hides none.
         segment_ids: int `[b, 1, 1, t]` of packed sequences.
         causal: whether positions see none later.
         exact_below: with fewer keys, and not causal, attention is exact.
     """
 
     def by_features() -> Tensor:
-        centered, log_weights = features.keys(keys)
-        inputs = (
-            features.queries(queries),
-            centered,
-            values,
-            log_weights,
-            visible,
-            features.map(),
-        )
+        inputs = (queries, keys, values, visible, features.map())
         if causal:
             return causal_attention(*inputs, segment_ids)[0].mean()
         if segment_ids is not None:
             return segment_attention(*inputs, segment_ids).mean()
-        return bidirectional_attention(*inputs).mean()
+        return bidirectional_attention(*inputs)
 
     def exactly() -> Tensor:
         return exact_attention(queries, keys, values, visible, segment_ids)

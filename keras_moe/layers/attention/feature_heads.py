@@ -7,6 +7,7 @@ from keras import ops
 from keras_moe.layers.attention.head_projections import HeadProjections
 from keras_moe.layers.attention.masks import by_time
 from keras_moe.layers.attention.masks import hide
+from keras_moe.layers.attention.masks import zero_rows
 from keras_moe.layers.attention.random_features import RandomFeatures
 from keras_moe.ops.linear_attention.bidirectional import read_state
 from keras_moe.ops.linear_attention.bidirectional import summarize
@@ -136,22 +137,18 @@ class FeatureHeads(HeadProjections):
         self._check_streams()
         if not self.built:
             self.build(query.shape, query.shape)
-        query, visible = hide(query, mask), by_time(mask, query)
+        query, visible = hide(query, mask), by_time(mask)
         count = ops.shape(query)[1]
         positions = state.position + ops.arange(count, dtype="int32")
-        keys, log_weights = self.features.keys(
-            self.turned_key_heads(query, positions)
-        )
         gathered, memory = causal_attention(
-            self.features.queries(self.turned_query_heads(query, positions)),
-            keys,
+            self.turned_query_heads(query, positions),
+            self.turned_key_heads(query, positions),
             self.value_heads(query),
-            log_weights,
             visible,
             self.features.map(),
             initial_state=state.memory,
         )
-        attended = ops.where(visible[..., None], gathered.mean(), 0.0)
+        attended = zero_rows(gathered.mean(), visible)
         after = StreamingState(state.position + count, memory)
         return self.join_heads(attended), after
 
@@ -174,12 +171,10 @@ class FeatureHeads(HeadProjections):
             value_mask: bool `(batch, keys)`, false for padding.
         """
         value = hide(value, value_mask)
-        keys, log_weights = self.features.keys(self.turned_key_heads(value))
         return summarize(
-            keys,
+            self.turned_key_heads(value),
             self.value_heads(value),
-            log_weights,
-            by_time(value_mask, value),
+            by_time(value_mask),
             self.features.map(),
         )
 
@@ -190,6 +185,6 @@ class FeatureHeads(HeadProjections):
         training: bool | None = None,
     ) -> Tensor:
         """Returns what `call` would for the memory's keys, causal or not."""
-        queries = self.features.queries(self.turned_query_heads(query))
-        gathered = read_state(memory, queries, self.features.map())
-        return self.join_heads(gathered.mean())
+        queries = self.turned_query_heads(query)
+        attended = read_state(memory, queries, self.features.map())
+        return self.join_heads(attended)

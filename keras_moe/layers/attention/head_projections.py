@@ -126,18 +126,16 @@ class HeadProjections(keras.layers.Layer):
         }
 
     def query_heads(self, query: Tensor) -> Tensor:
-        """Returns float32 `[b, n, g, t, key_dim]`, over `key_dim ** 0.25`."""
-        heads = self._split(self.query(query), self.num_key_value_heads)
-        return heads * self.key_dim**-0.25
+        """Returns float32 `[b, n, g, t, key_dim]`."""
+        return self._split(self.query(query))
 
     def key_heads(self, key: Tensor) -> Tensor:
-        """Returns float32 `[b, n, 1, t, key_dim]`, over `key_dim ** 0.25`."""
-        heads = self._split(self.key(key), self.num_key_value_heads)
-        return heads * self.key_dim**-0.25
+        """Returns float32 `[b, n, 1, t, key_dim]`."""
+        return self._split(self.key(key))
 
     def value_heads(self, value: Tensor) -> Tensor:
         """Returns float32 `[b, n, 1, t, value_dim]`."""
-        return self._split(self.value(value), self.num_key_value_heads)
+        return self._split(self.value(value))
 
     def join_heads(self, attended: Tensor) -> Tensor:
         """Returns the output `[b, t, dim]` for `[b, n, g, t, value_dim]`."""
@@ -146,11 +144,10 @@ class HeadProjections(keras.layers.Layer):
         x = ops.reshape(x, (batch, length, self.num_heads, dim))
         return self.output_projection(ops.cast(x, self.compute_dtype))
 
-    @staticmethod
-    def _split(x: Tensor, num_key_value_heads: int) -> Tensor:
+    def _split(self, x: Tensor) -> Tensor:
         batch, length, heads, dim = ops.shape(x)
-        group = heads // num_key_value_heads
-        x = ops.reshape(x, (batch, length, num_key_value_heads, group, dim))
+        shared = self.num_key_value_heads
+        x = ops.reshape(x, (batch, length, shared, heads // shared, dim))
         return ops.cast(ops.transpose(x, (0, 2, 3, 1, 4)), "float32")
 
     def compute_output_shape(

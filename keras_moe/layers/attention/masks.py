@@ -35,8 +35,15 @@ def hide(x: Tensor, mask: Tensor | None) -> Tensor:
     return ops.where(ops.cast(mask, "bool")[..., None], x, 0)
 
 
-def by_time(mask: Tensor | None, x: Tensor) -> Tensor:
-    """Returns bool `[b, 1, 1, t]`; all of `x` is visible without a mask."""
+def by_time(mask: Tensor | None) -> Tensor | None:
+    """Returns bool `[b, 1, 1, t]` for `[b, t]`."""
     if mask is None:
-        mask = ops.ones(ops.shape(x)[:2], dtype="bool")
+        return None
     return ops.cast(mask, "bool")[:, None, None, :]
+
+
+def zero_rows(attended: Tensor, rows: Tensor | None) -> Tensor:
+    """Returns `[b, n, g, t, dim]` with zeros where `rows` is false."""
+    if rows is None:
+        return attended
+    return ops.where(rows[..., None], attended, 0.0)

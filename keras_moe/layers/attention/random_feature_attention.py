@@ -11,6 +11,7 @@ from keras_moe.layers.attention.masks import both
 from keras_moe.layers.attention.masks import by_time
 from keras_moe.layers.attention.masks import hide
 from keras_moe.layers.attention.masks import refuse_pairs
+from keras_moe.layers.attention.masks import zero_rows
 from keras_moe.layers.attention.random_features import RandomFeatures
 from keras_moe.ops.linear_attention.state import LinearAttentionState
 from keras_moe.ops.segment_positions import segment_positions
@@ -195,7 +196,7 @@ class RandomFeatureAttention(FeatureHeads):
         queries = self.turned_query_heads(hide(query, query_mask), positions)
         keys = self.turned_key_heads(hide(key, visible), positions)
         values = self.value_heads(hide(value, visible))
-        rows, seen = by_time(query_mask, query), by_time(visible, key)
+        rows, seen = by_time(query_mask), by_time(visible)
         attended = attend(
             self.features,
             queries,
@@ -206,7 +207,7 @@ class RandomFeatureAttention(FeatureHeads):
             causal=causal,
             exact_below=self.exact_below,
         )
-        attended = ops.where(rows[..., None], attended, 0.0)
+        attended = zero_rows(attended, rows)
         if training and self.trainable:
             self.features.update(queries, keys, rows, seen)
         return self.join_heads(attended)
@@ -230,8 +231,8 @@ class RandomFeatureAttention(FeatureHeads):
         self.features.adapt(
             self.turned_query_heads(hide(query, query_mask)),
             self.turned_key_heads(hide(key, value_mask)),
-            by_time(query_mask, query),
-            by_time(value_mask, key),
+            by_time(query_mask),
+            by_time(value_mask),
         )
 
     def encode_memory(

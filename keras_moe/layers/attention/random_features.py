@@ -32,7 +32,8 @@ _FIT_INTERVAL = 1000
 class RandomFeatures(keras.layers.Layer):
     """Positive random features whose products are those of a kernel.
 
-    For the softmax kernel `exp(x . y)` three exact rewritings make the
+    For the softmax kernel `exp(x . y)` of queries and keys over the fourth root
+    of their size, three exact rewritings make the
     features fit the data, by moving averages of means and second moments of
     queries and keys, which training gathers and inference only uses:
 
@@ -202,32 +203,27 @@ class RandomFeatures(keras.layers.Layer):
     # === Use ===
 
     def map(self) -> FeatureMap:
-        """Returns the features of what `queries` and `keys` return."""
+        """Returns the features of heads of queries and keys."""
+        projection = _value(self.fitted_projection)
+        root = projection.shape[-1] ** -0.25
+        ones = ops.ones_like(projection[:, :1])[:, None]  # [n, 1, 1, dim]
+        scale, query_center, key_center = ones, 0.0 * ones, 0.0 * ones
+        if self.is_softmax:
+            scale, query_center, key_center = (
+                _value(weight)[:, None, None, :]
+                for weight in (self.scale, self.query_center, self.key_center)
+            )
         return FeatureMap(
-            _value(self.fitted_projection),
+            projection,
             _value(self.log_weights),
-            "softmax" if self.is_softmax else self.feature_map,
-            self.options.antithetic,
+            query_scale=root * scale,
+            query_shift=query_center * scale,
+            key_scale=root / scale,
+            key_shift=key_center / scale,
+            taken=query_center * scale,
+            kernel="softmax" if self.is_softmax else self.feature_map,
+            antithetic=self.options.antithetic,
         )
-
-    def queries(self, x: Tensor) -> Tensor:
-        """Returns queries `[b, n, g, t, dim]` as the features want them."""
-        if not self.is_softmax:
-            return x
-        return (x - _by_time(self.query_center)) * _by_time(self.scale)
-
-    def keys(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the same for keys, and the log-weight `[b, n, 1, t]` of each.
-
-        The features themselves have no factor for the length of the key, and
-        none for what centring took from the queries.
-        """
-        if not self.is_softmax:
-            return y, ops.zeros_like(y[..., 0])
-        scale = _by_time(self.scale)
-        y = (y - _by_time(self.key_center)) / scale
-        taken = _by_time(self.query_center) * scale
-        return y, ops.sum(y * (taken - 0.5 * y), axis=-1)
 
     # === Fit ===
 
@@ -241,8 +237,8 @@ class RandomFeatures(keras.layers.Layer):
         """Takes a training batch in, for the batches that follow.
 
         Args:
-            queries: float32 `[b, n, g, t, dim]`, over `dim ** 0.25`.
-            keys: float32 `[b, n, 1, s, dim]`, over `dim ** 0.25`.
+            queries: float32 `[b, n, g, t, dim]`.
+            keys: float32 `[b, n, 1, s, dim]`.
             query_visible: bool `[b, 1, 1, t]`, false for padding.
             key_visible: bool `[b, 1, 1, s]`, false for padding.
         """
@@ -279,10 +275,16 @@ class RandomFeatures(keras.layers.Layer):
 
     def _average(self, moments, x, visible, rate) -> None:
         dense = len(moments[1].shape) == 3
-        count, *new = masked_moments(ops.stop_gradient(x), visible, dense)
+        # As the features see them, over the fourth root of the size.
+        root = x.shape[-1] ** -0.25
+        count, mean, square = masked_moments(
+            ops.stop_gradient(x), visible, dense
+        )
         # A batch of padding says nothing.
         rate = ops.where(count > 0.0, rate, 0.0)
-        for weight, value in zip(moments, new, strict=True):
+        for weight, value in zip(
+            moments, (root * mean, root**2 * square), strict=True
+        ):
             weight.assign(weight + rate * (value - weight))
 
     @property
@@ -351,8 +353,3 @@ def _value(weight: Tensor) -> Tensor:
     read it after it was updated.
     """
     return ops.stop_gradient(weight)
-
-
-def _by_time(weight: Tensor) -> Tensor:
-    """Returns `[n, 1, 1, dim]` for `[n, dim]`."""
-    return _value(weight)[:, None, None, :]

@@ -7,5 +7,6 @@ denominator of a row that sees a key is at least 1, and what no row sees has no
 influence on a single bit.
 
 Arrays are float32 `[b, n, g, t, ...]`: batch, key/value head, query head of
-that key/value head (1 for keys), time.
+that key/value head (1 for keys), time. Values carry a one as their last entry:
+what is summed of it is the denominator.
 """

@@ -4,17 +4,13 @@ from typing import NamedTuple
 
 from keras import ops
 
-from keras_moe.ops.linear_attention.chunks import count_chunks
-from keras_moe.ops.linear_attention.chunks import join
-from keras_moe.ops.linear_attention.chunks import map_chunks
-from keras_moe.ops.linear_attention.chunks import scan_chunks
-from keras_moe.ops.linear_attention.chunks import split
+from keras_moe.ops.linear_attention.chunks import Chunks
 from keras_moe.ops.linear_attention.feature_map import FeatureMap
-from keras_moe.ops.linear_attention.gradients import read_gradient
-from keras_moe.ops.linear_attention.gradients import summary_gradient
 from keras_moe.ops.linear_attention.partial_attention import EMPTY
 from keras_moe.ops.linear_attention.partial_attention import PartialAttention
+from keras_moe.ops.linear_attention.partial_attention import with_ones
 from keras_moe.ops.linear_attention.state import LinearAttentionState
+from keras_moe.ops.linear_attention.state import keys_gradient
 from keras_moe.ops.linear_attention.state import scale_keys
 from keras_moe.ops.linear_attention.within_chunk import NEAREST
 from keras_moe.ops.linear_attention.within_chunk import Chunk
@@ -30,8 +26,7 @@ def causal_attention(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    log_weights: Tensor,
-    visible: Tensor,
+    visible: Tensor | None,
     feature_map: FeatureMap,
     segment_ids: Tensor | None = None,
     initial_state: LinearAttentionState | None = None,
@@ -48,8 +43,7 @@ def causal_attention(
         queries: `[b, n, g, t, dim]`.
         keys: `[b, n, 1, t, dim]`.
         values: `[b, n, 1, t, value_dim]`.
-        log_weights: `[b, n, 1, t]`, a log-weight of each key.
-        visible: bool `[b, 1, 1, t]`, false for hidden keys.
+        visible: bool `[b, 1, 1, t]`, false for hidden keys; `None` hides none.
         feature_map: the features.
         segment_ids: int `[b, 1, 1, t]`; equal ones are adjacent. A row sees
             keys of its own segment.
@@ -64,217 +58,227 @@ def causal_attention(
     batch, heads, _, length, _ = ops.shape(keys)
     if isinstance(length, int):
         chunk_size = _fitting_size(length, chunk_size)
-    if segment_ids is None:
-        segment_ids = ops.zeros_like(visible, dtype="int32")
     if initial_state is None:
-        features = feature_map.log_weights.shape[-1]
         initial_state = LinearAttentionState.empty(
-            (batch, heads, 1), features, values.shape[-1]
+            (batch, heads, 1), feature_map.num_features, values.shape[-1]
         )
-    count = count_chunks(length, chunk_size)
-    segments = split(segment_ids, count, chunk_size)
-    masks = (split(visible, count, chunk_size), segments, _previous(segments))
+    run = _Run(
+        Chunks.of_size(length, chunk_size), feature_map, strict, initial_state
+    )
+    masks = run.masks(visible, segment_ids, keys)
 
     @ops.custom_gradient
-    def attend(queries, keys, values, log_weights):
-        split_queries, split_keys, split_values, split_weights = (
-            split(x, count, chunk_size)
-            for x in (queries, keys, values, log_weights)
-        )
-        chunks = _Chunks(
-            split_queries,
-            split_keys,
-            split_values,
-            split_weights,
-            *masks,
-            feature_map,
-            strict,
-        )
-        states, final = chunks.states(initial_state)
-        gathered = chunks.attend(states)
+    def attend(queries, keys, values):
+        inputs = (*map(run.chunks.pad, (queries, keys, values)), *masks)
+        states, final = run.states(*inputs[1:])
+        gathered = run.attend(inputs, states)
 
         def gradient(*upstream):
-            d_rows = (split(x, count, chunk_size) for x in upstream[:2])
-            d_inputs = chunks.gradient(
-                states, final, gathered.log_scale, *d_rows
+            return run.gradient(
+                inputs, states, final, gathered.log_scale, upstream[0]
             )
-            return tuple(join(x, length) for x in d_inputs)
 
-        return (*(join(x, length) for x in gathered), *final), gradient
+        return (*gathered, *final), gradient
 
-    results = attend(queries, keys, values, log_weights)
-    numerator, denominator, log_scale = results[:3]
+    sums, log_scale, *final = attend(queries, keys, with_ones(values))
     return (
-        PartialAttention(numerator, denominator, ops.stop_gradient(log_scale)),
-        LinearAttentionState(*(ops.stop_gradient(x) for x in results[3:])),
+        PartialAttention(sums, ops.stop_gradient(log_scale)),
+        LinearAttentionState(*map(ops.stop_gradient, final)),
     )
 
 
-class _Chunks(NamedTuple):
-    """All chunks, `[chunks, b, n, g, t, ...]`, and what is done with each.
+class _Run(NamedTuple):
+    """One run through all chunks.
 
-    `previous` is the segment of the position before each chunk.
+    Inputs of its methods are padded, `[b, n, g, t, ...]`. States are those
+    before each chunk, `[chunks, b, n, 1, ...]`.
     """
 
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-    log_weights: Tensor
-    visible: Tensor
-    segment_ids: Tensor
-    previous: Tensor
+    chunks: Chunks
     feature_map: FeatureMap
     strict: bool
+    initial_state: LinearAttentionState
 
-    @property
-    def remembered(self) -> Tensor:
-        """Keys that later chunks may see: of the segment that goes on."""
-        return self.visible & (self.segment_ids == self.segment_ids[..., -1:])
-
-    @property
-    def goes_on(self) -> Tensor:
-        """Whether the segment before each chunk goes on after it, `[., 1]`."""
-        return self.segment_ids[..., -1:] == self.previous
+    def masks(
+        self,
+        visible: Tensor | None,
+        segment_ids: Tensor | None,
+        keys: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """Returns masks of positions: what `states` and others take."""
+        visible = self.chunks.pad_mask(visible, keys)
+        if segment_ids is None:
+            return visible, None, None
+        ids: Tensor = self.chunks.pad(segment_ids)
+        # The segment of the position before; the first goes on from itself.
+        previous = ops.concatenate([ids[..., :1], ids[..., :-1]], axis=-1)
+        return visible, ids, previous
 
     def states(
-        self, initial: LinearAttentionState
+        self,
+        keys: Tensor,
+        values: Tensor,
+        visible: Tensor | None,
+        segment_ids: Tensor | None,
+        previous: Tensor | None,
     ) -> tuple[LinearAttentionState, LinearAttentionState]:
         """Returns the state before each chunk, and the one after the last."""
 
-        def summary(keys, values, log_weights, visible):
-            log_keys = self.feature_map.log_key_features(keys, log_weights)
-            return tuple(LinearAttentionState.of(log_keys, values, visible))
-
-        summaries = map_chunks(
-            summary,
-            (self.keys, self.values, self.log_weights, self.remembered),
-        )
+        def summary(keys, values, visible, segment_ids):
+            log_keys = self.feature_map.log_keys(keys)
+            seen = _remembered(visible, segment_ids)
+            return tuple(LinearAttentionState.of(log_keys, values, seen))
 
         def advance(state, chunk):
-            summary, goes_on = chunk
-            before = LinearAttentionState(*state)
-            after = before.forget(goes_on).merge(LinearAttentionState(*summary))
-            return tuple(after), state
+            after = LinearAttentionState(*state)
+            if segment_ids is not None:
+                *chunk, goes_on = chunk
+                after = after.forget(goes_on)
+            return tuple(after.merge(LinearAttentionState(*chunk))), state
 
-        final, states = scan_chunks(
-            advance, tuple(initial), (summaries, self.goes_on)
+        summaries = self.chunks.map(
+            summary, (keys, values, visible, segment_ids)
+        )
+        if segment_ids is not None:
+            summaries = (*summaries, self._goes_on(segment_ids, previous))
+        final, states = self.chunks.scan(
+            advance, tuple(self.initial_state), summaries
         )
         return LinearAttentionState(*states), LinearAttentionState(*final)
 
-    def attend(self, states: LinearAttentionState) -> PartialAttention:
-        """Returns what the rows of each chunk have gathered."""
+    def _goes_on(self, segment_ids: Tensor, previous: Tensor) -> Tensor:
+        """Whether the segment before each chunk goes on after it."""
+
+        def of_chunk(segment_ids, previous):
+            return segment_ids[..., -1:] == previous[..., :1]
+
+        return self.chunks.map(of_chunk, (segment_ids, previous))
+
+    def attend(
+        self, inputs: tuple[Tensor | None, ...], states: LinearAttentionState
+    ) -> PartialAttention:
+        """Returns what all rows have gathered."""
 
         def of_chunk(*arrays):
-            chunk, state, seen = self._chunk(*arrays)
+            *of_inputs, log_scale, sums = arrays
+            chunk, seen = self._chunk(*of_inputs)
+            state = LinearAttentionState(log_scale, sums)
             before = state.read(chunk.log_queries).hide(seen)
             return tuple(chunk.attend(before))
 
-        return PartialAttention(*map_chunks(of_chunk, (*self[:7], *states)))
+        gathered = self.chunks.map(of_chunk, inputs, tuple(states))
+        return PartialAttention(*map(self.chunks.join, gathered))
 
     def gradient(
         self,
+        inputs: tuple[Tensor | None, ...],
         states: LinearAttentionState,
         final: LinearAttentionState,
         log_scale: Tensor,
-        d_numerator: Tensor,
-        d_denominator: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns the gradients of queries, keys, values and log-weights."""
-        rows = (log_scale, d_numerator, d_denominator)
-        d_queries, d_within, d_states = map_chunks(
-            self._rows_gradient, (*self[:7], *states, *rows)
+        d_sums: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the gradients of queries, keys and values."""
+        queries, keys, values, visible, segment_ids, previous = inputs
+        rows = (self.chunks.pad(log_scale, fill=1e30), self.chunks.pad(d_sums))
+        d_queries, d_keys, d_values, d_read = self.chunks.map(
+            self._rows_gradient, (*inputs, *rows), tuple(states)
         )
         scales = ops.concatenate(
             [states.log_scale[1:], final.log_scale[None]], axis=0
         )
-        kept = ops.where(self.goes_on, ops.exp(states.log_scale - scales), 0.0)
+        kept = ops.exp(states.log_scale - scales)
+        if segment_ids is not None:
+            goes_on = self._goes_on(segment_ids, previous)
+            kept = ops.where(goes_on, kept, 0.0)
 
         def go_back(d_after, chunk):
             d_read, kept = chunk
-            d_weights, d_values = (
-                d + factor * after
-                for d, factor, after in zip(
-                    d_read, (kept, kept[..., None]), d_after, strict=True
-                )
-            )
-            return (d_weights, d_values), d_after
+            return (d_read + kept[..., None] * d_after[0],), d_after
 
-        nothing = tuple(ops.zeros_like(d[0]) for d in d_states)
-        _, d_after = scan_chunks(
-            go_back, nothing, (d_states, kept), reverse=True
+        nothing = (ops.zeros_like(d_read[0]),)
+        _, (d_after,) = self.chunks.scan(
+            go_back, nothing, (d_read, kept), reverse=True
         )
-        d_later = map_chunks(
+        d_later_keys, d_later_values = self.chunks.map(
             self._keys_gradient,
-            (*self[1:4], self.remembered, scales, *d_after),
+            (keys, values, visible, segment_ids),
+            (scales, d_after),
         )
-        d_keys = (a + b for a, b in zip(d_within, d_later, strict=True))
-        return d_queries, *d_keys
+        return (
+            self.chunks.join(d_queries),
+            self.chunks.join(d_keys + d_later_keys),
+            self.chunks.join(d_values + d_later_values),
+        )
 
     def _rows_gradient(
-        self, *arrays: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        self, queries, keys, *arrays: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Through what the rows of one chunk gathered.
 
         Returns:
-            The gradients of queries; of keys, values and log-weights, as far
-            as rows of the chunk see them; of the state that was read.
+            The gradients of queries, of keys and values as far as rows of the
+            chunk see them, and of the sums that were read.
         """
-        *inputs, log_scale, d_numerator, d_denominator = arrays
-        queries, keys = inputs[:2]
-        chunk, state, seen = self._chunk(*inputs)
-        logits = ops.where(seen[..., None], chunk.log_queries, EMPTY)
-        d_read, *d_state = read_gradient(
-            state,
-            state.query_features(logits, log_scale),
-            d_numerator,
-            d_denominator,
-        )
-        d_log_queries, d_log_keys, d_values = chunk.gradient(
-            log_scale, d_numerator, d_denominator
-        )
+        *others, log_scale, d_sums, state_scale, sums = arrays
+        chunk, seen = self._chunk(queries, keys, *others)
+        state = LinearAttentionState(state_scale, sums)
+        log_queries = chunk.log_queries
+        if seen is not None:
+            log_queries = ops.where(seen[..., None], log_queries, EMPTY)
+        d_reading, d_read = state.read_gradient(log_queries, log_scale, d_sums)
+        d_log_queries, d_log_keys, d_values = chunk.gradient(log_scale, d_sums)
         return (
-            self.feature_map.gradient(queries, d_read + d_log_queries),
-            (
-                self.feature_map.gradient(keys, d_log_keys),
-                d_values,
-                ops.sum(d_log_keys, axis=-1),
+            self.feature_map.queries_gradient(
+                queries, d_reading + d_log_queries
             ),
+            self.feature_map.keys_gradient(keys, d_log_keys),
+            d_values,
             # One state serves all queries of a group.
-            tuple(ops.sum(d, axis=2, keepdims=True) for d in d_state),
+            ops.sum(d_read, axis=2, keepdims=True),
         )
 
     def _keys_gradient(
-        self, keys, values, log_weights, remembered, log_scale, *d_state
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, keys, values, visible, segment_ids, log_scale, d_sums
+    ) -> tuple[Tensor, Tensor]:
         """Through what one chunk left to later chunks."""
-        log_keys = self.feature_map.log_key_features(keys, log_weights)
-        d_log_keys, d_values = summary_gradient(
-            scale_keys(log_keys, log_scale, remembered), values, *d_state
-        )
-        d_keys = self.feature_map.gradient(keys, d_log_keys)
-        return d_keys, d_values, ops.sum(d_log_keys, axis=-1)
+        log_keys = self.feature_map.log_keys(keys)
+        seen = _remembered(visible, segment_ids)
+        features = scale_keys(log_keys, log_scale, seen)
+        d_log_keys, d_values = keys_gradient(features, values, d_sums)
+        return self.feature_map.keys_gradient(keys, d_log_keys), d_values
 
     def _chunk(
         self,
         queries: Tensor,
         keys: Tensor,
         values: Tensor,
-        log_weights: Tensor,
-        visible: Tensor,
-        segment_ids: Tensor,
-        previous: Tensor,
-        *state: Tensor,
-    ) -> tuple[Chunk, LinearAttentionState, Tensor]:
-        """Returns one chunk, the state before it, and who sees that state."""
+        visible: Tensor | None,
+        segment_ids: Tensor | None,
+        previous: Tensor | None,
+    ) -> tuple[Chunk, Tensor | None]:
+        """Returns one chunk, and which rows see the state before it."""
+        feature_map = self.feature_map
         chunk = Chunk(
-            self.feature_map.log_features(queries),
-            self.feature_map.log_key_features(keys, log_weights),
+            feature_map.log_queries(queries) + feature_map.feature_weights,
+            feature_map.log_keys(keys),
             values,
             visible,
             segment_ids,
             self.strict,
         )
-        return chunk, LinearAttentionState(*state), segment_ids == previous
+        if segment_ids is None or previous is None:
+            return chunk, None
+        return chunk, segment_ids == previous[..., :1]
+
+
+def _remembered(
+    visible: Tensor | None, segment_ids: Tensor | None
+) -> Tensor | None:
+    """Keys of a chunk that later ones may see: of the segment that goes on."""
+    if segment_ids is None:
+        return visible
+    goes_on = segment_ids == segment_ids[..., -1:]
+    return goes_on if visible is None else visible & goes_on
 
 
 def _fitting_size(length: int, chunk_size: int) -> int:
@@ -282,15 +286,8 @@ def _fitting_size(length: int, chunk_size: int) -> int:
     # One chunk for a few positions: decoding goes by single ones.
     least = min(chunk_size, 1 << max(0, length - 1).bit_length(), NEAREST)
     while chunk_size > least:
-        if count_chunks(length, chunk_size) * chunk_size <= (
-            _MOST_PADDING * length
-        ):
+        covered = -(-length // chunk_size) * chunk_size
+        if covered <= _MOST_PADDING * length:
             break
         chunk_size //= 2
     return chunk_size
-
-
-def _previous(segments: Tensor) -> Tensor:
-    """Returns the segment before each chunk; the first goes on from it."""
-    last = segments[..., -1:]
-    return ops.concatenate([segments[:1, ..., :1], last[:-1]], axis=0)

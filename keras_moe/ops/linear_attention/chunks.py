@@ -1,6 +1,7 @@
-"""Cutting time, the fourth axis, into chunks of one size."""
+"""Going through time, the fourth axis, in chunks of one size."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -10,98 +11,149 @@ from keras_moe.types import Tensor
 _TIME = 3
 
 
-def count_chunks(
-    length: int | Tensor, chunk_size: int | Tensor
-) -> int | Tensor:
-    """Returns how many chunks cover `length`; at least 1."""
-    if isinstance(length, int) and isinstance(chunk_size, int):
-        return max(1, -(-length // chunk_size))
-    return ops.maximum(-(-length // chunk_size), 1)
+class Chunks(NamedTuple):
+    """How time is cut.
 
-
-def even_chunks(
-    length: int | Tensor, most: int
-) -> tuple[int | Tensor, int | Tensor]:
-    """Returns a number and a size, up to `most`, that barely cover `length`."""
-    count = count_chunks(length, most)
-    return count, count_chunks(length, count)
-
-
-def split(x: Tensor, count: int | Tensor, chunk_size: int | Tensor) -> Tensor:
-    """Returns `[chunks, b, n, g, chunk_size, ...]`; zeros follow the end.
-
-    Args:
-        x: `[b, n, g, t, ...]`.
-        count: number of chunks.
-        chunk_size: size of each.
+    Attributes:
+        length: positions that there are.
+        number: how many chunks.
+        size: positions of each; the last may reach beyond the end.
     """
-    before, length, after = _around(ops.shape(x), 1)
-    missing = count * chunk_size - length[0]
-    if not (isinstance(missing, int) and missing == 0):
-        zeros = ops.zeros((*before, missing, *after), dtype=x.dtype)
-        x = ops.concatenate([x, zeros], axis=_TIME)
-    x = ops.reshape(x, (*before, count, chunk_size, *after))
-    return ops.moveaxis(x, _TIME, 0)
 
+    length: int | Tensor
+    number: int | Tensor
+    size: int | Tensor
 
-def join(chunks: Tensor, length: int | Tensor) -> Tensor:
-    """Undoes `split` of what was `length` long."""
-    x = ops.moveaxis(chunks, 0, _TIME)
-    before, (count, chunk_size), after = _around(ops.shape(x), 2)
-    x = ops.reshape(x, (*before, count * chunk_size, *after))
-    return x[:, :, :, :length]
+    @classmethod
+    def of_size(cls, length: int | Tensor, size: int) -> "Chunks":
+        """Cuts into chunks of a size."""
+        return cls(length, _divide(length, size), size)
 
+    @classmethod
+    def of_most(cls, length: int | Tensor, most: int) -> "Chunks":
+        """Cuts into as few chunks of at most a size; they barely cover all."""
+        number = _divide(length, most)
+        return cls(length, number, _divide(length, number))
 
-def map_chunks(function: Callable, chunks: tuple[Tensor, ...]) -> tuple:
-    """Applies `function` to one chunk after the other.
+    @property
+    def missing(self) -> int | Tensor:
+        """Positions beyond the end."""
+        return self.number * self.size - self.length
 
-    One after the other, so that what a chunk needs on the way exists once.
+    @property
+    def is_one(self) -> bool:
+        """Whether there is a single chunk, as far as is known by now."""
+        return isinstance(self.number, int) and self.number == 1
 
-    Args:
-        function: takes an array of each of `chunks`; returns a tuple of arrays.
-        chunks: arrays `[chunks, ...]`.
-    """
-    if chunks[0].shape[0] == 1:
-        results = function(*(each[0] for each in chunks))
-        return keras.tree.map_structure(lambda x: x[None], results)
-    return ops.map(lambda chunk: function(*chunk), chunks)
+    def pad(self, x: Tensor | None, fill: float = 0.0) -> Tensor | None:
+        """Returns `x` with what lies beyond the end filled in."""
+        if x is None or (isinstance(self.missing, int) and not self.missing):
+            return x
+        shape = list(ops.shape(x))
+        shape[_TIME] = self.missing
+        beyond = ops.zeros(shape, dtype=x.dtype) + ops.cast(fill, x.dtype)
+        return ops.concatenate([x, beyond], axis=_TIME)
 
+    def pad_mask(self, visible: Tensor | None, like: Tensor) -> Tensor | None:
+        """Returns the mask, false beyond the end; `None` where all is seen.
 
-def scan_chunks(
-    function: Callable, initial: tuple, chunks: tuple, reverse: bool = False
-) -> tuple[tuple, tuple]:
-    """Runs through chunks, carrying a state from one to the next.
+        Args:
+            visible: bool `[b, 1, 1, t]`, or `None`.
+            like: `[b, n, g, t, dim]`.
+        """
+        if visible is None:
+            if isinstance(self.missing, int) and not self.missing:
+                return None
+            visible = ops.ones_like(like[:, :1, :1, :, 0], dtype="int32")
+        padded = self.pad(ops.cast(visible, "int32"))
+        return ops.cast(padded, "bool")
 
-    Args:
-        function: takes the state and a chunk; returns the next state and what
-            is kept of the chunk, of the state's structure.
-        initial: the first state, a tuple of arrays.
-        chunks: arrays `[chunks, ...]`, nested.
-        reverse: whether to start at the last chunk.
+    def map(
+        self,
+        function: Callable,
+        whole: tuple[Tensor | None, ...],
+        each: tuple[Tensor, ...] = (),
+    ) -> tuple:
+        """Applies `function` to one chunk after the other.
 
-    Returns:
-        The last state, and what was kept of each chunk.
-    """
-    first = keras.tree.flatten(chunks)[0]
-    count = ops.shape(first)[0]
-    if isinstance(count, int) and count == 1:
-        one = keras.tree.map_structure(lambda x: x[0], chunks)
-        final, kept = function(initial, one)
-        return final, keras.tree.map_structure(lambda x: x[None], kept)
+        One after the other, so that what a chunk needs on the way exists once.
 
-    def at(state: tuple, index: Tensor) -> tuple[tuple, tuple]:
-        return function(
-            state,
-            keras.tree.map_structure(
+        Args:
+            function: takes a chunk of each of `whole` and an entry of each of
+                `each`; returns arrays.
+            whole: padded arrays `[b, n, g, t, ...]`, or `None`.
+            each: arrays `[chunks, ...]`.
+
+        Returns:
+            What it returned, `[chunks, ...]`.
+        """
+        if self.is_one:
+            results = function(*whole, *(x[0] for x in each))
+            return keras.tree.map_structure(lambda x: x[None], results)
+
+        def at(index: Tensor) -> tuple:
+            return function(
+                *(None if x is None else self._chunk(x, index) for x in whole),
+                *(ops.take(x, index, axis=0) for x in each),
+            )
+
+        return ops.map(at, ops.arange(self.number, dtype="int32"))
+
+    def _chunk(self, x: Tensor, index: Tensor) -> Tensor:
+        start = [0] * len(x.shape)
+        start[_TIME] = index * self.size
+        shape = list(ops.shape(x))
+        shape[_TIME] = self.size
+        return ops.slice(x, start, shape)
+
+    def join(self, chunks: Tensor) -> Tensor:
+        """Returns `[b, n, g, t, ...]` for `[chunks, b, n, g, size, ...]`."""
+        x = ops.moveaxis(chunks, 0, _TIME)
+        shape = ops.shape(x)
+        total = self.number * self.size
+        x = ops.reshape(x, (*shape[:_TIME], total, *shape[_TIME + 2 :]))
+        if isinstance(self.missing, int) and not self.missing:
+            return x
+        return x[:, :, :, : self.length]
+
+    def scan(
+        self,
+        function: Callable,
+        initial: tuple,
+        chunks: tuple,
+        reverse: bool = False,
+    ) -> tuple[tuple, tuple]:
+        """Runs through chunks, carrying a state from one to the next.
+
+        Args:
+            function: takes the state and a chunk; returns the next state and
+                what is kept of the chunk, of the state's structure.
+            initial: the first state, a tuple of arrays.
+            chunks: arrays `[chunks, ...]`, nested.
+            reverse: whether to start at the last chunk.
+
+        Returns:
+            The last state, and what was kept of each chunk.
+        """
+        if self.is_one:
+            one = keras.tree.map_structure(lambda x: x[0], chunks)
+            final, kept = function(initial, one)
+            return final, keras.tree.map_structure(lambda x: x[None], kept)
+
+        def at(state: tuple, index: Tensor) -> tuple[tuple, tuple]:
+            chunk = keras.tree.map_structure(
                 lambda x: ops.take(x, index, axis=0), chunks
-            ),
-        )
+            )
+            return function(state, chunk)
 
-    # By their numbers: of several arrays of unknown length, Keras's scan
-    # fails on TensorFlow.
-    return ops.scan(at, initial, ops.arange(count), reverse=reverse)
+        # By their numbers: of several arrays of unknown length, Keras's scan
+        # fails on TensorFlow.
+        numbers = ops.arange(self.number, dtype="int32")
+        return ops.scan(at, initial, numbers, reverse=reverse)
 
 
-def _around(shape: tuple, axes: int) -> tuple[tuple, tuple, tuple]:
-    end = _TIME + axes
-    return tuple(shape[:_TIME]), tuple(shape[_TIME:end]), tuple(shape[end:])
+def _divide(length: int | Tensor, size: int | Tensor) -> int | Tensor:
+    """Returns how many pieces of a size cover `length`; at least 1."""
+    if isinstance(length, int) and isinstance(size, int):
+        return max(1, -(-length // size))
+    return ops.maximum(-(-length // size), 1)

@@ -11,19 +11,17 @@ EMPTY = -1e30
 
 
 class PartialAttention(NamedTuple):
-    """A weighted mean before its division.
+    """Weighted sums of values, not yet divided by that of the weights.
 
-    The true numerator is `numerator * exp(log_scale)`, and so the denominator;
-    a row that saw a key has a denominator of at least 1.
+    True sums are `sums * exp(log_scale)`. The last entry is the sum of the
+    weights: at least 1 in a row that saw a key.
 
     Attributes:
-        numerator: `[..., t, value_dim]`.
-        denominator: `[..., t]`.
+        sums: `[..., t, value_dim + 1]`.
         log_scale: `[..., t]`.
     """
 
-    numerator: Tensor
-    denominator: Tensor
+    sums: Tensor
     log_scale: Tensor
 
     def merge(self, other: "PartialAttention") -> "PartialAttention":
@@ -31,27 +29,44 @@ class PartialAttention(NamedTuple):
         scale = ops.maximum(self.log_scale, other.log_scale)
         # Scales cancel in the quotient: they carry no gradient.
         mine, others = (
-            ops.stop_gradient(ops.exp(each.log_scale - scale))
+            ops.stop_gradient(ops.exp(each.log_scale - scale))[..., None]
             for each in (self, other)
         )
-        return PartialAttention(
-            self.numerator * mine[..., None]
-            + other.numerator * others[..., None],
-            self.denominator * mine + other.denominator * others,
-            scale,
-        )
+        return PartialAttention(self.sums * mine + other.sums * others, scale)
 
-    def hide(self, seen: Tensor) -> "PartialAttention":
+    def hide(self, seen: Tensor | None) -> "PartialAttention":
         """Returns the same with nothing where `seen [..., t]` is false."""
+        if seen is None:
+            return self
         return PartialAttention(
-            ops.where(seen[..., None], self.numerator, 0.0),
-            ops.where(seen, self.denominator, 0.0),
+            ops.where(seen[..., None], self.sums, 0.0),
             ops.where(seen, self.log_scale, EMPTY),
         )
 
     def mean(self) -> Tensor:
         """Returns `[..., t, value_dim]`; zeros for rows that saw no key."""
-        saw = self.denominator > 0.0
-        divisor = ops.where(saw, self.denominator, 1.0)[..., None]
+        total = self.sums[..., -1:]
+        saw = total > 0.0
+        divisor = ops.where(saw, total, 1.0)
         # So that no gradient enters such rows, either.
-        return ops.where(saw[..., None], self.numerator / divisor, 0.0)
+        return ops.where(saw, self.sums[..., :-1] / divisor, 0.0)
+
+
+def mean_gradient(mean: Tensor, total: Tensor, upstream: Tensor) -> Tensor:
+    """Returns the gradient of `sums`, given that of `mean`.
+
+    Args:
+        mean: what `PartialAttention.mean` returned.
+        total: the last entry of the sums, `[..., t, 1]`.
+        upstream: gradient of the mean.
+    """
+    saw = total > 0.0
+    d_values = ops.where(saw, upstream / ops.where(saw, total, 1.0), 0.0)
+    d_total = -ops.sum(d_values * mean, axis=-1, keepdims=True)
+    return ops.concatenate([d_values, d_total], axis=-1)
+
+
+def with_ones(values: Tensor) -> Tensor:
+    """Returns values with a one as their last entry."""
+    ones = ops.ones_like(values[..., :1])
+    return ops.concatenate([values, ones], axis=-1)

@@ -12,8 +12,7 @@ def segment_attention(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    log_weights: Tensor,
-    visible: Tensor,
+    visible: Tensor | None,
     feature_map: FeatureMap,
     segment_ids: Tensor,
 ) -> PartialAttention:
@@ -26,8 +25,7 @@ def segment_attention(
         queries: `[b, n, g, t, dim]`.
         keys: `[b, n, 1, t, dim]`.
         values: `[b, n, 1, t, value_dim]`.
-        log_weights: `[b, n, 1, t]`, a log-weight of each key.
-        visible: bool `[b, 1, 1, t]`, false for hidden keys.
+        visible: bool `[b, 1, 1, t]`, false for hidden keys; `None` hides none.
         feature_map: the features.
         segment_ids: int `[b, 1, 1, t]`; equal ones are adjacent.
 
@@ -35,14 +33,13 @@ def segment_attention(
         What the queries have gathered.
     """
     before, _ = causal_attention(
-        queries, keys, values, log_weights, visible, feature_map, segment_ids
+        queries, keys, values, visible, feature_map, segment_ids
     )
     after, _ = causal_attention(
         _backwards(queries),
         _backwards(keys),
         _backwards(values),
-        _backwards(log_weights),
-        _backwards(visible),
+        None if visible is None else _backwards(visible),
         feature_map,
         _backwards(segment_ids),
         strict=True,

@@ -29,24 +29,19 @@ class Chunk(NamedTuple):
     Attributes:
         log_queries: `[b, n, g, t, features]`.
         log_keys: `[b, n, 1, t, features]`.
-        values: `[b, n, 1, t, value_dim]`.
-        visible: bool `[b, 1, 1, t]`, false for hidden keys.
-        segment_ids: int `[b, 1, 1, t]`; equal ones are adjacent. A row sees
-            keys of its own.
+        values: `[b, n, 1, t, value_dim + 1]`.
+        visible: bool `[b, 1, 1, t]`, false for hidden keys, or `None`.
+        segment_ids: int `[b, 1, 1, t]`, or `None`; equal ones are adjacent. A
+            row sees keys of its own.
         strict: whether a row does not see its own key.
     """
 
     log_queries: Tensor
     log_keys: Tensor
     values: Tensor
-    visible: Tensor
-    segment_ids: Tensor
+    visible: Tensor | None
+    segment_ids: Tensor | None
     strict: bool = False
-
-    @property
-    def size(self) -> int:
-        """Number of positions."""
-        return self.log_keys.shape[3]
 
     def attend(self, before: PartialAttention) -> PartialAttention:
         """Returns what rows gathered before, and from the chunk's keys."""
@@ -64,20 +59,21 @@ class Chunk(NamedTuple):
         return gathered
 
     def gradient(
-        self, log_scale: Tensor, d_numerator: Tensor, d_denominator: Tensor
+        self, log_scale: Tensor, d_sums: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the gradients of log-queries, log-keys and values.
 
         Args:
             log_scale: of the rows, as `attend` returned it.
-            d_numerator: upstream, `[b, n, g, t, value_dim]`.
-            d_denominator: upstream, `[b, n, g, t]`.
+            d_sums: upstream, `[b, n, g, t, value_dim + 1]`.
         """
-        rows = (log_scale, d_numerator, d_denominator)
-        d_queries, d_keys, d_values = self._nearest_gradient(*rows)
+        d_queries, d_keys, d_values = self._nearest_gradient(log_scale, d_sums)
         for level in self._levels():
             d_right, *d_left = level.gradient(
-                *(_blocks(x, 2, level.size)[:, :, :, :, 1] for x in rows)
+                *(
+                    _blocks(x, 2, level.size)[:, :, :, :, 1]
+                    for x in (log_scale, d_sums)
+                )
             )
             d_queries = d_queries + _whole(ops.zeros_like(d_right), d_right)
             d_keys, d_values = (
@@ -88,7 +84,7 @@ class Chunk(NamedTuple):
 
     @property
     def _nearest_size(self) -> int:
-        return min(NEAREST, self.size)
+        return min(NEAREST, self.log_keys.shape[3])
 
     def _nearest_logits(self) -> Tensor:
         """Returns the log-weight of each pair in the smallest blocks.
@@ -96,17 +92,21 @@ class Chunk(NamedTuple):
         Returns:
             `[b, n, g, blocks, t, t, features]`, query before key.
         """
-        queries, keys, _, visible, segments = (
-            _blocks(x, self._nearest_size) for x in self[:5]
+        size = self._nearest_size
+        queries, keys = (
+            _blocks(x, size) for x in (self.log_queries, self.log_keys)
         )
-        position = ops.arange(self._nearest_size)
-        after, before = position[:, None], position[None, :]
-        seen = (after > before) if self.strict else (after >= before)
-        seen = seen & visible[..., None, :]
-        seen = seen & (segments[..., :, None] == segments[..., None, :])
         # TensorFlow does not broadcast groups and positions at once.
         keys = ops.broadcast_to(keys, ops.shape(queries))
         logits = queries[..., :, None, :] + keys[..., None, :, :]
+        position = ops.arange(size)
+        after, before = position[:, None], position[None, :]
+        seen = (after > before) if self.strict else (after >= before)
+        if self.visible is not None:
+            seen = seen & _blocks(self.visible, size)[..., None, :]
+        if self.segment_ids is not None:
+            ids = _blocks(self.segment_ids, size)
+            seen = seen & (ids[..., :, None] == ids[..., None, :])
         return ops.where(seen[..., None], logits, EMPTY)
 
     def _nearest(self) -> PartialAttention:
@@ -118,52 +118,51 @@ class Chunk(NamedTuple):
         weights = ops.where(scale[..., None] > EMPTY, ops.sum(weights, -1), 0.0)
         values = _blocks(self.values, self._nearest_size)
         return PartialAttention(
-            _joined(ops.matmul(weights, values)),
-            _joined(ops.sum(weights, axis=-1)),
-            _joined(scale),
+            _joined(ops.matmul(weights, values)), _joined(scale)
         )
 
-    def _nearest_gradient(self, log_scale, d_numerator, d_denominator):
-        size = self._nearest_size
-        log_scale, d_numerator, d_denominator, values = (
-            _blocks(x, size)
-            for x in (log_scale, d_numerator, d_denominator, self.values)
+    def _nearest_gradient(
+        self, log_scale: Tensor, d_sums: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        log_scale, d_sums, values = (
+            _blocks(x, self._nearest_size)
+            for x in (log_scale, d_sums, self.values)
         )
         logits = self._nearest_logits()
-        # As in `_nearest`; and what is hidden stays so at any scale.
-        features = ops.where(
-            logits > EMPTY,
-            ops.exp(ops.minimum(logits - log_scale[..., None, None], 0.0)),
-            0.0,
-        )
+        # As in `_nearest`: what is hidden is so at any scale.
+        features = ops.exp(logits - log_scale[..., None, None])
+        features = ops.where(logits > EMPTY, features, 0.0)
         weights = ops.sum(features, axis=-1)
-        d_weights = ops.matmul(d_numerator, ops.swapaxes(values, -1, -2))
-        d_weights = d_weights + d_denominator[..., None]
+        d_weights = ops.matmul(d_sums, ops.swapaxes(values, -1, -2))
         d_logits = features * d_weights[..., None]
-        d_keys = ops.sum(d_logits, axis=(2, -3), keepdims=False)
-        d_values = ops.matmul(ops.swapaxes(weights, -1, -2), d_numerator)
+        d_values = ops.matmul(ops.swapaxes(weights, -1, -2), d_sums)
         return (
             _joined(ops.sum(d_logits, axis=-2)),
-            _joined(d_keys[:, :, None]),
+            _joined(ops.sum(d_logits, axis=(2, -3))[:, :, None]),
             _joined(ops.sum(d_values, axis=2, keepdims=True)),
         )
 
     def _levels(self) -> Iterator["_Level"]:
         size = self._nearest_size
-        while size < self.size:
-            queries, keys, values, visible, segments = (
-                _blocks(x, 2, size) for x in self[:5]
-            )
-            left, right = segments[:, :, :, :, 0], segments[:, :, :, :, 1]
-            # Segments do not interleave: rows that see any key of the left
-            # half are of the segment that reaches over the middle.
-            middle = left[..., -1:]
+        while size < self.log_keys.shape[3]:
+            queries, keys, values = (_blocks(x, 2, size) for x in self[:3])
+            visible = seen = None
+            if self.visible is not None:
+                visible = _blocks(self.visible, 2, size)[:, :, :, :, 0]
+            if self.segment_ids is not None:
+                ids = _blocks(self.segment_ids, 2, size)
+                # Segments do not interleave: rows that see any key of the
+                # left half are of the segment that reaches over the middle.
+                middle = ids[:, :, :, :, 0, -1:]
+                own = ids[:, :, :, :, 0] == middle
+                visible = own if visible is None else visible & own
+                seen = ids[:, :, :, :, 1] == middle
             yield _Level(
                 queries[:, :, :, :, 1],
                 keys[:, :, :, :, 0],
                 values[:, :, :, :, 0],
-                visible[:, :, :, :, 0] & (left == middle),
-                right == middle,
+                visible,
+                seen,
             )
             size *= 2
 
@@ -174,8 +173,8 @@ class _Level(NamedTuple):
     log_queries: Tensor
     log_keys: Tensor
     values: Tensor
-    visible: Tensor
-    seen: Tensor
+    visible: Tensor | None
+    seen: Tensor | None
 
     @property
     def size(self) -> int:
@@ -185,39 +184,34 @@ class _Level(NamedTuple):
     def attend(self) -> PartialAttention:
         """Returns what right halves gather from left halves."""
         key_max = key_scale(self.log_keys, self.visible)
-        scale = ops.max(self.log_queries + key_max[..., None, :], axis=-1)
-        weights = self._weights(*self._features(key_max, scale))
-        return PartialAttention(
-            ops.matmul(weights, self.values), ops.sum(weights, axis=-1), scale
-        ).hide(self.seen)
+        logits = self.log_queries + key_max[..., None, :]
+        scale = ops.max(logits, axis=-1)
+        queries = ops.exp(logits - scale[..., None])
+        keys = scale_keys(self.log_keys, key_max, self.visible)
+        # Nearby keys are few: pair by pair beats sums over all features.
+        weights = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+        sums = ops.matmul(weights, self.values)
+        return PartialAttention(sums, scale).hide(self.seen)
 
-    def gradient(self, log_scale, d_numerator, d_denominator):
+    def gradient(
+        self, log_scale: Tensor, d_sums: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the gradients of log-queries, log-keys and values."""
         key_max = key_scale(self.log_keys, self.visible)
-        queries, keys = self._features(key_max, log_scale)
-        seen = self.seen[..., None]
-        queries = ops.where(seen, queries, 0.0)
-        weights = self._weights(queries, keys)
-        d_weights = ops.matmul(d_numerator, ops.swapaxes(self.values, -1, -2))
-        d_weights = d_weights + d_denominator[..., None]
-        transposed = ops.swapaxes(d_weights, -1, -2)
-        d_keys = ops.matmul(transposed, queries) * keys
-        d_values = ops.matmul(ops.swapaxes(weights, -1, -2), d_numerator)
+        logits = self.log_queries + key_max[..., None, :] - log_scale[..., None]
+        if self.seen is not None:
+            logits = ops.where(self.seen[..., None], logits, EMPTY)
+        queries = ops.exp(logits)
+        keys = scale_keys(self.log_keys, key_max, self.visible)
+        weights = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+        d_weights = ops.matmul(d_sums, ops.swapaxes(self.values, -1, -2))
+        d_keys = ops.matmul(ops.swapaxes(d_weights, -1, -2), queries) * keys
+        d_values = ops.matmul(ops.swapaxes(weights, -1, -2), d_sums)
         return (
             ops.matmul(d_weights, keys) * queries,
             ops.sum(d_keys, axis=2, keepdims=True),
             ops.sum(d_values, axis=2, keepdims=True),
         )
-
-    def _features(self, key_max, scale):
-        logits = self.log_queries + key_max[..., None, :] - scale[..., None]
-        # Above 0 only in rows that do not see the half, or fill a chunk.
-        queries = ops.exp(ops.minimum(logits, 0.0))
-        return queries, scale_keys(self.log_keys, key_max, self.visible)
-
-    @staticmethod
-    def _weights(queries, keys):
-        return ops.matmul(queries, ops.swapaxes(keys, -1, -2))
 
 
 def _blocks(x: Tensor, *sizes: int) -> Tensor:

@@ -37,19 +37,29 @@ class Case:
         def normal(*shape):
             return rng.normal(size=shape).astype("float32")
 
+        def zeros(features):
+            return np.zeros((HEADS, features), "float32")
+
         self.mode = mode
         features = 2 * DRAWS if antithetic else DRAWS
         self.queries = scale * normal(BATCH, HEADS, group, length, DIM)
         self.keys = scale * normal(BATCH, HEADS, 1, source_length, DIM)
         self.values = normal(BATCH, HEADS, 1, source_length, VALUE_DIM)
-        self.log_weights = scale * normal(BATCH, HEADS, 1, source_length)
-        self.visible = rng.random((BATCH, source_length)) >= hidden
+        self.visible = None
+        if hidden:
+            self.visible = rng.random((BATCH, source_length)) >= hidden
         self.segment_ids = np.sort(
             rng.integers(1, 5, (BATCH, source_length)), axis=-1
         )
+        per_dimension = (HEADS, 1, 1, DIM)
         self.map = FeatureMap(
             normal(HEADS, DRAWS, DIM),
-            normal(HEADS, features),
+            normal(HEADS, features) if kernel == "softmax" else zeros(features),
+            np.exp(0.3 * normal(*per_dimension)),
+            normal(*per_dimension),
+            np.exp(0.3 * normal(*per_dimension)),
+            normal(*per_dimension),
+            normal(*per_dimension),
             kernel,
             antithetic,
         )
@@ -57,18 +67,17 @@ class Case:
     @property
     def inputs(self):
         """What gradients are taken of."""
-        return [
-            tf.constant(x)
-            for x in (self.queries, self.keys, self.values, self.log_weights)
-        ]
+        return [tf.constant(x) for x in (self.queries, self.keys, self.values)]
 
     def run(self, *inputs, **arguments):
         """Outputs for `inputs`, those of the case by default."""
-        visible = tf.constant(self.visible[:, None, None, :])
+        visible = None
+        if self.visible is not None:
+            visible = tf.constant(self.visible[:, None, None, :])
         segments = tf.constant(self.segment_ids[:, None, None, :], tf.int32)
         given = (*(inputs or self.inputs), visible, self.map)
         if self.mode == "bidirectional":
-            return bidirectional_attention(*given, **arguments).mean()
+            return bidirectional_attention(*given, **arguments)
         if self.mode == "segments":
             return segment_attention(*given, segments).mean()
         if self.mode == "causal_segments":
@@ -77,19 +86,18 @@ class Case:
 
     def expected(self):
         """The same pair by pair, in float64."""
-        map_ = self.map
-        arguments = (map_.projection, map_.kernel, map_.antithetic)
-        log_keys = reference.log_features(self.keys, *arguments)
-        log_keys = log_keys + np.float64(map_.log_weights)[:, None, None, :]
+        visible = self.visible
+        if visible is None:
+            visible = np.ones((BATCH, self.keys.shape[3]), bool)
         seen = reference.seen_pairs(
-            self.visible,
+            visible,
             causal=self.mode.startswith("causal"),
             segment_ids=self.segment_ids if "segments" in self.mode else None,
             queries=self.queries.shape[3],
         )
         return reference.attention(
-            reference.log_features(self.queries, *arguments),
-            log_keys + np.float64(self.log_weights)[..., None],
+            reference.log_queries(self.queries, self.map),
+            reference.log_keys(self.keys, self.map),
             np.float64(self.values),
             seen,
         )

@@ -70,39 +70,39 @@ def gradients(function, inputs, upstream):
     return tape.gradient(loss, inputs)
 
 
-def all_pairs(case, queries, keys, values, log_weights):
+def all_pairs(case, *inputs):
     """`Case.expected`, differentiable."""
-    f64 = tf.float64
-    queries, keys, values, log_weights, projection, feature_weights = (
-        tf.cast(x, f64)
-        for x in (
-            queries,
-            keys,
-            values,
-            log_weights,
-            case.map.projection,
-            case.map.log_weights,
-        )
+    queries, keys, values = (tf.cast(x, tf.float64) for x in inputs)
+    map_ = case.map._replace(
+        **{
+            name: tf.cast(value, tf.float64)
+            for name, value in case.map._asdict().items()
+            if name not in ("kernel", "antithetic")
+        }
     )
 
     def log_features(x):
-        p = tf.einsum("bngtd,nmd->bngtm", x, projection)
-        if case.map.antithetic:
+        p = tf.einsum("bngtd,nmd->bngtm", x, map_.projection)
+        if map_.antithetic:
             p = tf.concat([p, -p], axis=-1)
-        if case.map.kernel == "relu":
+        if map_.kernel == "relu":
             return tf.math.log(tf.nn.relu(p) + 1e-3)
-        if case.map.kernel == "elu":
+        if map_.kernel == "elu":
             return tf.where(p > 0, tf.math.log1p(tf.nn.relu(p)), p)
         return p
 
-    log_keys = log_features(keys) + feature_weights[:, None, None, :]
-    pairs = (
-        log_features(queries)[..., :, None, :]
-        + (log_keys + log_weights[..., None])[..., None, :, :]
-    )
+    of_queries = log_features(queries * map_.query_scale - map_.query_shift)
+    keys = keys * map_.key_scale - map_.key_shift
+    of_keys = log_features(keys) + map_.log_weights[:, None, None, :]
+    if map_.kernel == "softmax":
+        weight = keys * map_.taken - 0.5 * keys**2
+        of_keys += tf.reduce_sum(weight, axis=-1, keepdims=True)
+    pairs = of_queries[..., :, None, :] + of_keys[..., None, :, :]
     logits = tf.reduce_logsumexp(pairs, axis=-1)
     length = queries.shape[3]
-    seen = np.repeat(case.visible[:, None, :], length, axis=1)
+    seen = np.ones((BATCH, length, length), bool)
+    if case.visible is not None:
+        seen = seen & case.visible[:, None, :]
     if case.mode.startswith("causal"):
         seen = seen & np.tril(np.ones((length, length), bool))
     if "segments" in case.mode:
@@ -114,14 +114,16 @@ def all_pairs(case, queries, keys, values, log_weights):
     return tf.matmul(tf.where(some, weights, 0.0), values)
 
 
-@pytest.mark.parametrize("scale", [1.0, 4.0])
+@pytest.mark.parametrize("scale, hidden", [(1.0, 0.0), (1.0, 0.3), (4.0, 0.3)])
 @pytest.mark.parametrize(
     "kernel, antithetic",
     [("softmax", False), ("softmax", True), ("relu", False), ("elu", False)],
 )
 @pytest.mark.parametrize("mode", MODES)
-def test_gradients_equal_those_of_all_pairs(mode, kernel, antithetic, scale):
-    case = Case(mode, kernel, antithetic, scale=scale, length=30)
+def test_gradients_equal_those_of_all_pairs(
+    mode, kernel, antithetic, scale, hidden
+):
+    case = Case(mode, kernel, antithetic, scale=scale, hidden=hidden, length=30)
     shape = (*case.queries.shape[:-1], VALUE_DIM)
     upstream = np.random.default_rng(1).normal(size=shape)
     chunks = {} if mode == "segments" else {"chunk_size": 8}
@@ -151,9 +153,6 @@ def test_hidden_keys_change_no_bit(mode):
         for name in ("keys", "values"):
             array = np.where(hidden, content, getattr(case, name))
             setattr(case, name, array.astype("float32"))
-        case.log_weights = np.where(
-            hidden[..., 0], content, case.log_weights
-        ).astype("float32")
         np.testing.assert_array_equal(case.run(), expected)
 
 
@@ -191,7 +190,7 @@ def test_other_segments_change_no_bit(mode):
 
 def test_rows_that_see_nothing_are_zero_and_give_no_gradient():
     for mode in MODES:
-        case = Case(mode, hidden=0.0, length=20)
+        case = Case(mode, length=20)
         case.visible[:] = False
         upstream = np.ones((*case.queries.shape[:-1], VALUE_DIM))
         assert not np.asarray(case.run()).any()
@@ -223,9 +222,10 @@ def test_a_state_carries_on(scale):
     assert error(np.concatenate(parts, axis=3), whole) < 1e-6
 
 
+@pytest.mark.parametrize("hidden", [0.0, 0.3])
 @pytest.mark.parametrize("mode", MODES)
-def test_shapes_may_be_dynamic_or_compiled(mode):
-    case = Case(mode, length=30)
+def test_shapes_may_be_dynamic_or_compiled(mode, hidden):
+    case = Case(mode, length=30, hidden=hidden)
     upstream = np.random.default_rng(1).normal(
         size=(*case.queries.shape[:-1], VALUE_DIM)
     )
