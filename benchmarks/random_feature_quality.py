@@ -93,7 +93,7 @@ def report_on_test(variants: list[Variant], test: list) -> Report:
 def main() -> None:
     """Trains the variants and reports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=750)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument(
         "--state",

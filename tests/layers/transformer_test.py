@@ -212,19 +212,52 @@ def test_decoder_block_steps_equal_the_whole(sparse):
     memory_mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
     bias = np.random.normal(size=(2, 5, 5)).astype("float32")
     whole = block(x, memory, bias=bias, memory_mask=memory_mask)
-    empty = np.zeros((2, 2, 5, 4), "float32")
-    cache = layers.KeyValueCache(empty, empty)
-    projected = block.memory_cache(memory)
+    state = block.init_state(memory, memory_mask, max_length=5)
     for position in range(5):
-        out, cache = block.step(
-            x[:, position : position + 1],
-            position,
-            cache,
-            projected,
-            bias[:, position : position + 1],
-            memory_mask,
-        )
+        here = slice(position, position + 1)
+        out, state = block.step(x[:, here], state, bias[:, here])
         np.testing.assert_allclose(out[:, 0], whole[:, position], atol=1e-5)
+
+
+def test_decoder_block_with_random_features():
+    block = layers.DecoderBlock(
+        layers.RandomFeatureAttention(2, 4, 16, causal=True, rotary=True),
+        layers.RandomFeatureAttention(2, 4, 16),
+        layers.FeedForward(16),
+    )
+    x, memory = data(2, 5), data(2, 4)
+    masks = {
+        "padding_mask": np.arange(5) < np.array([[5], [3]]),
+        "memory_mask": np.arange(4) < np.array([[4], [2]]),
+    }
+    whole = np.asarray(block(x, memory, training=False, **masks))
+    state = block.init_state(memory, masks["memory_mask"])
+    for position in range(5):
+        out, state = block.step(x[:, position : position + 1], state)
+        seen = masks["padding_mask"][:, position]
+        np.testing.assert_allclose(
+            np.asarray(out)[seen, 0], whole[seen, position], atol=1e-5
+        )
+
+
+def test_rotary_attention_depends_on_distances_alone():
+    layer = layers.T5Attention(2, 4, rotary=True)
+    x = data(1, 6)
+    outputs = np.asarray(layer(x, x))
+    swapped = np.asarray(layer(x[:, ::-1], x[:, ::-1]))[:, ::-1]
+    assert np.abs(outputs - swapped).max() > 1e-3
+    # Of a cut from the middle, with every key in it.
+    queries, keys = layer.query_heads(x, 7), layer.key_value_heads(x, 7)
+    np.testing.assert_allclose(layer.attend(queries, *keys), outputs, atol=1e-5)
+    state, parts = layer.init_state(1, 6), []
+    for position in range(6):
+        part, state = layer.step(x[:, position : position + 1], state)
+        parts.append(part)
+    np.testing.assert_allclose(
+        np.concatenate(parts, axis=1),
+        layer(x, x, use_causal_mask=True),
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -381,7 +381,7 @@ def test_mixed_precision(policy):
     assert logits.dtype == "float32"
     np.testing.assert_allclose(logits, exact(inputs), atol=0.3)
     state = model.start(inputs["encoder_token_ids"], 2)
-    assert state.caches[0].keys.dtype == model.compute_dtype
+    assert state.blocks[0].positions.keys.dtype == model.compute_dtype
     assert np.all(
         np.isfinite(
             model.generate(inputs["encoder_token_ids"], 3)["log_probability"]

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks.random_feature_attention`."""

@@ -1,0 +1,114 @@
+"""`SwitchTransformer` with attention through random features."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_moe.models import SwitchTransformer
+
+PAD = 0
+
+
+def make(**sizes):
+    sizes.setdefault("attention", "random_feature")
+    return SwitchTransformer.from_preset(
+        "switch_tiny", num_random_features=16, **sizes
+    )
+
+
+def batch(rows=3, length=9):
+    ids = np.random.default_rng(0).integers(2, 32, (rows, length))
+    ids[1, 5:] = PAD
+    return {"encoder_token_ids": ids, "decoder_token_ids": ids}
+
+
+def train(model, jit_compile=False):
+    inputs = batch()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=jit_compile)
+    targets = inputs["decoder_token_ids"]
+    return model.fit(inputs, targets, epochs=12, verbose=0).history
+
+
+def test_positions_are_rotary():
+    assert make().config.position_encoding == "rotary"
+    softmax = make(attention="softmax")
+    assert softmax.config.position_encoding == "relative_bias"
+    names = [weight.path for weight in make().weights]
+    assert not [name for name in names if "position_bias" in name]
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ({"position_encoding": "relative_bias"}, "no scores"),
+        ({"position_encoding": "absolute"}, "`position_encoding` must be"),
+        ({"attention": "linear"}, "`attention` must be"),
+        ({"feature_map": "favor"}, "`feature_map` must be"),
+        ({"key_dim": 5}, "even size"),
+    ],
+)
+def test_refuses(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        make(**sizes)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"attention": "random_feature"},
+        {"attention": "softmax", "position_encoding": "rotary"},
+    ],
+)
+def test_trains_and_steps_equal_the_whole(sizes):
+    model = make(**sizes)
+    history = train(model)
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    inputs = batch()
+    whole = np.asarray(model(inputs))
+    state = model.start(inputs["encoder_token_ids"], 9)
+    for position in range(9):
+        token = inputs["decoder_token_ids"][:, position]
+        logits, state = model.step(token, np.int32(position), state)
+        seen = token != PAD
+        np.testing.assert_allclose(
+            logits[seen], whole[seen, position], rtol=1e-4, atol=1e-4
+        )
+
+
+def test_padding_and_batch_mates_do_not_matter():
+    model = make()
+    train(model)
+    ids = batch()["encoder_token_ids"]
+    together = model.generate(ids, max_length=6)["token_ids"]
+    alone = model.generate(ids[1:2, :5], max_length=6)["token_ids"]
+    np.testing.assert_array_equal(together[1:2], alone)
+    compiled = model.generate(ids, max_length=6, jit_compile=True)
+    np.testing.assert_array_equal(compiled["token_ids"], together)
+
+
+def test_saves_loads_and_exports(tmp_path):
+    model = make()
+    train(model)
+    ids = batch()["encoder_token_ids"]
+    expected = model.generate(ids, max_length=6)["token_ids"]
+    model.save(tmp_path / "model.keras")
+    model.save_to_preset(tmp_path / "preset")
+    for loaded in (
+        keras.models.load_model(tmp_path / "model.keras"),
+        SwitchTransformer.from_preset(str(tmp_path / "preset")),
+    ):
+        received = loaded.generate(ids, max_length=6)["token_ids"]
+        np.testing.assert_array_equal(received, expected)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serve",
+        lambda ids: model.generate(ids, max_length=6)["token_ids"],
+        input_signature=[tf.TensorSpec((None, None), tf.int32)],
+    )
+    archive.write_out(str(tmp_path / "exported"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "exported"))
+    received = served.serve(tf.constant(ids, tf.int32))
+    np.testing.assert_array_equal(received, expected)
