@@ -115,6 +115,26 @@ def test_num_experts_that_divides_is_taken():
     layout_map(mesh(model=4), EXPERT_RULES, None, "model", num_experts=6)
 
 
+def test_random_features_are_laid_out():
+    model = models.SwitchTransformer.from_preset(
+        "switch_tiny", attention="random_feature", num_random_features=8
+    )
+    layouts = model.get_layout_map(mesh(expert=2, model=2), model_axis="model")
+    split = 0
+    for variable in model.weights:
+        layout = layouts[variable.path]  # raises where two rules match
+        if "random_feature_attention" not in variable.path:
+            continue
+        if "/features/" in variable.path:
+            assert layout is None
+            continue
+        # By heads, of which there are two; sizes of 8 stay whole.
+        axes = ["model" if size == 2 else None for size in variable.shape]
+        assert list(layout.axes) == axes, variable.path
+        split += 1
+    assert split == 6 * 4
+
+
 @pytest.mark.parametrize("quantized", [False, True])
 def test_the_model_is_laid_out(quantized):
     model = models.SwitchTransformer.from_preset("switch_tiny", num_experts=6)

@@ -205,5 +205,50 @@ def metrics_of_all_replicas():
     assert_same(*results, ["loss", *names])
 
 
+def random_feature_statistics():
+    """Moving averages and projections are those of the global batch."""
+    mirrored = strategy()
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(8, 6, DIM)).astype("float32")
+    # The replicas' data differ.
+    x[:4] = 2.0 * x[:4] + 1.0
+    results = []
+    for scope in (mirrored, tf.distribute.get_strategy()):
+        with scope.scope():
+            keras.utils.set_random_seed(1)
+            inputs = keras.Input((6, DIM))
+            layer = layers.RandomFeatureAttention(
+                2, 4, 8, redraw_interval=2, seed=7, name="attention"
+            )
+            model = keras.Sequential([inputs, _SelfAttention(layer)])
+            model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+        history = model.fit(
+            x, x, batch_size=8, epochs=3, shuffle=False, verbose=0
+        ).history
+        results.append((model.get_weights(), history))
+        if scope is mirrored:
+            for weight in layer.features.weights:
+                first, second = weight.value.values
+                np.testing.assert_array_equal(first, second)
+    (weights, history), (expected, other) = results
+    assert int(layer.features.num_updates) == 3
+    assert np.abs(np.asarray(layer.features.query_moments[0])).max() > 0.1
+    for received, each in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(received, each, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(history["loss"], other["loss"], rtol=1e-4)
+
+
+class _SelfAttention(keras.layers.Layer):
+    def __init__(self, attention):
+        super().__init__()
+        self.attention = attention
+
+    def build(self, input_shape):
+        self.attention.build(input_shape, input_shape)
+
+    def call(self, x, training=None):
+        return self.attention(x, x, training=training)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

@@ -7,7 +7,13 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "case", ["global_balance", "losses_once", "metrics_of_all_replicas"]
+    "case",
+    [
+        "global_balance",
+        "losses_once",
+        "metrics_of_all_replicas",
+        "random_feature_statistics",
+    ],
 )
 def test_mirrored(case):
     done = subprocess.run(

@@ -28,6 +28,8 @@ _SPLIT = (
     r"(?:.*/)?(?:(?:self_|cross_)?attention/(?:query|key|value)"
     r"|feed_forward/(?:wi|wi_gate))"
 )
+# Of attention through random features: kernels have an axis for heads.
+_HEADS = r"(?:.*/)?(?:self_|cross_)?random_feature_attention"
 _JOINED = r"(?:.*/)?(?:(?:self_|cross_)?attention/output|feed_forward/wo)"
 DENSE_RULES: Rules = {
     r"(?:.*/)?(?:source_|target_)embedding/embeddings": (None, "M"),
@@ -36,6 +38,9 @@ DENSE_RULES: Rules = {
     f"{_SPLIT}/kernel_scale": ("M",),
     f"{_SPLIT}/lora_kernel_a": (None, None),
     f"{_SPLIT}/lora_kernel_b": (None, "M"),
+    f"{_HEADS}/(?:query|key|value)/kernel": (None, "M", None),
+    f"{_HEADS}/(?:query|key|value)/bias": ("M", None),
+    f"{_HEADS}/attention_output/kernel": ("M", None, None),
     f"{_JOINED}/kernel": ("M", None),
     f"{_JOINED}/bias": (None,),
     f"{_JOINED}/kernel_scale": (None,),

@@ -123,7 +123,8 @@ def make_attention(
         rotary=rotary,
         use_bias=False,
         dtype=dtype,
-        name=name,
+        # Its kernels have an axis for heads: other rules of layout.
+        name=name.replace("attention", "random_feature_attention"),
     )
 
 
