@@ -1,5 +1,7 @@
 """`SwitchTransformer` with attention through random features."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ PAD = 0
 
 
 def make(**sizes):
-    sizes.setdefault("attention", "random_feature")
+    """One block a stack, both sparse: each costs seconds of tracing."""
+    sizes = {
+        "attention": "random_feature",
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 1,
+        "moe_every": 1,
+        **sizes,
+    }
     return SwitchTransformer.from_preset(
         "switch_tiny", num_random_features=16, **sizes
     )
@@ -23,12 +32,23 @@ def batch(rows=3, length=9):
     return {"encoder_token_ids": ids, "decoder_token_ids": ids}
 
 
-def train(model, jit_compile=False):
+def train(model):
     inputs = batch()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=jit_compile)
+    model.compile(keras.optimizers.Adam(0.01), loss)
     targets = inputs["decoder_token_ids"]
-    return model.fit(inputs, targets, epochs=12, verbose=0).history
+    # Of an untrained model with 16 features, noise is to be expected.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*relative_variance")
+        return model.fit(inputs, targets, epochs=12, verbose=0).history
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = make()
+    history = train(model)
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    return model
 
 
 def test_positions_are_rotary():
@@ -54,17 +74,7 @@ def test_refuses(sizes, message):
         make(**sizes)
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {"attention": "random_feature"},
-        {"attention": "softmax", "position_encoding": "rotary"},
-    ],
-)
-def test_trains_and_steps_equal_the_whole(sizes):
-    model = make(**sizes)
-    history = train(model)
-    assert history["loss"][-1] < 0.9 * history["loss"][0]
+def check_steps(model):
     inputs = batch()
     whole = np.asarray(model(inputs))
     state = model.start(inputs["encoder_token_ids"], 9)
@@ -73,13 +83,23 @@ def test_trains_and_steps_equal_the_whole(sizes):
         logits, state = model.step(token, np.int32(position), state)
         seen = token != PAD
         np.testing.assert_allclose(
-            logits[seen], whole[seen, position], rtol=1e-4, atol=1e-4
+            np.asarray(logits)[seen],
+            whole[seen, position],
+            rtol=1e-4,
+            atol=1e-4,
         )
 
 
-def test_padding_and_batch_mates_do_not_matter():
-    model = make()
-    train(model)
+def test_steps_equal_the_whole(trained):
+    check_steps(trained)
+
+
+def test_steps_equal_the_whole_with_rotary_softmax():
+    check_steps(make(attention="softmax", position_encoding="rotary"))
+
+
+def test_padding_and_batch_mates_do_not_matter(trained):
+    model = trained
     ids = batch()["encoder_token_ids"]
     together = model.generate(ids, max_length=6)["token_ids"]
     alone = model.generate(ids[1:2, :5], max_length=6)["token_ids"]
@@ -88,9 +108,8 @@ def test_padding_and_batch_mates_do_not_matter():
     np.testing.assert_array_equal(compiled["token_ids"], together)
 
 
-def test_saves_loads_and_exports(tmp_path):
-    model = make()
-    train(model)
+def test_saves_loads_and_exports(trained, tmp_path):
+    model = trained
     ids = batch()["encoder_token_ids"]
     expected = model.generate(ids, max_length=6)["token_ids"]
     model.save(tmp_path / "model.keras")
