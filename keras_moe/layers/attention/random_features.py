@@ -32,10 +32,10 @@ _FIT_INTERVAL = 1000
 class RandomFeatures(keras.layers.Layer):
     """Positive random features whose products are those of a kernel.
 
-    For the softmax kernel `exp(x . y)` of queries and keys over the fourth root
-    of their size, three exact rewritings make the
-    features fit the data, by moving averages of means and second moments of
-    queries and keys, which training gathers and inference only uses:
+    For the softmax kernel, `exp(x . y)` of queries and keys over the fourth
+    root of their size, three exact rewritings make the features fit the data.
+    They go by moving averages of means and second moments, which training
+    gathers and inference only uses:
 
     - centring: `exp(x . y)` is `exp((x - a) . (y - b))` times factors of the
       query, which cancel, and of the key;
