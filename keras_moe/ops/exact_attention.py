@@ -35,8 +35,9 @@ def exact_attention(
     if segment_ids is not None:
         seen = seen & (segment_ids[..., :, None] == segment_ids[..., None, :])
     scores = ops.where(seen, scores, -1e30)
-    largest = ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True))
+    largest = ops.max(scores, axis=-1, keepdims=True, initial=-1e30)
+    largest = ops.stop_gradient(largest)
     weights = ops.where(seen, ops.exp(scores - largest), 0.0)
     total = ops.sum(weights, axis=-1, keepdims=True)
-    total = ops.where(total > 0.0, total, 1.0)
+    total = ops.where(total <= 0.0, 1.0, total)
     return ops.matmul(weights / total, values)

@@ -134,6 +134,28 @@ def test_a_batch_of_padding_says_nothing():
         np.testing.assert_array_equal(weight, old)
 
 
+@pytest.mark.parametrize("content", [np.nan, np.inf, 1e25])
+@pytest.mark.parametrize("covariance", ["isotropic", "dense"])
+def test_one_broken_batch_is_not_remembered(covariance, content):
+    x = data(2, 9)
+    layer, other = (make(covariance=covariance) for _ in range(2))
+    layer.build(x.shape, x.shape)
+    other.build(x.shape, x.shape)
+    other.set_weights(layer.get_weights())
+    broken = x.copy()
+    broken[0, 0, 0] = content
+    for each in (x, x, broken, x, x):
+        layer(each, each, training=True)
+        if each is not broken:
+            other(x, x, training=True)
+    for received, expected in zip(
+        layer.features.query_moments, other.features.query_moments, strict=True
+    ):
+        np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-3)
+    assert np.isfinite(np.asarray(layer(x, x))).all()
+    assert np.asarray(layer(x, x)).any()
+
+
 @pytest.mark.parametrize("feature_map", ["favor++", "relu"])
 def test_projections_are_redrawn_on_an_interval(feature_map):
     layer = make(feature_map=feature_map, redraw_interval=3)

@@ -250,6 +250,59 @@ def test_exact_below():
     )
 
 
+def test_what_is_not_a_number_shows():
+    layer = make()
+    x, broken = data(2, 9), data(2, 9)
+    broken[0, 3] = np.nan
+    query_alone = np.asarray(layer(broken, x))
+    assert np.isnan(query_alone[0, 3]).all()
+    assert np.isfinite(np.delete(query_alone[0], 3, axis=0)).all()
+    assert np.isnan(np.asarray(layer(x, broken))[0]).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_segments_are_runs_even_where_ids_come_again(causal):
+    x = data(2, 12)
+    again = np.array([[1] * 5 + [0] * 2 + [1] * 5] * 2)
+    apart = np.array([[1] * 5 + [0] * 2 + [2] * 5] * 2)
+    for layer in (make(causal=causal), make(exact_below=100)):
+        np.testing.assert_array_equal(
+            layer(x, x, segment_ids=again), layer(x, x, segment_ids=apart)
+        )
+
+
+def test_no_keys_at_all():
+    for arguments in ({}, {"exact_below": 9}, {"causal": True}):
+        layer = make(**arguments)
+        layer(data(2, 3), data(2, 3))
+        assert layer(data(2, 0), data(2, 0)).shape == (2, 0, DIM)
+    query, nothing = data(2, 3), data(2, 0)
+    for layer in (make(), make(exact_below=9)):
+        layer(query, query)
+        assert not np.asarray(layer(query, nothing)).any()
+
+
+def test_exact_below_compiles_for_any_length():
+    layer = make(exact_below=5)
+    x = data(2, 9)
+    layer(x, x)
+    spec = tf.TensorSpec((None, None, DIM))
+    compiled = tf.function(
+        lambda x: layer(x, x), input_signature=[spec], jit_compile=True
+    )
+    np.testing.assert_allclose(compiled(x), layer(x, x), **TOLERANCE)
+
+
+def test_refuses_while_a_model_is_built():
+    inputs = keras.Input((None, DIM))
+    with pytest.raises(ValueError, match="could mask"):
+        make()(inputs, inputs, attention_mask=keras.Input((None, None)))
+    with pytest.raises(ValueError, match="as many keys as queries"):
+        make(causal=True)(keras.Input((30, DIM)), keras.Input((10, DIM)))
+    outputs = make(output_shape=7, dtype="mixed_bfloat16")(inputs, inputs)
+    assert (outputs.shape, outputs.dtype) == ((None, None, 7), "bfloat16")
+
+
 REFUSED = {
     "attention_mask": (
         lambda: make()(
@@ -282,6 +335,16 @@ REFUSED = {
         lambda: make(feature_map="elu", exact_below=8),
         "approximate softmax",
     ),
+    "rank": (
+        lambda: make()(data(1, 3)[None], data(1, 3)[None]),
+        r"shape \(batch, length",
+    ),
+    "key_length": (
+        lambda: make()(data(1, 3), data(1, 4), data(1, 5)),
+        "as many keys as values",
+    ),
+    "seed": (lambda: make(seed=1.5), "seed=1.5"),
+    "unbuilt": (lambda: make().encode_memory(data(1, 3)), "must be built"),
     "heads": (lambda: make(num_key_value_heads=3), "must be divisible"),
     "rotary": (
         lambda: RandomFeatureAttention(2, 3, rotary=True),

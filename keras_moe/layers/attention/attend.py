@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_moe.compilation import shapes_must_be_static
 from keras_moe.layers.attention.random_features import RandomFeatures
 from keras_moe.ops.exact_attention import exact_attention
 from keras_moe.ops.linear_attention.bidirectional import bidirectional_attention
@@ -50,4 +51,7 @@ def attend(
         return by_features()
     if isinstance(length, int):
         return exactly() if length < exact_below else by_features()
+    if shapes_must_be_static():
+        # XLA compiles both branches, and fails for one that it will not take.
+        return by_features()
     return ops.cond(length < exact_below, exactly, by_features)

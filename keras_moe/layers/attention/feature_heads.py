@@ -124,12 +124,14 @@ class FeatureHeads(HeadProjections):
         """Computes the next positions of causal self-attention.
 
         Equal to `call` on all positions at once, to float precision. Time and
-        memory of a step do not depend on the position.
+        memory of a step do not depend on the position. No gradient flows into
+        the steps before.
 
         Args:
             query: `(batch, positions, dim)`: one token, or a prompt.
             state: what `init_state` or the step before returned.
-            mask: bool `(batch, positions)`, false for padding.
+            mask: bool `(batch, positions)`, false for padding; none is taken
+                from the inputs.
 
         Returns:
             The output `(batch, positions, dim)` and the next state.
@@ -170,6 +172,11 @@ class FeatureHeads(HeadProjections):
             value: `(batch, keys, dim)`.
             value_mask: bool `(batch, keys)`, false for padding.
         """
+        if not self.built:
+            raise ValueError(
+                "The layer must be built before it encodes a memory: how large "
+                "queries are is not known. Call it or `build` it first."
+            )
         value = hide(value, value_mask)
         return summarize(
             self.turned_key_heads(value),

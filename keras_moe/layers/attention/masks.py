@@ -1,19 +1,18 @@
-"""Masks of tokens, as linear attention takes them."""
+"""Masks of tokens, and what linear attention cannot take."""
 
 from keras import ops
 
 from keras_moe.types import Tensor
 
 
-def refuse_pairs(attention_mask, return_attention_scores: bool) -> None:
-    """Raises `ValueError` for what random features cannot serve."""
+def _refuse_pairs(attention_mask, return_attention_scores: bool) -> None:
     if attention_mask is not None:
         raise ValueError(
             "Random features have no pairs of queries and keys that "
             "`attention_mask` could mask. What they can serve: `query_mask`, "
             "`value_mask` and `key_mask` for padding, `causal=True` or "
             "`use_causal_mask=True`, and `segment_ids`. Received: "
-            f"attention_mask of shape {tuple(attention_mask.shape)}."
+            f"attention_mask of type {type(attention_mask).__name__}."
         )
     if return_attention_scores:
         raise ValueError(
@@ -47,3 +46,32 @@ def zero_rows(attended: Tensor, rows: Tensor | None) -> Tensor:
     if rows is None:
         return attended
     return ops.where(rows[..., None], attended, 0.0)
+
+
+def check_call(
+    query: Tensor,
+    value: Tensor,
+    key: Tensor | None,
+    attention_mask: Tensor | None,
+    return_attention_scores: bool,
+    one_length: bool,
+) -> None:
+    """Raises `ValueError` for what random features cannot serve."""
+    _refuse_pairs(attention_mask, return_attention_scores)
+    key = value if key is None else key
+    shapes = {"query": query.shape, "value": value.shape, "key": key.shape}
+    received = ", ".join(f"{k}.shape={tuple(s)}" for k, s in shapes.items())
+    if any(len(shape) != 3 for shape in shapes.values()):
+        raise ValueError(
+            "Query, value and key must have the shape (batch, length, "
+            f"dim). Received: {received}."
+        )
+    if key.shape[1] != value.shape[1]:
+        raise ValueError(
+            f"There must be as many keys as values. Received: {received}."
+        )
+    if one_length and query.shape[1] != value.shape[1]:
+        raise ValueError(
+            "Causal attention and `segment_ids` are for self-attention, "
+            f"with as many keys as queries. Received: {received}."
+        )

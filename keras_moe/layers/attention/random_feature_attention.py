@@ -9,8 +9,8 @@ from keras_moe.layers.attention.keras_attention import copy_projections
 from keras_moe.layers.attention.keras_attention import settings_of
 from keras_moe.layers.attention.masks import both
 from keras_moe.layers.attention.masks import by_time
+from keras_moe.layers.attention.masks import check_call
 from keras_moe.layers.attention.masks import hide
-from keras_moe.layers.attention.masks import refuse_pairs
 from keras_moe.layers.attention.masks import zero_rows
 from keras_moe.layers.attention.random_features import RandomFeatures
 from keras_moe.ops.linear_attention.state import LinearAttentionState
@@ -59,7 +59,8 @@ class RandomFeatureAttention(FeatureHeads):
         momentum: see `RandomFeatures`.
         exact_below: with fewer keys than this, attention is computed exactly,
             pair by pair; `None` for never. Not where it is causal: there the
-            full pass and `step` must agree.
+            full pass and `step` must agree. Nor where XLA compiles for a
+            length that was not known when the graph was traced.
         rotary: whether queries and keys are turned by their positions
             (`keras_moe.ops.rotary_embedding`). For self-attention.
         seed: see `RandomFeatures`.
@@ -83,6 +84,19 @@ class RandomFeatureAttention(FeatureHeads):
         segment_ids: int `(batch, length)` of packed sequences, for
             self-attention: positions see those of equal ids, which must be
             adjacent. 0 is padding. Rotary positions begin anew with each.
+
+    Unlike `keras.layers.MultiHeadAttention`:
+        Causal attention needs as many keys as queries. There is no dropout of
+        attention weights. The computation between the projections is float32
+        under every policy. Masked padding may hold anything, even NaN; what
+        causality or other segments hide must be finite.
+
+    Metrics:
+        `relative_variance`, in training, of `features.relative_variance`: the
+        predicted variance of the kernel for the worst head, relative to its
+        square. Above 1 it warns at the end of an epoch. It goes by the mean
+        distance of queries and keys: errors of outputs are larger where few
+        keys dominate.
 
     Output shape:
         `(batch, queries, dim)`. Rows that are masked, or see no key, have
@@ -175,22 +189,23 @@ class RandomFeatureAttention(FeatureHeads):
         segment_ids: Tensor | None = None,
     ) -> Tensor:
         causal = self.causal or use_causal_mask
-        refuse_pairs(attention_mask, return_attention_scores)
-        one_length = causal or segment_ids is not None
-        if one_length and query.shape[1] != value.shape[1]:
-            raise ValueError(
-                "Causal attention and `segment_ids` are for self-attention, "
-                "with as many keys as queries. Received: "
-                f"query.shape={tuple(query.shape)}, "
-                f"value.shape={tuple(value.shape)}."
-            )
+        check_call(
+            query,
+            value,
+            key,
+            attention_mask,
+            return_attention_scores,
+            one_length=causal or segment_ids is not None,
+        )
         positions = segments = None
         if segment_ids is not None:
-            segment_ids = ops.cast(segment_ids, "int32")
-            positions = segment_positions(segment_ids)
-            segments = segment_ids[:, None, None, :]
-            query_mask = both(query_mask, segment_ids != 0)
-            value_mask = both(value_mask, segment_ids != 0)
+            real = ops.cast(segment_ids, "int32") != 0
+            query_mask, value_mask = (
+                both(query_mask, real),
+                both(value_mask, real),
+            )
+            numbers, positions = segment_positions(segment_ids)
+            segments = numbers[:, None, None, :]
         visible = both(value_mask, key_mask)
         key = value if key is None else key
         queries = self.turned_query_heads(hide(query, query_mask), positions)
@@ -212,6 +227,30 @@ class RandomFeatureAttention(FeatureHeads):
             self.features.update(queries, keys, rows, seen)
         return self.join_heads(attended)
 
+    def compute_output_spec(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        use_causal_mask: bool = False,
+        segment_ids: Tensor | None = None,
+        **_others,
+    ) -> keras.KerasTensor:
+        """Returns the spec of the output; refuses what `call` would."""
+        check_call(
+            query,
+            value,
+            key,
+            attention_mask,
+            return_attention_scores,
+            self.causal or use_causal_mask or segment_ids is not None,
+        )
+        shape = self.compute_output_shape(query.shape, value.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
     def adapt(
         self,
         query: Tensor,
@@ -219,13 +258,15 @@ class RandomFeatureAttention(FeatureHeads):
         key: Tensor | None = None,
         query_mask: Tensor | None = None,
         value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
     ) -> None:
         """Fits the features to a batch, without training.
 
         For a layer that was converted, or whose inputs have changed. Takes
-        what `call` takes.
+        what `call` takes; masks must be given, none is taken from the inputs.
         """
         key = value if key is None else key
+        value_mask = both(value_mask, key_mask)
         if not self.built:
             self.build(query.shape, value.shape, key.shape)
         self.features.adapt(

@@ -65,13 +65,15 @@ class RandomFeatures(keras.layers.Layer):
         projection: how draws are coupled: `"orthogonal"`, `"simplex"` or
             `"iid"`. The default is a simplex for `"favor++"` without pairs,
             else orthogonal.
-        redraw_interval: training steps between projections; `None` keeps the
-            first. Features are fitted after 1, 2, 4, 8, ... steps, too.
+        redraw_interval: calls in training between projections; `None` keeps the
+            first. Features are fitted after 1, 2, 4, 8, ... calls, too.
         momentum: of the moving averages; the first steps count alike.
         seed: seed of the projections; `None` draws one.
 
     Attributes:
-        relative_variance: metric of the predicted variance of the worst head.
+        relative_variance: metric of the predicted variance of the worst head,
+            in training (elsewhere it stays at 0); none for other kernels. See
+            `keras_moe.metrics.RelativeVariance`.
 
     Raises:
         ValueError: if an argument is out of its range or does not go with the
@@ -113,6 +115,13 @@ class RandomFeatures(keras.layers.Layer):
         self.projection = projection
         self.redraw_interval = redraw_interval
         self.momentum = momentum
+        if seed is not None and not (
+            isinstance(seed, int) and 0 <= seed < 2**32
+        ):
+            raise ValueError(
+                "`seed` must be an integer in [0, 2**32), or None. Received: "
+                f"seed={seed!r}."
+            )
         self.seed = random.randint(1, 10**9) if seed is None else seed
         check_options(
             feature_map,
@@ -280,12 +289,15 @@ class RandomFeatures(keras.layers.Layer):
         count, mean, square = masked_moments(
             ops.stop_gradient(x), visible, dense
         )
-        # A batch of padding says nothing.
-        rate = ops.where(count > 0.0, rate, 0.0)
-        for weight, value in zip(
-            moments, (root * mean, root**2 * square), strict=True
-        ):
-            weight.assign(weight + rate * (value - weight))
+        new = (root * mean, root**2 * square)
+        # A batch of padding says nothing; one that is not of numbers would be
+        # remembered for ever.
+        usable = count > 0.0
+        for value in new:
+            usable = usable & ops.all(ops.isfinite(value))
+        for weight, value in zip(moments, new, strict=True):
+            step = ops.where(usable, rate * (value - weight), 0.0)
+            weight.assign(weight + step)
 
     @property
     def _fitted(self) -> tuple:
@@ -303,8 +315,11 @@ class RandomFeatures(keras.layers.Layer):
         )
 
     def _assign(self, values: tuple[Tensor, ...]) -> None:
+        usable = True
+        for value in values:
+            usable = usable & ops.all(ops.isfinite(value))
         for weight, value in zip(self._fitted, values, strict=True):
-            weight.assign(value)
+            weight.assign(ops.where(usable, value, weight))
 
     def _fit(self, number: Tensor) -> tuple[Tensor, ...]:
         """Returns new values of the fitted weights."""

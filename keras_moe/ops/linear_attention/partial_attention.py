@@ -46,7 +46,7 @@ class PartialAttention(NamedTuple):
     def mean(self) -> Tensor:
         """Returns `[..., t, value_dim]`; zeros for rows that saw no key."""
         total = self.sums[..., -1:]
-        saw = total > 0.0
+        saw = _saw(total)
         divisor = ops.where(saw, total, 1.0)
         # So that no gradient enters such rows, either.
         return ops.where(saw, self.sums[..., :-1] / divisor, 0.0)
@@ -60,10 +60,15 @@ def mean_gradient(mean: Tensor, total: Tensor, upstream: Tensor) -> Tensor:
         total: the last entry of the sums, `[..., t, 1]`.
         upstream: gradient of the mean.
     """
-    saw = total > 0.0
+    saw = _saw(total)
     d_values = ops.where(saw, upstream / ops.where(saw, total, 1.0), 0.0)
     d_total = -ops.sum(d_values * mean, axis=-1, keepdims=True)
     return ops.concatenate([d_values, d_total], axis=-1)
+
+
+def _saw(total: Tensor) -> Tensor:
+    """Whether a row saw a key; true for what is not a number: it must show."""
+    return ops.logical_not(total <= 0.0)
 
 
 def with_ones(values: Tensor) -> Tensor:
