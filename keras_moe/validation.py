@@ -47,6 +47,16 @@ def check_rate(**rates: float) -> None:
             )
 
 
+def check_seed(seed: int | None) -> None:
+    """Raises `ValueError` unless it is an integer of 32 bits."""
+    if seed is None:
+        return
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ValueError(
+            f"`seed` must be an integer in [0, 2**32). Received: seed={seed!r}."
+        )
+
+
 def check_choice(options: Collection[str], **choices: str) -> None:
     """Raises `ValueError` unless each is one of `options`."""
     for name, choice in choices.items():

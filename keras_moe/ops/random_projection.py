@@ -24,8 +24,8 @@ def random_projection(
 
     - `"orthogonal"`: at right angles
       ([Choromanski et al., 2020](https://arxiv.org/abs/2009.14794), section
-      2.4). The block is Haar distributed: the signs that a QR decomposition
-      leaves to chance are drawn, too, without which the mean is not zero.
+      2.4). The block is Haar distributed: the signs of a QR decomposition are
+      made right, without which the mean is not zero.
     - `"simplex"`: towards the corners of a simplex, at angles of cosine
       `-1 / (dim - 1)` ([Reid et al.,
       2023](https://arxiv.org/abs/2301.13856)).

@@ -76,6 +76,12 @@ def test_saves_and_exports(tmp_path):
     assert nodes and not [op for op in nodes if op.startswith("Assign")]
 
 
+def test_may_be_built_while_a_graph_is_traced():
+    layer, x = make(causal=True), data(2, 9)
+    in_graph = tf.function(lambda x: layer(x, x))(x)
+    np.testing.assert_allclose(layer(x, x), in_graph, atol=1e-5)
+
+
 def test_the_config_makes_the_same_layer():
     layer = make(causal=True, covariance="per_dimension", seed=None)
     clone = RandomFeatureAttention.from_config(layer.get_config())

@@ -22,6 +22,7 @@ from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_rate
+from keras_moe.validation import check_seed
 from keras_moe.validation import check_size
 
 # How often features are fitted to the statistics, without redrawing.
@@ -115,13 +116,7 @@ class RandomFeatures(keras.layers.Layer):
         self.projection = projection
         self.redraw_interval = redraw_interval
         self.momentum = momentum
-        if seed is not None and not (
-            isinstance(seed, int) and 0 <= seed < 2**32
-        ):
-            raise ValueError(
-                "`seed` must be an integer in [0, 2**32), or None. Received: "
-                f"seed={seed!r}."
-            )
+        check_seed(seed)
         self.seed = random.randint(1, 10**9) if seed is None else seed
         check_options(
             feature_map,
@@ -146,12 +141,16 @@ class RandomFeatures(keras.layers.Layer):
             rescaling=self.rescaling,
         )
         draws = features // 2 if self.options.antithetic else features
-        drawn = self._draw((heads, draws, dim), 0)
+        shape = (heads, draws, dim)
+
+        def first_draw(*_, **__) -> Tensor:
+            return self._draw(shape, 0)
+
         self.drawn_projection = self._weight(
-            "drawn_projection", drawn.shape, lambda *_, **__: drawn
+            "drawn_projection", shape, first_draw
         )
         self.fitted_projection = self._weight(
-            "fitted_projection", drawn.shape, lambda *_, **__: drawn
+            "fitted_projection", shape, first_draw
         )
         self.log_weights = self._weight("log_weights", (heads, features))
         self.num_updates = self._weight("num_updates", (), dtype="int32")
