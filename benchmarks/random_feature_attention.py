@@ -11,6 +11,10 @@ and weights, statistics), as a TensorFlow graph and compiled by XLA. Layers of
 one length are timed in turns in one process, medians; each peak of memory is
 that of a process of its own, above what it had before the call.
 
+What bounds the training step in a graph: at 8,192 tokens the four projections
+with their gradients took 225 of 430 ms in a trial; the rest is a dozen passes
+over the features of each chunk, between products that XLA would fuse.
+
 **Error** of attention weights, `|A' - A|^2 / |A|^2`, at equal numbers of
 features, on the distributions of the literature and on anisotropic ones:
 FAVOR+, hyperbolic and FAVOR++ as published beside the layer's default. And of
