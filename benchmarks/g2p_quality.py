@@ -28,6 +28,7 @@ from rich.table import Table
 from benchmarks.report import Report
 from keras_moe.metrics import phoneme_error_rate
 from keras_moe.metrics import word_error_rate
+from keras_moe.models import EarlyExitTrainer
 from keras_moe.models import SwitchTransformer
 from pipelines.data.dictionary import find_cmu_dictionary
 from pipelines.data.dictionary import read_dictionary
@@ -66,6 +67,7 @@ class Variant:
         config: how long and how to train.
         dropout_rate: dropout, inside experts and elsewhere.
         state: folder of the kept state.
+        early_exit: whether all exits of the decoder are trained.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Variant:
         config: training.TrainingConfig,
         dropout_rate: float,
         state: pathlib.Path,
+        early_exit: bool = False,
     ):
         self.name = name
         self.config = config
@@ -87,8 +90,11 @@ class Variant:
             expert_dropout_rate=dropout_rate,
             **overrides,
         )
-        training.compile_model(self.model, config)
-        self.model.optimizer.build(self.model.trainable_variables)
+        self.trainer = (
+            EarlyExitTrainer(self.model) if early_exit else self.model
+        )
+        training.compile_model(self.trainer, config)
+        self.trainer.optimizer.build(self.model.trainable_variables)
         self._weights = state / f"{name}.weights.h5"
         self._curve = state / f"{name}.json"
         self.curve: list[dict[str, float]] = []
@@ -98,7 +104,7 @@ class Variant:
         """Takes up the state that was kept last, if any."""
         if self._curve.exists():
             self.curve = json.loads(self._curve.read_text())
-            self.model.load_weights(self._weights)
+            self.trainer.load_weights(self._weights)
 
     @property
     def step(self) -> int:
@@ -109,7 +115,7 @@ class Variant:
         """Trains for one turn, measures, and keeps the state."""
         steps = min(_STEPS_PER_TURN, self.config.steps - self.step)
         began = time.monotonic()
-        self.model.fit(
+        self.trainer.fit(
             training.batches(
                 source,
                 target,
@@ -131,7 +137,7 @@ class Variant:
     def _keep(self) -> None:
         """Writes the state; the curve last, since it says what is kept."""
         partial = self._weights.with_name(f"{self.name}.partial.weights.h5")
-        self.model.save_weights(partial)
+        self.trainer.save_weights(partial)
         os.replace(partial, self._weights)
         written = self._curve.with_suffix(".partial")
         written.write_text(json.dumps(self.curve, indent=1))

@@ -39,3 +39,6 @@ from keras_moe.layers.transformer.encoder_block import (
     EncoderBlock as EncoderBlock,
 )
 from keras_moe.layers.transformer.feed_forward import FeedForward as FeedForward
+from keras_moe.layers.transformer.layer_dropout import (
+    LayerDropout as LayerDropout,
+)

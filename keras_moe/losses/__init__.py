@@ -1,5 +1,8 @@
 """Loss functions."""
 
+from keras_moe.losses.exit_weights import enabled_exits as enabled_exits
+from keras_moe.losses.exit_weights import exit_layers as exit_layers
+from keras_moe.losses.exit_weights import exit_weights as exit_weights
 from keras_moe.losses.load_balancing import (
     load_balancing_loss as load_balancing_loss,
 )

@@ -1,5 +1,8 @@
 """Whole models."""
 
+from keras_moe.models.early_exit_trainer import (
+    EarlyExitTrainer as EarlyExitTrainer,
+)
 from keras_moe.models.switch_transformer.config import (
     SwitchTransformerConfig as SwitchTransformerConfig,
 )

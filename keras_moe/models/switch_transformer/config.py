@@ -56,6 +56,11 @@ class SwitchTransformerConfig:
         router_z_loss_weight: weight of the router's z-loss.
         dropout_rate: dropout everywhere but inside experts.
         expert_dropout_rate: dropout inside experts.
+        layer_dropout_rate: how often, in training, a row passes the last
+            decoder block by; lower blocks are passed by less often
+            (`keras_moe.layers.LayerDropout`).
+        exit_classifier: whether the model has a learned confidence of its
+            decoder's exits (`keras_moe.models.ExitClassifierTrainer`).
         expert_initializer_scale: variance scale of the experts' kernels;
             0.1 as the Switch paper has it (arXiv:2101.03961, section 2.4).
         attention: `"softmax"`, pair by pair, or `"random_feature"`, in time and
@@ -96,6 +101,8 @@ class SwitchTransformerConfig:
     router_z_loss_weight: float = 0.001
     dropout_rate: float = 0.1
     expert_dropout_rate: float = 0.1
+    layer_dropout_rate: float = 0.0
+    exit_classifier: bool = False
     expert_initializer_scale: float = 0.1
     attention: str = "softmax"
     num_random_features: int = 256
@@ -124,6 +131,7 @@ class SwitchTransformerConfig:
         check_rate(
             dropout_rate=self.dropout_rate,
             expert_dropout_rate=self.expert_dropout_rate,
+            layer_dropout_rate=self.layer_dropout_rate,
         )
         self._check_attention()
         check_choice(ROUTERS, encoder_router=self.encoder_router)

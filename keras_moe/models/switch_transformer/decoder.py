@@ -1,5 +1,6 @@
 """The decoder stack."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from keras import ops
@@ -55,7 +56,12 @@ class Decoder(Stack):
             for block in range(config.num_decoder_layers)
         ]
         super().__init__(
-            config, blocks, bidirectional=False, dtype=dtype, **kwargs
+            config,
+            blocks,
+            bidirectional=False,
+            layer_dropout_rate=config.layer_dropout_rate,
+            dtype=dtype,
+            **kwargs,
         )
 
     def call(
@@ -66,13 +72,41 @@ class Decoder(Stack):
         memory_mask: Tensor,
         training: bool | None = None,
     ) -> Tensor:
-        return self.run_blocks(
+        last = len(self.blocks)
+        return self.exit_states(
+            (last,), inputs, memory, padding_mask, memory_mask, training
+        )[0]
+
+    def exit_states(
+        self,
+        layers: Sequence[int],
+        inputs: Tensor,
+        memory: Tensor,
+        padding_mask: Tensor,
+        memory_mask: Tensor,
+        training: bool | None = None,
+    ) -> list[Tensor]:
+        """Returns what `call` would give if it stopped after each layer.
+
+        Args:
+            layers: the layers, counted from 1.
+            inputs: as for `call`.
+            memory: as for `call`.
+            padding_mask: as for `call`.
+            memory_mask: as for `call`.
+            training: as for `call`.
+        """
+        outputs = self.run_blocks(
             inputs,
             memory,
             padding_mask=padding_mask,
             memory_mask=memory_mask,
             training=training,
         )
+        return [
+            self.finish(outputs[layer - 1], training=training)
+            for layer in layers
+        ]
 
     def initial_state(
         self, memory: Tensor, memory_mask: Tensor, max_length: int

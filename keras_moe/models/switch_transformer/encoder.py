@@ -44,6 +44,7 @@ class Encoder(Stack):
         padding_mask: Tensor,
         training: bool | None = None,
     ) -> Tensor:
-        return self.run_blocks(
+        outputs = self.run_blocks(
             inputs, padding_mask=padding_mask, training=training
         )
+        return self.finish(outputs[-1], training=training)

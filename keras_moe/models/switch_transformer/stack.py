@@ -6,12 +6,14 @@ import keras
 from keras import ops
 
 from keras_moe.layers import FeedForward
+from keras_moe.layers import LayerDropout
 from keras_moe.layers import RandomFeatureAttention
 from keras_moe.layers import RelativePositionBias
 from keras_moe.layers import Router
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import T5Attention
 from keras_moe.layers.routers.presets import ROUTERS
+from keras_moe.layers.transformer.layer_dropout import layer_dropout_rates
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
 from keras_moe.types import Config
 from keras_moe.types import Shape
@@ -25,6 +27,8 @@ class Stack(keras.layers.Layer):
         config: the sizes.
         blocks: the blocks, from the lowest.
         bidirectional: whether positions see later ones.
+        layer_dropout_rate: how often the last block is left out in training;
+            lower blocks less often.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Stack(keras.layers.Layer):
         config: SwitchTransformerConfig,
         blocks: Sequence[keras.layers.Layer],
         bidirectional: bool,
+        layer_dropout_rate: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -46,6 +51,14 @@ class Stack(keras.layers.Layer):
                 name="position_bias",
             )
         self.blocks = list(blocks)
+        self.layer_dropouts = [
+            LayerDropout(
+                rate, dtype=self.dtype_policy, name=f"layer_dropout_{block}"
+            )
+            for block, rate in enumerate(
+                layer_dropout_rates(layer_dropout_rate, len(self.blocks))
+            )
+        ]
         self.final_norm = keras.layers.RMSNormalization(
             epsilon=1e-6, dtype=self.dtype_policy, name="final_norm"
         )
@@ -62,8 +75,8 @@ class Stack(keras.layers.Layer):
 
     def run_blocks(
         self, inputs: Tensor, *memory: Tensor, training: bool | None, **masks
-    ) -> Tensor:
-        """Runs all blocks on all positions; returns the normalised output.
+    ) -> list[Tensor]:
+        """Runs all blocks on all positions; returns the output of each.
 
         Args:
             inputs: embedded tokens, `(batch, length, model_dim)`.
@@ -74,8 +87,15 @@ class Stack(keras.layers.Layer):
         position = ops.arange(ops.shape(inputs)[1])
         bias = self.bias(position, position)
         x = self.dropout(inputs, training=training)
-        for block in self.blocks:
-            x = block(x, *memory, bias=bias, training=training, **masks)
+        outputs = []
+        for block, drop in zip(self.blocks, self.layer_dropouts, strict=True):
+            y = block(x, *memory, bias=bias, training=training, **masks)
+            x = drop(x, y, training=training)
+            outputs.append(x)
+        return outputs
+
+    def finish(self, x: Tensor, training: bool | None = None) -> Tensor:
+        """Returns a block's output as the head takes it: normalised."""
         return self.dropout(self.final_norm(x), training=training)
 
     def bias(

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -142,20 +143,44 @@ class SwitchTransformer(keras.Model):
     def call(
         self, inputs: dict[str, Tensor], training: bool | None = None
     ) -> Tensor:
+        return self.logits(self.decoder(**self._taught(inputs, training)))
+
+    def exit_states(
+        self,
+        inputs: dict[str, Tensor],
+        layers: Sequence[int],
+        training: bool | None = None,
+    ) -> list[Tensor]:
+        """Returns what the head would take if the decoder stopped early.
+
+        Args:
+            inputs: what `call` takes.
+            layers: after which decoder layers, counted from 1.
+            training: whether to train.
+
+        Returns:
+            For each a tensor `(batch, target_length, model_dim)`, normalised;
+            `logits` gives the exit's logits.
+        """
+        return self.decoder.exit_states(
+            layers, **self._taught(inputs, training)
+        )
+
+    def _taught(self, inputs: dict[str, Tensor], training: bool | None) -> dict:
+        """Returns the decoder's arguments for a known target."""
         targets = inputs["decoder_token_ids"]
         memory, memory_mask = self.encode(
             inputs["encoder_token_ids"], training=training
         )
         # The decoder starts from an id that may be padding's own.
         first = ops.arange(ops.shape(targets)[1]) == 0
-        hidden = self.decoder(
-            self.target_embedding(targets),
-            memory,
-            padding_mask=(targets != self.config.pad_id) | first,
-            memory_mask=memory_mask,
-            training=training,
-        )
-        return self.logits(hidden)
+        return {
+            "inputs": self.target_embedding(targets),
+            "memory": memory,
+            "padding_mask": (targets != self.config.pad_id) | first,
+            "memory_mask": memory_mask,
+            "training": training,
+        }
 
     def encode(
         self, token_ids: Tensor, training: bool | None = None
