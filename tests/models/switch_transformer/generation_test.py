@@ -1,0 +1,133 @@
+"""`generate` against a loop that runs the whole model for every token."""
+
+import numpy as np
+import pytest
+
+from tests.models.switch_transformer.switch_transformer_case import KINDS
+from tests.models.switch_transformer.switch_transformer_case import data
+from tests.models.switch_transformer.switch_transformer_case import make
+
+
+def naive_greedy(model, source, max_length):
+    """Runs the whole model anew for every token of every row."""
+    config = model.config
+    answers, scores = [], []
+    for row in source:
+        said, score = [], 0.0
+        while (
+            np.any(row != config.pad_id)
+            and len(said) < max_length
+            and config.end_id not in said
+        ):
+            logits = model(
+                {
+                    "encoder_token_ids": row[None],
+                    "decoder_token_ids": np.array([[config.start_id, *said]]),
+                }
+            )
+            logits = np.asarray(logits, "float64")[0, -1]
+            logits[config.pad_id] = -1e9
+            logits -= logits.max()
+            log_p = logits - np.log(np.exp(logits).sum())
+            said.append(int(np.argmax(log_p)))
+            score += log_p[said[-1]]
+        padding = [config.pad_id] * (max_length - len(said))
+        answers.append(said + padding)
+        scores.append(score)
+    return np.array(answers), np.array(scores)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_generate_equals_the_naive_loop(kind):
+    model = make(kind)
+    source = data(batch=3)["encoder_token_ids"]
+    source[2] = 0  # a row with nothing in it
+    received = model.generate(source, max_length=4)
+    tokens, scores = naive_greedy(model, source, 4)
+    np.testing.assert_array_equal(received["token_ids"], tokens)
+    np.testing.assert_allclose(received["log_probability"], scores, atol=1e-3)
+    assert not np.any(received["token_ids"][2])
+    assert received["log_probability"][2] == 0.0
+
+
+def test_rows_end_each_in_its_time():
+    # Five steps of the end id's logit, pushed up by hand, end some rows.
+    model = make("untied")
+    kernel = model.head.kernel.numpy()
+    for scale in np.linspace(0, 20, 41):
+        boosted = kernel.copy()
+        boosted[:, 1] *= scale
+        model.head.kernel.assign(boosted)
+        source = np.random.randint(3, 9, (8, 5)).astype("int32")
+        tokens = np.asarray(model.generate(source, 6)["token_ids"])
+        ends = [row.tolist().index(1) if 1 in row else 6 for row in tokens]
+        if len(set(ends)) > 2:
+            break
+    else:
+        raise AssertionError("No scale made rows end at different times.")
+    for row, end in zip(tokens, ends, strict=True):
+        assert not np.any(row[end + 1 :])
+        assert np.all(row[:end] > 1)
+    expected, _ = naive_greedy(model, source[:3], 6)
+    np.testing.assert_array_equal(tokens[:3], expected)
+
+
+@pytest.mark.parametrize("kind", ["every block, gated", "dense, gated"])
+def test_generate_under_xla(kind):
+    model = make(kind)
+    source = data()["encoder_token_ids"]
+    plain = model.generate(source, 4)
+    compiled = model.generate(source, 4, jit_compile=True)
+    np.testing.assert_array_equal(compiled["token_ids"], plain["token_ids"])
+    np.testing.assert_allclose(
+        compiled["log_probability"], plain["log_probability"], atol=1e-4
+    )
+
+
+def test_generate_does_not_look_at_the_neighbours():
+    model = make("every block, gated")
+    source = data(batch=4)["encoder_token_ids"]
+    together = model.generate(source, 5)["token_ids"]
+    for row in range(4):
+        alone = model.generate(source[row : row + 1], 5)["token_ids"]
+        np.testing.assert_array_equal(alone[0], together[row])
+        padded = np.pad(source[row : row + 1], ((0, 3), (0, 2)))
+        alone = model.generate(padded, 5)["token_ids"]
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (2, 0), (0, 0)])
+def test_generate_from_nothing(shape):
+    received = make().generate(np.zeros(shape, "int32"), max_length=3)
+    assert received["token_ids"].shape == (shape[0], 3)
+    assert not np.any(received["token_ids"])
+
+
+def test_generate_leaves_the_model_as_it_was():
+    model = make()
+    before = [v.numpy() for v in model.variables]
+    metrics = [float(m.result()) for m in model.metrics]
+    model.generate(data()["encoder_token_ids"], 3)
+    assert not model.losses
+    for old, new in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+    assert [float(m.result()) for m in model.metrics] == metrics
+
+
+def test_generate_uses_todays_weights():
+    model, other = make("dense, gated"), make("dense, gated")
+    source = data()["encoder_token_ids"]
+    model.generate(source, 3)
+    model.set_weights(other.get_weights())
+    np.testing.assert_array_equal(
+        model.generate(source, 3)["token_ids"],
+        other.generate(source, 3)["token_ids"],
+    )
+
+
+def test_generate_errors():
+    model = make()
+    with pytest.raises(ValueError, match="max_length=0"):
+        model.generate([[1]], max_length=0)
+    with pytest.raises(ValueError, match="`token_ids`"):
+        model.generate([1, 2])

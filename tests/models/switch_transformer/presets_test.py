@@ -1,0 +1,44 @@
+"""Presets, by name and from a directory."""
+
+import numpy as np
+import pytest
+
+from keras_moe.models import SwitchTransformer
+from keras_moe.models import SwitchTransformerConfig
+from tests.models.switch_transformer.switch_transformer_case import data
+from tests.models.switch_transformer.switch_transformer_case import make
+
+
+def test_presets_by_name():
+    model = SwitchTransformer.from_preset("switch_tiny", hidden_dim=8)
+    assert model.config.hidden_dim == 8
+    for preset in SwitchTransformer.presets.values():
+        SwitchTransformerConfig(**preset["config"])
+        assert preset["description"]
+    with pytest.raises(ValueError, match="switch_tiny.*'switch_teeny'"):
+        SwitchTransformer.from_preset("switch_teeny")
+
+
+def test_preset_directory_round_trip(tmp_path):
+    model, inputs = make("two vocabularies, untied"), data()
+    model.save_to_preset(str(tmp_path / "preset"))
+    loaded = SwitchTransformer.from_preset(str(tmp_path / "preset"))
+    assert loaded.config == model.config
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+    half = SwitchTransformer.from_preset(
+        str(tmp_path / "preset"), dtype="mixed_bfloat16"
+    )
+    assert half.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_a_preset_directory_takes_overrides(tmp_path):
+    model = SwitchTransformer.from_preset("switch_tiny")
+    model.save_to_preset(str(tmp_path))
+    loaded = SwitchTransformer.from_preset(
+        str(tmp_path), vocabulary_size=32, dropout_rate=0.5
+    )
+    assert loaded.config.dropout_rate == 0.5
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError):
+        SwitchTransformer.from_preset(str(tmp_path), vocabulary_size=40)

@@ -1,0 +1,41 @@
+"""What a `.keras` file brings back."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_moe.losses import token_crossentropy
+from tests.models.switch_transformer.switch_transformer_case import KINDS
+from tests.models.switch_transformer.switch_transformer_case import data
+from tests.models.switch_transformer.switch_transformer_case import make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keras_file_round_trip(kind, tmp_path):
+    model, inputs = make(kind), data()
+    model.generate(inputs["encoder_token_ids"], 2)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.config == model.config
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+    assert [w.path for w in loaded.weights] == [w.path for w in model.weights]
+
+
+def test_a_compiled_model_survives_a_file(tmp_path):
+    model, inputs = make(num_experts=0), data()
+    model.compile("sgd", token_crossentropy)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    targets = inputs["decoder_token_ids"]
+    assert loaded.evaluate(inputs, targets, verbose=0) == pytest.approx(
+        float(token_crossentropy(targets, model(inputs))), rel=1e-4
+    )
+
+
+def test_policy_survives_a_file(tmp_path):
+    model = make(dtype="mixed_bfloat16")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.dtype_policy.name == "mixed_bfloat16"
+    inputs = data()
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
