@@ -1,5 +1,8 @@
 """Keras layers."""
 
+from keras_moe.layers.attention.key_value_cache import (
+    KeyValueCache as KeyValueCache,
+)
 from keras_moe.layers.attention.random_feature_attention import (
     RandomFeatureAttention as RandomFeatureAttention,
 )
@@ -8,9 +11,6 @@ from keras_moe.layers.attention.random_features import (
 )
 from keras_moe.layers.attention.relative_position_bias import (
     RelativePositionBias as RelativePositionBias,
-)
-from keras_moe.layers.attention.t5_attention import (
-    KeyValueCache as KeyValueCache,
 )
 from keras_moe.layers.attention.t5_attention import T5Attention as T5Attention
 from keras_moe.layers.moe.experts import Experts as Experts

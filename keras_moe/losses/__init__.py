@@ -1,5 +1,8 @@
 """Loss functions."""
 
+from keras_moe.losses.exit_classifier import (
+    exit_classifier_loss as exit_classifier_loss,
+)
 from keras_moe.losses.exit_weights import enabled_exits as enabled_exits
 from keras_moe.losses.exit_weights import exit_layers as exit_layers
 from keras_moe.losses.exit_weights import exit_weights as exit_weights

@@ -4,6 +4,9 @@ from keras_moe.ops.capacity import expert_capacity as expert_capacity
 from keras_moe.ops.capped_assignment import (
     capped_assignment as capped_assignment,
 )
+from keras_moe.ops.confidence import entropy_confidence as entropy_confidence
+from keras_moe.ops.confidence import softmax_margin as softmax_margin
+from keras_moe.ops.confidence import state_saturation as state_saturation
 from keras_moe.ops.count_choices import count_choices as count_choices
 from keras_moe.ops.dispatch import gather_combine as gather_combine
 from keras_moe.ops.dispatch import gather_dispatch as gather_dispatch

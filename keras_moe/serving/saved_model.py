@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
-from keras_moe.generation import greedy_decode
+from keras_moe.generation import decode
 
 TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
@@ -106,7 +106,7 @@ def export(
     def answer(words: tf.Tensor) -> dict[str, tf.Tensor]:
         features = _check_features(tokenize(words))
         ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
-        decoded = greedy_decode(model, ids, max_length)
+        decoded = decode(model, ids, max_length)
         return {
             output_name: detokenize(decoded["token_ids"]),
             **decoded,

@@ -1,5 +1,6 @@
 """Heads with random features, and what of them streams."""
 
+from typing import Any
 from typing import NamedTuple
 
 from keras import ops
@@ -99,13 +100,17 @@ class FeatureHeads(HeadProjections):
     # === Step by step ===
 
     def init_state(
-        self, batch_size: int | Tensor, max_length: int | None = None
+        self,
+        batch_size: int | Tensor,
+        max_length: int | None = None,
+        cache: Any = None,
     ) -> StreamingState:
         """Returns the state before the first position.
 
         Args:
             batch_size: number of rows.
             max_length: not needed; other attention layers do.
+            cache: not needed either.
         """
         self._check_streams()
         memory = LinearAttentionState.empty(
@@ -120,6 +125,7 @@ class FeatureHeads(HeadProjections):
         query: Tensor,
         state: StreamingState,
         mask: Tensor | None = None,
+        num_queries: int | None = None,
     ) -> tuple[Tensor, StreamingState]:
         """Computes the next positions of causal self-attention.
 
@@ -132,9 +138,11 @@ class FeatureHeads(HeadProjections):
             state: what `init_state` or the step before returned.
             mask: bool `(batch, positions)`, false for padding; none is taken
                 from the inputs.
+            num_queries: for how many of the positions, the last ones, the
+                output is wanted; `None` for all.
 
         Returns:
-            The output `(batch, positions, dim)` and the next state.
+            The output `(batch, queries, dim)` and the next state.
         """
         self._check_streams()
         if not self.built:
@@ -152,7 +160,26 @@ class FeatureHeads(HeadProjections):
         )
         attended = zero_rows(gathered.mean(), visible)
         after = StreamingState(state.position + count, memory)
+        if num_queries is not None:
+            attended = attended[..., -num_queries:, :]
         return self.join_heads(attended), after
+
+    def remember(self, query: Tensor, state: StreamingState) -> StreamingState:
+        """Returns the state after positions whose output nobody wants.
+
+        Args:
+            query: `(batch, positions, dim)`.
+            state: what `init_state` or the step before returned.
+        """
+        count = ops.shape(query)[1]
+        positions = state.position + ops.arange(count, dtype="int32")
+        new = summarize(
+            self.turned_key_heads(query, positions),
+            self.value_heads(query),
+            None,
+            self.features.map(),
+        )
+        return StreamingState(state.position + count, state.memory.merge(new))
 
     def _check_streams(self) -> None:
         if not self.causal:

@@ -1,11 +1,13 @@
 """Multi-head attention as T5 has it."""
 
 import functools
+from typing import Any
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from keras_moe.layers.attention.key_value_cache import KeyValueCache
 from keras_moe.ops.rotary_embedding import rotary_embedding
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
@@ -15,20 +17,6 @@ from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
-
-
-class KeyValueCache(NamedTuple):
-    """Projected keys and values of the positions so far.
-
-    Attributes:
-        position: int32 scalar, their number.
-        keys: `(batch, num_heads, max_length, key_dim)`.
-        values: the same of values.
-    """
-
-    position: Tensor
-    keys: Tensor
-    values: Tensor
 
 
 class AttentionMemory(NamedTuple):
@@ -165,48 +153,76 @@ class T5Attention(keras.layers.Layer):
     # === Step by step ===
 
     def init_state(
-        self, batch_size: int | Tensor, max_length: int
-    ) -> KeyValueCache:
+        self,
+        batch_size: int | Tensor,
+        max_length: int,
+        cache: Any = KeyValueCache,
+    ) -> Any:
         """Returns the state before the first position.
 
         Args:
             batch_size: number of rows.
             max_length: number of positions to allot.
+            cache: `keras_moe.layers.KeyValueCache`, or a class with its
+                methods.
         """
-        shape = (batch_size, self.num_heads, max_length, self.key_dim)
-        empty = ops.zeros(shape, dtype=self.compute_dtype)
-        return KeyValueCache(ops.zeros((), dtype="int32"), empty, empty)
+        return cache.empty(
+            batch_size,
+            self.num_heads,
+            max_length,
+            self.key_dim,
+            self.compute_dtype,
+        )
 
     def step(
-        self, query: Tensor, state: KeyValueCache, bias: Tensor | None = None
-    ) -> tuple[Tensor, KeyValueCache]:
-        """Computes the next position of causal self-attention.
+        self,
+        query: Tensor,
+        state: Any,
+        bias: Tensor | None = None,
+        num_queries: int | None = None,
+        key_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Computes the next positions of causal self-attention.
 
         Args:
-            query: `(batch, 1, dim)`.
+            query: `(batch, positions, dim)`: one token, or several.
             state: what `init_state` or the step before returned.
-            bias: added to the scores, `(num_heads, 1, max_length)`.
+            bias: added to the scores, `(num_heads, queries, max_length)`.
+            num_queries: for how many of the positions, the last ones, the
+                output is wanted; `None` for all, whose number must then be
+                static.
+            key_mask: bool `(batch, max_length)`, false for positions that
+                nobody may attend to.
 
         Returns:
-            The output `(batch, 1, dim)` and the next state.
+            The output `(batch, queries, dim)` and the next state.
         """
-        position = state.position
-        slot = ops.arange(state.keys.shape[2], dtype="int32")
-        here = ops.reshape(slot == position, (1, 1, -1, 1))
-        keys, values = (
-            ops.where(here, new, old)
-            for new, old in zip(
-                self.key_value_heads(query, position), state[1:], strict=True
-            )
-        )
+        state = self.remember(query, state)
+        count = num_queries or query.shape[1]
+        keys, values, visible = state.read(count)
+        if visible is not None:
+            visible = visible[None, None]
+        length = ops.shape(keys)[2]
+        if key_mask is not None:
+            seen = key_mask[:, None, None, :length]
+            visible = seen if visible is None else visible & seen
         attended = self.attend(
-            self.query_heads(query, position),
+            self.query_heads(query[:, -count:], state.position - count),
             keys,
             values,
-            bias=bias,
-            attention_mask=ops.reshape(slot <= position, (1, 1, 1, -1)),
+            bias=None if bias is None else bias[..., :length],
+            attention_mask=visible,
         )
-        return attended, KeyValueCache(position + 1, keys, values)
+        return attended, state
+
+    def remember(self, query: Tensor, state: Any) -> Any:
+        """Returns the state after positions whose output nobody wants.
+
+        Args:
+            query: `(batch, positions, dim)`.
+            state: what `init_state` or the step before returned.
+        """
+        return state.append(*self.key_value_heads(query, state.position))
 
     # === Across ===
 

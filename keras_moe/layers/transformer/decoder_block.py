@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_moe.layers.attention.key_value_cache import KeyValueCache
 from keras_moe.layers.transformer.residual import Residual
 from keras_moe.serialization import deserialize_sublayers
 from keras_moe.serialization import register
@@ -119,6 +120,7 @@ class DecoderBlock(keras.layers.Layer):
         memory: Tensor,
         memory_mask: Tensor | None = None,
         max_length: int | None = None,
+        cache: Any = KeyValueCache,
     ) -> DecoderBlockState:
         """Returns the state before the first position.
 
@@ -127,9 +129,13 @@ class DecoderBlock(keras.layers.Layer):
             memory_mask: bool `(batch, memory_length)`.
             max_length: number of positions to allot, for attention that needs
                 to know.
+            cache: how attention that keeps all positions keeps them:
+                `keras_moe.layers.KeyValueCache`, or a class with its methods.
         """
         return DecoderBlockState(
-            self.self_attention.init_state(ops.shape(memory)[0], max_length),
+            self.self_attention.init_state(
+                ops.shape(memory)[0], max_length, cache
+            ),
             self.cross_attention.encode_memory(memory, memory_mask),
         )
 
@@ -138,28 +144,58 @@ class DecoderBlock(keras.layers.Layer):
         inputs: Tensor,
         state: DecoderBlockState,
         bias: Tensor | None = None,
+        num_queries: int | None = None,
+        key_mask: Tensor | None = None,
     ) -> tuple[Tensor, DecoderBlockState]:
-        """Computes the next position.
+        """Computes the next position, or the next few.
 
         Args:
-            inputs: `(batch, 1, dim)`, the position's input.
+            inputs: `(batch, positions, dim)`, the positions' inputs.
             state: what `init_state` or the step before returned.
-            bias: relative position bias, `(num_heads, 1, max_length)`.
+            bias: relative position bias, `(num_heads, queries, max_length)`.
+            num_queries: for how many of the positions, the last ones, the
+                output is wanted; `None` for all.
+            key_mask: bool `(batch, max_length)`, false for positions that
+                nobody may attend to.
 
         Returns:
-            The output `(batch, 1, dim)` and the next state.
+            The output `(batch, queries, dim)` and the next state.
         """
+        options = {
+            "bias": bias,
+            "num_queries": num_queries,
+            "key_mask": key_mask,
+        }
         attended, positions = self.self_attention.step(
             self.around_self_attention.norm(inputs),
             state.positions,
-            **({} if bias is None else {"bias": bias}),
+            # Not every attention knows all of them.
+            **{k: v for k, v in options.items() if v is not None},
         )
+        if num_queries is not None:
+            inputs = inputs[:, -num_queries:]
         x = self.around_self_attention.add(inputs, attended)
         attended = self.cross_attention.attend_to_memory(
             self.around_cross_attention.norm(x), state.memory
         )
         x = self.around_cross_attention.add(x, attended)
         return self._feed(x), state._replace(positions=positions)
+
+    def remember(
+        self, inputs: Tensor, state: DecoderBlockState
+    ) -> DecoderBlockState:
+        """Returns the state after positions whose output nobody wants.
+
+        Costs two projections, where `step` computes the whole block.
+
+        Args:
+            inputs: `(batch, positions, dim)`, the positions' inputs.
+            state: what `init_state` or the step before returned.
+        """
+        x = self.around_self_attention.norm(inputs)
+        return state._replace(
+            positions=self.self_attention.remember(x, state.positions)
+        )
 
     def _feed(
         self,

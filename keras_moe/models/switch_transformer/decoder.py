@@ -1,12 +1,14 @@
 """The decoder stack."""
 
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 from keras import ops
 
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import DecoderBlockState
+from keras_moe.layers import KeyValueCache
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer.stack import Stack
 from keras_moe.models.switch_transformer.stack import make_attention
@@ -109,12 +111,16 @@ class Decoder(Stack):
         ]
 
     def initial_state(
-        self, memory: Tensor, memory_mask: Tensor, max_length: int
+        self,
+        memory: Tensor,
+        memory_mask: Tensor,
+        max_length: int,
+        cache: Any = KeyValueCache,
     ) -> DecoderState:
         """Returns the state before the first of `max_length` steps."""
         return DecoderState(
             tuple(
-                block.init_state(memory, memory_mask, max_length)
+                block.init_state(memory, memory_mask, max_length, cache)
                 for block in self.blocks
             ),
             ops.arange(max_length, dtype="int32"),

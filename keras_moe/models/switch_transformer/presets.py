@@ -1,4 +1,10 @@
-"""Sizes with a name."""
+"""Sizes with a name, and models in a directory."""
+
+import json
+import os
+from typing import Any
+
+import keras
 
 from keras_moe.types import Config
 
@@ -52,3 +58,38 @@ PRESETS: dict[str, Config] = {
         },
     },
 }
+
+
+def load_preset(cls: Any, preset: str, overrides: Config) -> Any:
+    """Makes a model of a named size, or loads one from a directory.
+
+    Args:
+        cls: the model's class.
+        preset: a name, or a directory that `save_preset` wrote.
+        overrides: fields of the config to change.
+    """
+    if preset in PRESETS:
+        return cls(**{**PRESETS[preset]["config"], **overrides})
+    path = os.path.join(preset, "config.json")
+    if not os.path.exists(path):
+        raise ValueError(
+            f"`preset` must be one of {tuple(PRESETS)} or a directory "
+            f"with a config.json. Received: preset={preset!r}."
+        )
+    with open(path, encoding="utf-8") as file:
+        model = cls(**{**json.load(file), **overrides})
+    model.load_weights(os.path.join(preset, "model.weights.h5"))
+    return model
+
+
+def save_preset(model: keras.Model, directory: str) -> None:
+    """Writes the config and the weights; each appears complete or not."""
+    os.makedirs(directory, exist_ok=True)
+    weights = os.path.join(directory, "model.weights.h5")
+    config = os.path.join(directory, "config.json")
+    partial = os.path.join(directory, "partial.weights.h5")
+    model.save_weights(partial)
+    os.replace(partial, weights)
+    with open(config + ".partial", "w", encoding="utf-8") as file:
+        json.dump(model.config.to_dict(), file, indent=2)
+    os.replace(config + ".partial", config)

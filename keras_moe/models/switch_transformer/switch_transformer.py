@@ -1,22 +1,20 @@
 """The encoder-decoder model."""
 
-import functools
-import json
-import os
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
-from keras_moe.generation import greedy
 from keras_moe.layers.moe.layout import DENSE_RULES
 from keras_moe.layers.moe.layout import EXPERT_RULES
 from keras_moe.layers.moe.layout import layout_map
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer.decoder import Decoder
-from keras_moe.models.switch_transformer.decoder import DecoderState
+from keras_moe.models.switch_transformer.decoding import Decoding
 from keras_moe.models.switch_transformer.encoder import Encoder
 from keras_moe.models.switch_transformer.presets import PRESETS
+from keras_moe.models.switch_transformer.presets import load_preset
+from keras_moe.models.switch_transformer.presets import save_preset
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
@@ -25,7 +23,7 @@ from keras_moe.types import Tensor
 
 
 @register
-class SwitchTransformer(keras.Model):
+class SwitchTransformer(Decoding, keras.Model):
     """T5-style encoder-decoder, sparse or dense.
 
     Relative position biases shared over the layers of a stack, RMS norm
@@ -87,10 +85,6 @@ class SwitchTransformer(keras.Model):
                 f"arguments. Received both: {sorted(sizes)}."
             )
         self.config = config or SwitchTransformerConfig(**sizes)
-        # Not a dictionary: that would be tracked, and no export could hold it.
-        self._compile_decoder = functools.cache(
-            functools.partial(greedy.compile_decoder, self)
-        )
 
         # === Layers ===
         self.target_embedding = self._embedding(
@@ -115,6 +109,12 @@ class SwitchTransformer(keras.Model):
                 dtype=sublayer_dtype(self, "head"),
                 name="head",
             )
+        if self.config.exit_classifier:
+            self.exit_classifier = keras.layers.Dense(
+                1, dtype="float32", name="exit_classifier"
+            )
+            # Not trained along: `ExitClassifierTrainer` does it afterwards.
+            self.exit_classifier.trainable = False
         self.build()
 
     def _embedding(self, size: int, name: str) -> keras.layers.Embedding:
@@ -137,6 +137,8 @@ class SwitchTransformer(keras.Model):
         self.decoder.build(hidden)
         if not self.config.tie_embeddings:
             self.head.build(hidden)
+        if self.config.exit_classifier:
+            self.exit_classifier.build(hidden)
 
     # === Teacher-forced ===
 
@@ -175,7 +177,7 @@ class SwitchTransformer(keras.Model):
         # The decoder starts from an id that may be padding's own.
         first = ops.arange(ops.shape(targets)[1]) == 0
         return {
-            "inputs": self.target_embedding(targets),
+            "inputs": self.embed(targets),
             "memory": memory,
             "padding_mask": (targets != self.config.pad_id) | first,
             "memory_mask": memory_mask,
@@ -209,62 +211,6 @@ class SwitchTransformer(keras.Model):
         scaled = hidden * self.config.model_dim**-0.5
         logits = self.target_embedding(scaled, reverse=True)
         return ops.cast(logits, "float32")
-
-    # === Step by step ===
-
-    def start(self, token_ids: Tensor, max_length: int) -> DecoderState:
-        """Encodes the source and allots caches for `max_length` steps."""
-        memory, mask = self.encode(token_ids, training=False)
-        return self.decoder.initial_state(memory, mask, max_length)
-
-    def step(
-        self, token_ids: Tensor, position: Tensor, state: DecoderState
-    ) -> tuple[Tensor, DecoderState]:
-        """Computes the logits that follow one more token.
-
-        Args:
-            token_ids: int `(batch,)`, the token at `position`.
-            position: int32 scalar, from 0.
-            state: what `start` or the step before returned.
-
-        Returns:
-            float32 logits `(batch, vocabulary)` and the next state.
-        """
-        embedded = self.target_embedding(ops.expand_dims(token_ids, 1))
-        hidden, state = self.decoder.step(embedded, position, state)
-        return self.logits(hidden)[:, 0], state
-
-    def generate(
-        self, token_ids: Tensor, max_length: int = 64, jit_compile: bool = False
-    ) -> dict[str, Tensor]:
-        """Decodes greedily.
-
-        Args:
-            token_ids: int `(batch, source_length)`, padded.
-            max_length: greatest number of tokens to emit.
-            jit_compile: whether to compile with XLA.
-
-        Returns:
-            `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and
-            padded; `log_probability`, float32 `(batch,)`, the sum over the
-            emitted tokens.
-
-        Raises:
-            ValueError: if `max_length` is below 1 or `token_ids` not of
-                rank 2.
-        """
-        if max_length < 1:
-            raise ValueError(
-                "`max_length` must be at least 1. Received: "
-                f"max_length={max_length}."
-            )
-        token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
-        if len(token_ids.shape) != 2:
-            raise ValueError(
-                "`token_ids` must have the shape (batch, source_length). "
-                f"Received: token_ids.shape={tuple(token_ids.shape)}."
-            )
-        return self._compile_decoder(max_length, jit_compile)(token_ids)
 
     # === Distribution ===
 
@@ -330,30 +276,11 @@ class SwitchTransformer(keras.Model):
             ValueError: if there is no such preset, or its weights do not fit
                 the overrides.
         """
-        if preset in PRESETS:
-            return cls(**{**PRESETS[preset]["config"], **overrides})
-        path = os.path.join(preset, "config.json")
-        if not os.path.exists(path):
-            raise ValueError(
-                f"`preset` must be one of {tuple(PRESETS)} or a directory "
-                f"with a config.json. Received: preset={preset!r}."
-            )
-        with open(path, encoding="utf-8") as file:
-            model = cls(**{**json.load(file), **overrides})
-        model.load_weights(os.path.join(preset, "model.weights.h5"))
-        return model
+        return load_preset(cls, preset, overrides)
 
     def save_to_preset(self, directory: str) -> None:
         """Writes the config and the weights to `directory`."""
-        os.makedirs(directory, exist_ok=True)
-        weights = os.path.join(directory, "model.weights.h5")
-        config = os.path.join(directory, "config.json")
-        partial = os.path.join(directory, "partial.weights.h5")
-        self.save_weights(partial)
-        os.replace(partial, weights)
-        with open(config + ".partial", "w", encoding="utf-8") as file:
-            json.dump(self.config.to_dict(), file, indent=2)
-        os.replace(config + ".partial", config)
+        save_preset(self, directory)
 
     presets = PRESETS
 

@@ -1,12 +1,12 @@
-"""Greedy decoding over a model's step function."""
+"""Decoding over a model's step function, one token after the other."""
 
-from collections.abc import Callable
 from typing import Any
 from typing import Protocol
 
 import keras
 from keras import ops
 
+from keras_moe.layers import KeyValueCache
 from keras_moe.types import Tensor
 
 
@@ -15,7 +15,9 @@ class Decodable(Protocol):
 
     config: Any
 
-    def start(self, token_ids: Tensor, max_length: int) -> Any:
+    def start(
+        self, token_ids: Tensor, max_length: int, cache: Any = KeyValueCache
+    ) -> Any:
         """Encodes the source and returns the state before the first step."""
 
     def step(
@@ -24,10 +26,14 @@ class Decodable(Protocol):
         """Returns the logits after one more token, and the next state."""
 
 
-def greedy_decode(
-    model: Decodable, token_ids: Tensor, max_length: int
+def decode_token_by_token(
+    model: Decodable,
+    token_ids: Tensor,
+    max_length: int,
+    choice: Any,
+    cache: Any = KeyValueCache,
 ) -> dict[str, Tensor]:
-    """Emits the most probable token at each step until all rows have ended.
+    """Emits a token at each step until all rows have ended.
 
     Leaves the model as it found it: losses and metrics that its layers would
     record go to a scope that is thrown away, so that no assignment enters an
@@ -37,17 +43,30 @@ def greedy_decode(
         model: the model.
         token_ids: int `(batch, source_length)`, padded.
         max_length: greatest number of tokens to emit.
+        choice: how the next token is chosen: `keras_moe.generation.Greedy`
+            or `keras_moe.generation.Sampling`.
+        cache: how attention keeps the positions so far.
 
     Returns:
         `token_ids`, int32 `(batch, max_length)`, and `log_probability`,
         float32 `(batch,)`.
     """
     with keras.StatelessScope():
-        return _decode(model, token_ids, max_length)
+        return _decode(model, token_ids, max_length, choice, cache)
+
+
+def forbid_padding(logits: Tensor, config: Any) -> Tensor:
+    """Returns logits without padding: it marks what comes after the end."""
+    pad = ops.arange(logits.shape[-1]) == config.pad_id
+    return ops.where(pad, -1e9, logits)
 
 
 def _decode(
-    model: Decodable, token_ids: Tensor, max_length: int
+    model: Decodable,
+    token_ids: Tensor,
+    max_length: int,
+    choice: Any,
+    cache: Any,
 ) -> dict[str, Tensor]:
     config = model.config
     slot = ops.expand_dims(ops.arange(max_length, dtype="int32"), 0)
@@ -62,13 +81,9 @@ def _decode(
 
     def advance(position, token, ended, emitted, score, state):
         logits, state = model.step(token, position, state)
-        # Padding marks what comes after the end; nobody says it.
-        pad = ops.arange(logits.shape[-1]) == config.pad_id
-        log_p = ops.log_softmax(ops.where(pad, -1e9, logits), axis=-1)
-        token = ops.cast(ops.argmax(log_p, axis=-1), "int32")
+        token, log_p = choice.choose(forbid_padding(logits, config), position)
         token = ops.where(ended, config.pad_id, token)
-        best = ops.max(log_p, axis=-1)
-        score = score + ops.where(ended, 0.0, best)
+        score = score + ops.where(ended, 0.0, log_p)
         emitted = ops.where(slot == position, token[:, None], emitted)
         ended = ended | (token == config.end_id)
         return position + 1, token, ended, emitted, score, state
@@ -82,28 +97,7 @@ def _decode(
             ended,
             emitted,
             ops.zeros_like(row, dtype="float32"),
-            model.start(token_ids, max_length),
+            model.start(token_ids, max_length, cache=cache),
         ),
     )
     return {"token_ids": results[3], "log_probability": results[4]}
-
-
-def compile_decoder(
-    model: Decodable, max_length: int, jit_compile: bool = False
-) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Returns `greedy_decode` as a compiled function of the token ids."""
-
-    def decode(token_ids: Tensor) -> dict[str, Tensor]:
-        return greedy_decode(model, token_ids, max_length)
-
-    if keras.backend.backend() != "tensorflow":
-        return decode
-    import tensorflow as tf
-
-    ids = tf.TensorSpec((None, None), tf.int32)
-    return tf.function(
-        decode,
-        input_signature=(ids,),
-        jit_compile=jit_compile,
-        autograph=False,
-    )

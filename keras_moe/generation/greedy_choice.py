@@ -1,0 +1,35 @@
+"""The next token: the most probable one."""
+
+import dataclasses
+
+from keras import ops
+
+from keras_moe.types import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Greedy:
+    """Chooses the most probable token, of equals the first.
+
+    Example:
+
+    >>> greedy = keras_moe.generation.Greedy()
+    >>> ids, log_probability = greedy.choose(np.log([[0.25, 0.75]]), 0)
+    >>> ids.numpy(), np.exp(log_probability).round(2)
+    (array([1], dtype=int32), array([0.75], dtype=float32))
+    """
+
+    def choose(self, logits: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns a token for each row, and how probable it was.
+
+        Args:
+            logits: float32 `(batch, vocabulary)`; forbidden tokens hold -1e9.
+            position: int32 scalar, not needed.
+
+        Returns:
+            Ids, int32 `(batch,)`, and their log probabilities, float32
+            `(batch,)`.
+        """
+        log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+        ids = ops.cast(ops.argmax(log_p, axis=-1), "int32")
+        return ids, ops.max(log_p, axis=-1)

@@ -1,0 +1,87 @@
+"""Losses of a learned confidence."""
+
+from keras import ops
+
+from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+
+EXIT_CLASSIFIER_LOSSES = ("independent", "geometric")
+
+
+def exit_classifier_loss(
+    logits: Tensor,
+    agrees: Tensor,
+    mask: Tensor | None = None,
+    kind: str = "independent",
+) -> Tensor:
+    """Returns how badly a classifier tells when an exit agrees with the end.
+
+    Source: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
+    section 3.5, and for `"geometric"` its appendix on a geometric-like
+    objective.
+
+    Args:
+        logits: `[exits, ...]` of the exits below the last layer: of "this
+            exit says what the last layer says".
+        agrees: bool, of the same shape: whether it does.
+        mask: bool `[...]`, false for padding.
+        kind: `"independent"`, the mean over exits of a binary cross-entropy in
+            which both answers weigh the same, however rare one is; or
+            `"geometric"`, the cross-entropy of the lowest exit that agrees,
+            where an exit is reached if no lower one was taken, and the last
+            layer always agrees.
+
+    Returns:
+        A float32 scalar.
+
+    Raises:
+        ValueError: if `kind` is unknown.
+
+    Example:
+
+    >>> logits = np.array([[4.0, -4.0]])  # one exit, two tokens
+    >>> agrees = np.array([[True, False]])
+    >>> loss = keras_moe.losses.exit_classifier_loss(logits, agrees)
+    >>> round(float(loss), 4)
+    0.0181
+    """
+    check_choice(EXIT_CLASSIFIER_LOSSES, kind=kind)
+    logits = ops.cast(logits, "float32")
+    agrees = ops.cast(agrees, "float32")
+    real = ops.ones_like(logits[0])
+    if mask is not None:
+        real = ops.cast(mask, "float32")
+    log_yes, log_no = -ops.softplus(-logits), -ops.softplus(logits)
+    if kind == "independent":
+        return _balanced(log_yes, log_no, agrees, real)
+    return _geometric(log_yes, log_no, agrees, real)
+
+
+def _balanced(
+    log_yes: Tensor, log_no: Tensor, agrees: Tensor, real: Tensor
+) -> Tensor:
+    tokens = tuple(range(1, len(agrees.shape)))
+    yes, no = agrees * real, (1.0 - agrees) * real
+    number = ops.maximum(ops.sum(real), 1.0)
+    share = ops.sum(yes, axis=tokens, keepdims=True) / number
+    # The rarer answer weighs more; each weighs the other's share.
+    weight = yes * (1.0 - share) + no * share
+    cost = -weight * (agrees * log_yes + (1.0 - agrees) * log_no)
+    total = ops.maximum(ops.sum(weight, axis=tokens), 1e-12)
+    return ops.mean(ops.sum(cost, axis=tokens) / total)
+
+
+def _geometric(
+    log_yes: Tensor, log_no: Tensor, agrees: Tensor, real: Tensor
+) -> Tensor:
+    # How likely it is that no lower exit was taken.
+    passed = ops.cumsum(log_no, axis=0)
+    reached = ops.concatenate([ops.zeros_like(passed[:1]), passed], axis=0)
+    log_taken = reached + ops.concatenate(
+        [log_yes, ops.zeros_like(passed[:1])], axis=0
+    )
+    agrees = ops.concatenate([agrees, ops.ones_like(agrees[:1])], axis=0)
+    first = ops.cumsum(agrees, axis=0) == 1.0
+    first = ops.cast(first, "float32") * agrees
+    cost = -ops.sum(first * log_taken, axis=0)
+    return ops.sum(cost * real) / ops.maximum(ops.sum(real), 1.0)

@@ -1,0 +1,89 @@
+"""How sure a decoder is of its next token.
+
+Every score is float32, and the greater, the surer. None is a probability of
+being right: `keras_moe.calibration` turns a threshold on any of them into a
+statement about errors.
+"""
+
+import math
+
+from keras import ops
+
+from keras_moe.types import Tensor
+
+
+def softmax_margin(logits: Tensor) -> Tensor:
+    """Returns by how much the likeliest token leads the next, in [0, 1].
+
+    Source: softmax response of [CALM, Schuster et al.,
+    2022](https://arxiv.org/abs/2207.07061), section 3.5.
+
+    Args:
+        logits: `[..., vocabulary]`, of at least two tokens.
+
+    Returns:
+        float32 `[...]`, the difference of the two greatest probabilities.
+
+    Example:
+
+    >>> logits = np.log([[0.5, 0.3, 0.2]])
+    >>> round(float(keras_moe.ops.softmax_margin(logits)[0]), 4)
+    0.2
+    """
+    logits = ops.cast(logits, "float32")
+    leaders, _ = ops.top_k(logits, 2)
+    # Relative to the greatest: nothing overflows.
+    total = ops.sum(ops.exp(logits - leaders[..., :1]), axis=-1)
+    return -ops.expm1(leaders[..., 1] - leaders[..., 0]) / total
+
+
+def entropy_confidence(logits: Tensor) -> Tensor:
+    """Returns 1 minus the entropy over its greatest value, in [0, 1].
+
+    Source: the normalised entropy of [FastBERT, Liu et al.,
+    2020](https://arxiv.org/abs/2004.02178), section 3.4, turned round.
+
+    Args:
+        logits: `[..., vocabulary]`, of at least two tokens.
+
+    Returns:
+        float32 `[...]`.
+
+    Example:
+
+    >>> round(float(keras_moe.ops.entropy_confidence(np.zeros((1, 8)))[0]), 4)
+    0.0
+    """
+    log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    # Forbidden tokens have a finite log-probability here: 0 times it is 0.
+    entropy = -ops.sum(ops.exp(log_p) * ops.maximum(log_p, -1e30), axis=-1)
+    greatest = math.log(log_p.shape[-1])
+    return ops.clip(1.0 - entropy / greatest, 0.0, 1.0)
+
+
+def state_saturation(before: Tensor, after: Tensor) -> Tensor:
+    """Returns the cosine between a layer's input and its output, in [-1, 1].
+
+    Source: hidden-state saturation of [CALM, Schuster et al.,
+    2022](https://arxiv.org/abs/2207.07061), section 3.5.
+
+    Args:
+        before: `[..., dim]`.
+        after: `[..., dim]`.
+
+    Returns:
+        float32 `[...]`; 0 where one of them is zero.
+
+    Example:
+
+    >>> before, after = np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]])
+    >>> round(float(keras_moe.ops.state_saturation(before, after)[0]), 4)
+    0.7071
+    """
+    before = ops.cast(before, "float32")
+    after = ops.cast(after, "float32")
+    product = ops.sum(before * after, axis=-1)
+    squares = ops.sum(before * before, axis=-1) * ops.sum(
+        after * after, axis=-1
+    )
+    return product * ops.rsqrt(ops.maximum(squares, 1e-30))
