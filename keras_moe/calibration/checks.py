@@ -1,0 +1,84 @@
+"""Checks of what goes into a calibration, each with the one wording."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def check_fraction(**fractions: float) -> None:
+    """Raises `ValueError` unless each is between 0 and 1, both left out."""
+    for name, fraction in fractions.items():
+        if not 0.0 < fraction < 1.0:
+            raise ValueError(
+                f"`{name}` must be between 0 and 1. Received: "
+                f"{name}={fraction}."
+            )
+
+
+def check_in_unit_interval(name: str, values: np.ndarray) -> None:
+    """Raises `ValueError` unless all values are in [0, 1]."""
+    # NaN is not in it either: it compares as false.
+    outside = ~((values >= 0.0) & (values <= 1.0))
+    if outside.any():
+        index = tuple(int(i) for i in np.argwhere(outside)[0])
+        where = f" at {index}" if index else ""
+        raise ValueError(
+            f"`{name}` must be in [0, 1]. Received: {values[index]}{where}."
+        )
+
+
+def to_losses(losses: ArrayLike) -> np.ndarray:
+    """Returns losses as float64 `[n, m]`.
+
+    Args:
+        losses: one row per example, one column per threshold.
+
+    Raises:
+        ValueError: if there are none, or some are not in [0, 1].
+    """
+    array = np.asarray(losses, np.float64)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(
+            "`losses` must have the shape [n, m], one row per example and one "
+            f"column per threshold. Received: losses.shape={array.shape}."
+        )
+    check_in_unit_interval("losses", array)
+    return array
+
+
+def to_thresholds(thresholds: ArrayLike, correction: str) -> np.ndarray:
+    """Returns thresholds as float64 `[m]`.
+
+    Args:
+        thresholds: distinct numbers.
+        correction: name of the procedure; `"fixed_sequence"` wants an order.
+
+    Raises:
+        ValueError: if there are none, or some are not finite, or equal, or
+            not in order.
+    """
+    array = np.asarray(thresholds, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(
+            "`thresholds` must have the shape [m], with one threshold at "
+            f"least. Received: thresholds.shape={array.shape}."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(
+            "`thresholds` must be finite. Received: thresholds="
+            f"{array.tolist()}."
+        )
+    steps = np.diff(array)
+    if correction == "fixed_sequence" and not (
+        (steps > 0).all() or (steps < 0).all()
+    ):
+        raise ValueError(
+            "`thresholds` must strictly decrease or strictly increase, from "
+            "the safest on, for correction='fixed_sequence': they are tested "
+            f"in this order. Received: thresholds={array.tolist()}."
+        )
+    if len(np.unique(array)) != len(array):
+        raise ValueError(
+            "`thresholds` must be distinct. Received: thresholds="
+            f"{array.tolist()}."
+        )
+    return array
