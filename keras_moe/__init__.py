@@ -1,5 +1,6 @@
 """Mixture-of-experts parts for Keras 3 and TFX."""
 
+from keras_moe import calibration as calibration
 from keras_moe import conversion as conversion
 from keras_moe import generation as generation
 from keras_moe import layers as layers

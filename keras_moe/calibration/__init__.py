@@ -18,6 +18,10 @@ from keras_moe.calibration.distances import rouge_l_distance as rouge_l_distance
 from keras_moe.calibration.distances import (
     token_f1_distance as token_f1_distance,
 )
+from keras_moe.calibration.exits import ExitAnswers as ExitAnswers
+from keras_moe.calibration.exits import calibrate_exits as calibrate_exits
+from keras_moe.calibration.exits import exit_answers as exit_answers
+from keras_moe.calibration.exits import exit_policy as exit_policy
 from keras_moe.calibration.fingerprint import fingerprint as fingerprint
 from keras_moe.calibration.not_certified_error import (
     NotCertifiedError as NotCertifiedError,

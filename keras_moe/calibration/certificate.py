@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import numbers
 import os
 import pathlib
@@ -19,6 +18,10 @@ from keras_moe.calibration.checks import to_thresholds
 from keras_moe.calibration.corrections import CORRECTIONS
 from keras_moe.calibration.corrections import last_accepted
 from keras_moe.calibration.p_values import RISK_P_VALUES
+from keras_moe.calibration.plain_json import differences
+from keras_moe.calibration.plain_json import refuse_constant
+from keras_moe.calibration.plain_json import to_plain
+from keras_moe.calibration.plain_json import unique_fields
 from keras_moe.types import Config
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_size
@@ -161,7 +164,9 @@ class Certificate:
             ValueError: if it is not a certificate, or contradicts itself.
         """
         document = json.loads(
-            text, parse_constant=_refuse, object_pairs_hook=_once
+            text,
+            parse_constant=refuse_constant,
+            object_pairs_hook=unique_fields,
         )
         if not isinstance(document, dict):
             raise ValueError(
@@ -195,19 +200,15 @@ class Certificate:
             raise ValueError(
                 "`fingerprint` or `policy` must be given. Received: neither."
             )
-        differences = []
+        found: list[str] = []
         if fingerprint is not None:
-            differences += _differences(
-                "fingerprint", self.fingerprint, fingerprint
-            )
+            found += differences("fingerprint", self.fingerprint, fingerprint)
         if policy is not None:
-            differences += _differences(
-                "policy", self.policy, _plain_policy(policy)
-            )
-        if differences:
+            found += differences("policy", self.policy, _plain_policy(policy))
+        if found:
             raise ValueError(
                 "The certificate is not one for what was given: "
-                + "; ".join(differences)
+                + "; ".join(found)
                 + "."
             )
 
@@ -303,57 +304,4 @@ def _plain_policy(policy: Any) -> Config:
             "`policy` must not hold the threshold: it is what a certificate "
             f"grants. Received: policy={policy!r}."
         )
-    return _plain("policy", policy)
-
-
-def _plain(path: str, value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(
-                    f"`{path}` must have strings for keys. Received: {key!r}."
-                )
-        return {k: _plain(f"{path}.{k}", v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(f"{path}.{i}", v) for i, v in enumerate(value)]
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if value is None or (isinstance(value, (str, bool, int, float)) and finite):
-        return value
-    raise ValueError(
-        f"`{path}` must be a plain value, fit for JSON. Received: {value!r}."
-    )
-
-
-def _differences(path: str, certified: Any, given: Any) -> list[str]:
-    """Says, field by field, what was certified and what is given."""
-    if isinstance(certified, dict) and isinstance(given, dict):
-        said = []
-        for key in sorted({*certified, *given}):
-            below = f"{path}.{key}"
-            if key not in given:
-                said.append(f"{below} was {certified[key]!r}, is not given")
-            elif key not in certified:
-                said.append(f"{below} was not there, is {given[key]!r}")
-            else:
-                said += _differences(below, certified[key], given[key])
-        return said
-    # True is 1 for Python, not for a reader of the file.
-    same = isinstance(certified, bool) == isinstance(given, bool)
-    if same and certified == given:
-        return []
-    return [f"{path} was {certified!r}, is {given!r}"]
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"Its numbers must be finite. Received: {constant}.")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"Its fields must be given once. Twice: {twice}.")
-    return document
+    return to_plain("policy", policy)

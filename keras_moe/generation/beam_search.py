@@ -195,12 +195,12 @@ class _Search:
         # Nothing beats the empty answer where there is nothing to say.
         best = ops.where(empty, 0.0, _NEVER)
         state = self.model.start(token_ids, self.max_length)
-        rows = self.first_rows(row)[:, None] + ops.zeros_like(each)
-        rows = ops.reshape(rows, (-1,)) // self.num_beams
-        padding = row[:, None] + self.slot * 0 + config.pad_id
+        flat = ops.arange(ops.shape(row)[0] * self.num_beams, dtype="int32")
+        rows = flat // self.num_beams
+        padding = ops.zeros_like(row[:, None] + self.slot) + config.pad_id
         return _Beams(
             position=ops.zeros((), dtype="int32"),
-            token_ids=each * 0 + config.start_id,
+            token_ids=ops.zeros_like(each) + config.start_id,
             log_p=ops.where(alive, 0.0, _NEVER),
             emitted=ops.take(padding, rows, axis=0),
             best_log_p=best,

@@ -59,6 +59,7 @@ def early_exit_decode(
     choice: Any,
     threshold: Tensor | None = None,
     static_shapes: bool = False,
+    confidence: Any = None,
 ) -> dict[str, Tensor]:
     """Decodes token by token, each through as few layers as it needs.
 
@@ -74,6 +75,8 @@ def early_exit_decode(
             or `keras_moe.generation.Sampling`.
         threshold: float32 `(batch,)`, instead of the policy's.
         static_shapes: whether XLA will compile this.
+        confidence: what measures how sure the model is, if not the policy's
+            `keras_moe.generation.ExitConfidence`: an object with its methods.
 
     Returns:
         `token_ids`, int32 `(batch, max_length)`; `log_probability`, float32
@@ -84,7 +87,13 @@ def early_exit_decode(
     """
     with keras.StatelessScope():
         step = _ExitingStep(
-            model, token_ids, max_length, policy, static_shapes, threshold
+            model,
+            token_ids,
+            max_length,
+            policy,
+            static_shapes,
+            threshold,
+            confidence or ExitConfidence(model, policy),
         )
         return _decode(step, model.config, token_ids, max_length, choice)
 
@@ -155,6 +164,7 @@ class _ExitingStep:
         policy: EarlyExitPolicy,
         static_shapes: bool,
         threshold: Tensor | None,
+        confidence: Any,
     ):
         self.model = model
         self.policy = policy
@@ -166,7 +176,7 @@ class _ExitingStep:
             max_length,
             KeyValueCache if static_shapes else TensorArrayCache,
         )
-        self.confidence = ExitConfidence(model, policy)
+        self.confidence = confidence
         if threshold is None:
             threshold = tf.fill(tf.shape(token_ids)[:1], policy.threshold)
         self.threshold = tf.cast(threshold, tf.float32)

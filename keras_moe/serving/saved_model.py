@@ -1,5 +1,6 @@
 """From a trained model to a SavedModel that answers text with text."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -7,6 +8,10 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
+from keras_moe.calibration import Certificate
+from keras_moe.calibration import exit_policy
+from keras_moe.calibration import fingerprint
+from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
 
 TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -23,18 +28,25 @@ def export(
     tracked: Iterable = (),
     input_name: str = "word",
     output_name: str = "phonemes",
+    early_exit: EarlyExitPolicy | None = None,
+    certificate: Certificate | None = None,
+    allow_lower_threshold: bool = False,
 ) -> None:
     """Writes a sequence model as a SavedModel for TensorFlow Serving.
 
-    Two signatures, with the same outputs:
+    Two signatures, three with `early_exit`, with the same outputs:
 
     - `serving_default(word: string[None])`,
     - `examples(examples: string[None])`, serialized `tf.train.Example`s, for
-      TFX's Evaluator and InfraValidator.
+      TFX's Evaluator and InfraValidator,
+    - `with_threshold(word: string[None], threshold: float32[None])`, a
+      threshold for each row, or one for all. One below the certified is raised
+      to it, and one that is not a number lets nothing leave early.
 
     Outputs: `phonemes`, string `[None]`; `token_ids`, int32 `[None,
-    max_length]`; `log_probability`, float32 `[None]`; and whatever else
-    `tokenize` returns, such as a `status` for each row.
+    max_length]`; `log_probability`, float32 `[None]`; with `early_exit` also
+    `exit_layer`, int32, and `confidence`, float32, of each token; and whatever
+    else `tokenize` returns, such as a `status` for each row.
 
     The graph is pure: decoding leaves losses and metrics out, so no variable
     is ever assigned. The answer for a row does not depend on the others.
@@ -56,10 +68,16 @@ def export(
             Transform, tables.
         input_name: name of the signature's input, and of the feature.
         output_name: name of the answer.
+        early_exit: when a token may leave the decoder early; `None` for never.
+        certificate: a `keras_moe.calibration.Certificate` of this model and
+            policy. Its threshold is served instead of the policy's, and it
+            is written to `assets.extra/certificate.json`.
+        allow_lower_threshold: whether a client may ask for less than the
+            certified threshold (without a certificate: the policy's).
 
     Raises:
-        ValueError: if `directory` holds files already, or an argument is out
-            of its range.
+        ValueError: if `directory` holds files already, an argument is out of
+            its range, or the certificate is of another model or policy.
 
     Example:
 
@@ -103,36 +121,76 @@ def export(
             f"directory={directory!r}, which holds files."
         )
 
-    def answer(words: tf.Tensor) -> dict[str, tf.Tensor]:
+    if certificate is not None:
+        early_exit = _certified(model, early_exit, certificate, max_length)
+
+    def answer(
+        words: tf.Tensor, threshold: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         features = _check_features(tokenize(words))
         ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
-        decoded = decode(model, ids, max_length)
+        decoded = decode(
+            model, ids, max_length, early_exit=early_exit, threshold=threshold
+        )
         return {
             output_name: detokenize(decoded["token_ids"]),
             **decoded,
             **features,
         }
 
+    floor = None
+    if early_exit is not None and not allow_lower_threshold:
+        floor = early_exit.threshold
+
+    def answer_with(
+        words: tf.Tensor, threshold: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        threshold = tf.broadcast_to(threshold, tf.shape(words))
+        if floor is not None:
+            threshold = tf.maximum(threshold, floor)
+        return answer(words, threshold)
+
     def answer_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(examples, example_spec)
         return answer(tf.reshape(parsed[input_name], [-1]))
 
+    words = tf.TensorSpec([None], tf.string, name=input_name)
     archive = keras.export.ExportArchive()
     archive.track(model)
     # `archive.name = resource` would not track it.
     for resource in tracked:
         archive.track(resource)
-    archive.add_endpoint(
-        "serving_default",
-        answer,
-        input_signature=[tf.TensorSpec([None], tf.string, name=input_name)],
-    )
+    archive.add_endpoint("serving_default", answer, input_signature=[words])
     archive.add_endpoint(
         "examples",
         answer_examples,
         input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
     )
-    _write_out(archive, directory)
+    if early_exit is not None:
+        threshold = tf.TensorSpec([None], tf.float32, name="threshold")
+        archive.add_endpoint(
+            "with_threshold", answer_with, input_signature=[words, threshold]
+        )
+    _write_out(archive, directory, certificate)
+
+
+def _certified(
+    model: keras.Model,
+    early_exit: EarlyExitPolicy | None,
+    certificate: Certificate,
+    max_length: int,
+) -> EarlyExitPolicy:
+    """Returns the policy with the threshold that is certified for it."""
+    if early_exit is None:
+        raise ValueError(
+            "A `certificate` needs the policy that it was made for. Received: "
+            "early_exit=None."
+        )
+    certificate.check(
+        fingerprint=fingerprint(model),
+        policy=exit_policy(early_exit, max_length),
+    )
+    return dataclasses.replace(early_exit, threshold=certificate.threshold)
 
 
 def _check_features(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -144,12 +202,22 @@ def _check_features(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return dict(features)
 
 
-def _write_out(archive: keras.export.ExportArchive, directory: str) -> None:
+def _write_out(
+    archive: keras.export.ExportArchive,
+    directory: str,
+    certificate: Certificate | None,
+) -> None:
     """Writes under a temporary name, then renames."""
     partial = directory.rstrip("/") + ".partial"
     if tf.io.gfile.exists(partial):
         tf.io.gfile.rmtree(partial)
     archive.write_out(partial, verbose=False)
+    if certificate is not None:
+        extra = os.path.join(partial, "assets.extra")
+        tf.io.gfile.makedirs(extra)
+        path = os.path.join(extra, "certificate.json")
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write(certificate.to_json())
     if tf.io.gfile.exists(directory):
         tf.io.gfile.rmtree(directory)
     tf.io.gfile.rename(partial, directory)
