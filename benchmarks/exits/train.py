@@ -63,25 +63,15 @@ def make_variants(
     }
 
 
-def main() -> None:
-    """Trains what is not trained yet."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--state", type=pathlib.Path, default=STATE)
-    parser.add_argument("--only", choices=_LAYERS)
-    options = parser.parse_args()
-    console = Console()
-    splits = load_splits()
-    pairs = make_pairs(splits["train"])
-    validation = splits["validation"][:_VALIDATION_WORDS]
-    variants = make_variants(options.steps, options.state)
-    if options.only:
-        variants = {options.only: variants[options.only]}
+def train(variants: dict[str, Variant], splits: dict, console: Console) -> None:
+    """Trains in turns until all have had their updates."""
+    pairs = None
     while True:
         variant = min(variants.values(), key=lambda each: each.step)
-        if variant.step >= options.steps:
+        if variant.step >= variant.config.steps:
             return
-        variant.turn(*pairs, validation)
+        pairs = pairs or make_pairs(splits["train"])
+        variant.turn(*pairs, splits["validation"][:_VALIDATION_WORDS])
         point = variant.curve[-1]
         console.print(
             f"{variant.name:>8} step {point['step']:,}: phoneme error "
@@ -89,6 +79,19 @@ def main() -> None:
             f"{point['word_error_rate']:.2%} (validation), "
             f"{point['seconds']:.0f} s"
         )
+
+
+def main() -> None:
+    """Trains what is not trained yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--state", type=pathlib.Path, default=STATE)
+    parser.add_argument("--only", choices=_LAYERS)
+    options = parser.parse_args()
+    variants = make_variants(options.steps, options.state)
+    if options.only:
+        variants = {options.only: variants[options.only]}
+    train(variants, load_splits(), Console())
 
 
 if __name__ == "__main__":

@@ -179,7 +179,12 @@ class _ExitingStep:
         self.confidence = confidence
         if threshold is None:
             threshold = tf.fill(tf.shape(token_ids)[:1], policy.threshold)
-        self.threshold = tf.cast(threshold, tf.float32)
+        threshold = tf.cast(threshold, tf.float32)
+        # Graph optimisation turns `~(sure >= threshold)` into `sure <
+        # threshold`, which is false, too, for what is not a number.
+        self.threshold = tf.where(
+            tf.math.is_nan(threshold), float("inf"), threshold
+        )
 
     def initial_caches(self) -> tuple:
         """Returns each layer's cache, and the history of exit states."""

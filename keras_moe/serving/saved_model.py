@@ -147,7 +147,9 @@ def export(
     ) -> dict[str, tf.Tensor]:
         threshold = tf.broadcast_to(threshold, tf.shape(words))
         if floor is not None:
+            unknown = tf.math.is_nan(threshold)
             threshold = tf.maximum(threshold, floor)
+            threshold = tf.where(unknown, float("inf"), threshold)
         return answer(words, threshold)
 
     def answer_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -8,6 +8,8 @@ import keras
 from keras import ops
 
 from keras_moe.layers.attention.key_value_cache import KeyValueCache
+from keras_moe.layers.transformer.short_sequences import apply_dense
+from keras_moe.layers.transformer.short_sequences import last_positions
 from keras_moe.ops.rotary_embedding import rotary_embedding
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
@@ -197,8 +199,12 @@ class T5Attention(keras.layers.Layer):
         Returns:
             The output `(batch, queries, dim)` and the next state.
         """
-        state = self.remember(query, state)
+        before, state = state, self.remember(query, state)
         count = num_queries or query.shape[1]
+        # The same tensor as the keys': its angles are computed once.
+        first = before.position
+        if query.shape[1] != count:
+            first = state.position - count
         keys, values, visible = state.read(count)
         if visible is not None:
             visible = visible[None, None]
@@ -207,7 +213,7 @@ class T5Attention(keras.layers.Layer):
             seen = key_mask[:, None, None, :length]
             visible = seen if visible is None else visible & seen
         attended = self.attend(
-            self.query_heads(query[:, -count:], state.position - count),
+            self.query_heads(last_positions(query, count), first),
             keys,
             values,
             bias=None if bias is None else bias[..., :length],
@@ -263,14 +269,16 @@ class T5Attention(keras.layers.Layer):
             query: `(batch, queries, dim)`.
             position: that of the first.
         """
-        return self._turn(self._split_heads(self.query(query)), position)
+        heads = self._split_heads(apply_dense(self.query, query))
+        return self._turn(heads, position)
 
     def key_value_heads(
         self, value: Tensor, position: int | Tensor = 0
     ) -> tuple[Tensor, Tensor]:
         """Returns keys and values, `(batch, num_heads, keys, key_dim)`."""
-        keys = self._turn(self._split_heads(self.key(value)), position)
-        return keys, self._split_heads(self.value(value))
+        keys = self._split_heads(apply_dense(self.key, value))
+        values = self._split_heads(apply_dense(self.value, value))
+        return self._turn(keys, position), values
 
     def _turn(self, heads: Tensor, position: int | Tensor) -> Tensor:
         if not self.rotary:
@@ -297,17 +305,24 @@ class T5Attention(keras.layers.Layer):
             scores = ops.where(attention_mask, scores, -1e9)
         weights = ops.cast(ops.softmax(scores, axis=-1), values.dtype)
         weights = self.dropout(weights, training=training)
-        heads = ops.transpose(ops.matmul(weights, values), (0, 2, 1, 3))
-        batch, length = ops.shape(heads)[:2]
-        inner = self.num_heads * self.key_dim
-        return self.output_projection(
-            ops.reshape(heads, (batch, length, inner))
-        )
+        heads = self._join_heads(ops.matmul(weights, values))
+        return apply_dense(self.output_projection, heads)
 
     def _split_heads(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            # Nothing to transpose.
+            return ops.reshape(x, (-1, self.num_heads, 1, self.key_dim))
         batch, length = ops.shape(x)[:2]
         x = ops.reshape(x, (batch, length, self.num_heads, self.key_dim))
         return ops.transpose(x, (0, 2, 1, 3))
+
+    def _join_heads(self, heads: Tensor) -> Tensor:
+        inner = self.num_heads * self.key_dim
+        if heads.shape[2] == 1:
+            return ops.reshape(heads, (-1, 1, inner))
+        heads = ops.transpose(heads, (0, 2, 1, 3))
+        batch, length = ops.shape(heads)[:2]
+        return ops.reshape(heads, (batch, length, inner))
 
     def compute_output_shape(
         self, query_shape: Shape, value_shape: Shape

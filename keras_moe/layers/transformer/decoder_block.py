@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_moe.layers.attention.key_value_cache import KeyValueCache
 from keras_moe.layers.transformer.residual import Residual
+from keras_moe.layers.transformer.short_sequences import last_positions
 from keras_moe.serialization import deserialize_sublayers
 from keras_moe.serialization import register
 from keras_moe.serialization import serialize_sublayer
@@ -173,7 +174,7 @@ class DecoderBlock(keras.layers.Layer):
             **{k: v for k, v in options.items() if v is not None},
         )
         if num_queries is not None:
-            inputs = inputs[:, -num_queries:]
+            inputs = last_positions(inputs, num_queries)
         x = self.around_self_attention.add(inputs, attended)
         attended = self.cross_attention.attend_to_memory(
             self.around_cross_attention.norm(x), state.memory

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_moe.layers.transformer.short_sequences import apply_dense
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
@@ -104,10 +105,11 @@ class FeedForward(keras.layers.Layer):
         mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        hidden = self.activation(self.inner(inputs))
+        hidden = self.activation(apply_dense(self.inner, inputs))
         if self.gated:
-            hidden = hidden * self.gate(inputs)
-        return self.outer(self.dropout(hidden, training=training))
+            hidden = hidden * apply_dense(self.gate, inputs)
+        hidden = self.dropout(hidden, training=training)
+        return apply_dense(self.outer, hidden)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)

@@ -1,5 +1,6 @@
 """The encoder-decoder model."""
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -8,6 +9,7 @@ from keras import ops
 from keras_moe.layers.moe.layout import DENSE_RULES
 from keras_moe.layers.moe.layout import EXPERT_RULES
 from keras_moe.layers.moe.layout import layout_map
+from keras_moe.layers.transformer.short_sequences import apply_dense
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer.decoder import Decoder
 from keras_moe.models.switch_transformer.decoding import Decoding
@@ -207,10 +209,10 @@ class SwitchTransformer(Decoding, keras.Model):
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns float32 logits for the decoder's normalised output."""
         if not self.config.tie_embeddings:
-            return ops.cast(self.head(hidden), "float32")
+            return ops.cast(apply_dense(self.head, hidden), "float32")
         scaled = hidden * self.config.model_dim**-0.5
-        logits = self.target_embedding(scaled, reverse=True)
-        return ops.cast(logits, "float32")
+        head = functools.partial(self.target_embedding, reverse=True)
+        return ops.cast(apply_dense(head, scaled), "float32")
 
     # === Distribution ===
 
