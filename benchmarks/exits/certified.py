@@ -30,10 +30,9 @@ from pipelines.modules import text
 TOLERANCE = 0.02
 POLICY = EarlyExitPolicy("softmax")
 THRESHOLDS = (
-    *(0.995, 0.99, 0.98, 0.96, 0.94, 0.92, 0.9, 0.87, 0.84, 0.8, 0.75, 0.7),
-    *(0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.3, 0.2),
+    *(0.95, 0.9, 0.85, 0.8, 0.77, 0.74, 0.72, 0.7),
+    *(0.68, 0.66, 0.64, 0.62, 0.6, 0.57, 0.54, 0.5),
 )
-_NEVER = 1.1
 Entries = list[tuple[str, tuple[str, ...]]]
 
 
