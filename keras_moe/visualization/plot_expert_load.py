@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_moe.visualization.collect_expert_load import collect_expert_load
+from keras_moe.visualization.figure_files import new_figure
 from keras_moe.visualization.layer_loads import LayerLoads
 
 if TYPE_CHECKING:
@@ -75,19 +76,16 @@ def plot_expert_load(
     >>> figure = keras_moe.visualization.plot_expert_load(loads)
     """
     loads = _resolve(source, data, steps, batch_size, training, epoch)
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "`keras_moe.visualization.plot_expert_load` needs Matplotlib. "
-            "Install it with `pip install keras-moe[viz]`."
-        ) from error
     rows = len(loads.names)
     columns = max(len(load) for load in loads.loads)
     # In inches: the map, the bars beside it, the scale below it.
     width, height = min(max(0.45 * columns, 3.5), 11.0), 0.38 * rows
     if figure is None:
-        figure = Figure((width + 3.0, height + 1.4), layout="constrained")
+        figure = new_figure(
+            "plot_expert_load",
+            (width + 3.0, height + 1.4),
+            layout="constrained",
+        )
     grid = figure.add_gridspec(
         2, 2, width_ratios=[width, 1.2], height_ratios=[height, 0.15]
     )

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_moe.generation import Greedy
+
+
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+def test_takes_the_most_probable(jit_compile):
+    logits = np.random.normal(size=(50, 9)).astype("float32")
+    logits[:, 4] = -1e9
+    choose = Greedy().choose
+    if jit_compile is not None:
+        choose = tf.function(choose, jit_compile=jit_compile)
+    ids, log_p = choose(tf.constant(logits), tf.constant(3))
+    np.testing.assert_array_equal(ids, logits.argmax(axis=1))
+    exact = logits.astype("float64")
+    exact = exact.max(axis=1) - np.log(np.exp(exact).sum(axis=1))
+    np.testing.assert_allclose(log_p, exact, rtol=1e-5)
+    assert ids.dtype == tf.int32
+    assert log_p.dtype == tf.float32
+
+
+def test_of_equals_takes_the_first():
+    ids, _ = Greedy().choose(tf.constant([[0.0, 1.0, 1.0]]), 0)
+    assert ids[0] == 1
+
+
+def test_all_are_equal():
+    assert Greedy() == Greedy()
+    assert len({Greedy(), Greedy()}) == 1
