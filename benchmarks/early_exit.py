@@ -32,6 +32,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from benchmarks.exits import certified
+from benchmarks.exits import pictures
 from benchmarks.exits import train
 from benchmarks.exits.lossless import check_self_speculation
 from benchmarks.g2p_quality import RESULTS
@@ -152,6 +153,7 @@ def main() -> None:
     report.add_figures(
         {"policy": json.dumps(dataclasses.asdict(certified.POLICY))}
     )
+    pictures.draw(report.figures, variants["exits"].model, RESULTS)
     report.show()
     report.write(options.json or RESULTS / "early_exit.json")
 

@@ -56,6 +56,12 @@ def test_a_whole_model(tmp_path, monkeypatch):
     exec(python_blocks()[3], names)
     assert names["answers"]["phonemes"].shape == (1,)
     assert names["answer"].shape == (2, 32)
+    names["held_out"] = np.random.default_rng(1).integers(1, 1000, (70, 5))
+    exec(python_blocks()[4], names)
+    served = tf.saved_model.load(str(tmp_path / "models/mine/2"))
+    answer = served.signatures["serving_default"](word=tf.constant(["hi"]))
+    assert answer["exit_layer"].shape == (1, 32)
+    assert names["certificate"].threshold <= 1.0
 
 
 @pytest.mark.large
