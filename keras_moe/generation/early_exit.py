@@ -84,6 +84,10 @@ def early_exit_decode(
         computed for each token, 0 for padding; and `confidence`, float32
         `(batch, max_length)`, what was measured last before it left: for a
         token of the last layer, at the exit below it.
+
+    Raises:
+        ValueError: if the model has too few layers, too small a vocabulary,
+            no such confidence, or attention that cannot do as the policy says.
     """
     with keras.StatelessScope():
         step = _ExitingStep(
@@ -176,6 +180,14 @@ class _ExitingStep:
             max_length,
             KeyValueCache if static_shapes else TensorArrayCache,
         )
+        if policy.propagation == "none" and not hasattr(
+            self.start.blocks[0].positions, "rewind"
+        ):
+            raise ValueError(
+                "With propagation='none' tokens are left out one by one, "
+                "which attention that sums up its past cannot. Received: "
+                f"attention={model.config.attention!r}; it must be 'softmax'."
+            )
         self.confidence = confidence
         if threshold is None:
             threshold = tf.fill(tf.shape(token_ids)[:1], policy.threshold)

@@ -20,7 +20,8 @@ class EarlyExitTrainer(keras.Model):
     All exits share the final norm and the head. The loss is a weighted mean
     of the loss that `compile` was given, over the exits. Logits of one exit
     are made, used and dropped at a time, and made again for the gradient:
-    memory does not grow with exits times vocabulary.
+    memory does not grow with exits times vocabulary (but XLA, with
+    `jit_compile=True`, may undo that).
 
     What is trained is `model` itself: save, export and decode it as ever.
 
@@ -57,7 +58,9 @@ class EarlyExitTrainer(keras.Model):
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> trainer = keras_moe.models.EarlyExitTrainer(model)
     >>> trainer.compile("adam", keras_moe.losses.token_crossentropy)
     >>> ids = np.array([[5, 6, 7, 1]])
@@ -132,7 +135,10 @@ class EarlyExitTrainer(keras.Model):
             strict=True,
         ):
             value = exit_loss(state)
-            metric.update_state(ops.stop_gradient(value))
+            # As `loss` does it, where the last batch is smaller.
+            metric.update_state(
+                ops.stop_gradient(value), sample_weight=ops.shape(state)[0]
+            )
             total = total + weight * value
         for extra in self.losses:
             total = total + ops.cast(ops.sum(extra), total.dtype)

@@ -39,7 +39,7 @@ class ExitClassifierTrainer(keras.Model):
     Example:
 
     >>> model = keras_moe.models.SwitchTransformer.from_preset(
-    ...     "switch_tiny", exit_classifier=True
+    ...     "switch_tiny", num_experts=0, exit_classifier=True
     ... )
     >>> trainer = keras_moe.models.ExitClassifierTrainer(model)
     >>> trainer.compile("adam")

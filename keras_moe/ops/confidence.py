@@ -81,7 +81,9 @@ def state_saturation(before: Tensor, after: Tensor) -> Tensor:
     before = ops.cast(before, "float32")
     after = ops.cast(after, "float32")
     product = ops.sum(before * after, axis=-1)
-    squares = ops.sum(before * before, axis=-1) * ops.sum(
-        after * after, axis=-1
-    )
-    return product * ops.rsqrt(ops.maximum(squares, 1e-30))
+    # A root of each: their product may leave the range of float32.
+    for state in (before, after):
+        squares = ops.sum(state * state, axis=-1)
+        product = product * ops.rsqrt(ops.maximum(squares, 1e-30))
+    # Rounding must not carry it above a threshold of more than 1.
+    return ops.clip(product, -1.0, 1.0)

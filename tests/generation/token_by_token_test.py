@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_moe.generation import compile_decoder
-from keras_moe.generation import greedy_decode
+from keras_moe.generation import decode
 
 
 class Scripted:
@@ -17,7 +17,7 @@ class Scripted:
         self.config = types.SimpleNamespace(**ids)
         self.heard = []
 
-    def start(self, token_ids, max_length):
+    def start(self, token_ids, max_length, cache=None):
         return tf.zeros(tf.shape(token_ids)[:1], tf.int32)
 
     def step(self, token_ids, position, state):
@@ -44,6 +44,10 @@ def expected(table, source, max_length, pad_id=0, end_id=1):
     return answers, scores
 
 
+def decode_six(model):
+    return lambda source: decode(model, source, 6)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("ids", [{}, {"pad_id": 3, "end_id": 2, "start_id": 1}])
 def test_follows_the_table(compiled, ids):
@@ -52,12 +56,8 @@ def test_follows_the_table(compiled, ids):
     model = Scripted(table, **ids)
     source = np.full((16, 3), 2 if not ids else 1, "int32")
     source[5] = model.config.pad_id
-    decode = (
-        compile_decoder(model, 6)
-        if compiled
-        else lambda source: greedy_decode(model, source, 6)
-    )
-    received = decode(tf.constant(source))
+    run = compile_decoder(model, 6) if compiled else decode_six(model)
+    received = run(tf.constant(source))
     answers, scores = expected(
         table, source, 6, model.config.pad_id, model.config.end_id
     )
@@ -76,7 +76,7 @@ def test_hears_what_it_said_and_stops_when_all_have_ended():
             table[row, position, token] = 9.0
     model = Scripted(table, start_id=3)
     source = tf.constant([[2], [2]])
-    received = greedy_decode(model, source, max_length=9)
+    received = decode(model, source, max_length=9)
     # The start, then each step's words; ended rows hear padding.
     assert model.heard == [[3, 3], [4, 2], [1, 3]]
     np.testing.assert_array_equal(
@@ -89,13 +89,13 @@ def test_never_says_padding():
     table = np.zeros((1, 4, 3))
     table[..., 0] = 50.0  # wants nothing but padding
     table[..., 2] = 1.0
-    received = greedy_decode(Scripted(table), tf.constant([[2]]), 4)
+    received = decode(Scripted(table), tf.constant([[2]]), 4)
     np.testing.assert_array_equal(received["token_ids"], [[2, 2, 2, 2]])
 
 
 def test_does_not_step_where_there_is_nothing_to_say():
     model = Scripted(np.zeros((2, 4, 3)))
-    received = greedy_decode(model, tf.constant([[0, 0], [0, 0]]), 4)
+    received = decode(model, tf.constant([[0, 0], [0, 0]]), 4)
     assert not model.heard
     assert not np.any(received["token_ids"])
     assert not np.any(received["log_probability"])

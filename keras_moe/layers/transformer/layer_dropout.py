@@ -58,6 +58,9 @@ class LayerDropout(keras.layers.Layer):
         )
         self.supports_masking = True
 
+    def build(self, before_shape: Shape, after_shape: Shape) -> None:
+        """Nothing to make; Keras needs the names to build from a file."""
+
     def call(
         self, before: Tensor, after: Tensor, training: bool | None = None
     ) -> Tensor:
