@@ -12,7 +12,9 @@ def check_size(**sizes: int | None) -> None:
     """Raises `ValueError` unless each is an integer of at least 1."""
     for name, size in sizes.items():
         if size is not None and not (
-            isinstance(size, numbers.Integral) and size >= 1
+            isinstance(size, numbers.Integral)
+            and not isinstance(size, bool)
+            and size >= 1
         ):
             raise ValueError(
                 f"`{name}` must be a positive integer. Received: "

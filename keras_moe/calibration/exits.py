@@ -12,10 +12,12 @@ import numpy as np
 
 from keras_moe.calibration.calibrate import calibrate
 from keras_moe.calibration.certificate import Certificate
+from keras_moe.calibration.checks import check_fraction
 from keras_moe.calibration.checks import to_thresholds
 from keras_moe.calibration.corrections import CORRECTIONS
 from keras_moe.calibration.fingerprint import fingerprint
 from keras_moe.calibration.p_values import PValue
+from keras_moe.calibration.p_values import check_p_value
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.types import Config
 from keras_moe.validation import check_choice
@@ -78,6 +80,12 @@ def exit_answers(
         The full answers, then those with each threshold.
     """
     check_size(max_length=max_length, batch_size=batch_size)
+    if not isinstance(policy, EarlyExitPolicy):
+        raise ValueError(
+            "`policy` must be a `keras_moe.generation.EarlyExitPolicy`. "
+            f"Received: policy={policy!r}."
+        )
+    policy.segments(model.config.num_decoder_layers)
     token_ids = np.asarray(token_ids, dtype="int32")
     if token_ids.ndim != 2 or not len(token_ids):
         raise ValueError(
@@ -125,6 +133,9 @@ def calibrate_exits(
     verbose: int = 1,
 ) -> Certificate:
     """Certifies how early a model's tokens may leave.
+
+    The guarantee is for the threshold chosen; of others, higher ones included,
+    only those that were tested and passed have one.
 
     Decodes as it will be served: the certificate holds for this model, this
     policy and this `max_length`, and `keras_moe.serving.export` refuses it for
@@ -177,18 +188,26 @@ def calibrate_exits(
     >>> certificate.threshold, certificate.risks
     (1.05, (0.0, 0.0))
     """
-    # Before anything is decoded.
+    # All of it before anything is decoded.
+    check_fraction(tolerance=tolerance, confidence_level=confidence_level)
     check_choice(CORRECTIONS, correction=correction)
-    to_thresholds(thresholds, correction)
+    check_p_value(p_value, np.zeros((1, 1)))
+    tested = to_thresholds(thresholds, correction)
+    if correction == "fixed_sequence" and len(tested) > 1:
+        if tested[0] < tested[-1]:
+            raise ValueError(
+                "`thresholds` must begin with the safest, the highest. "
+                f"Received: thresholds={tuple(thresholds)}."
+            )
+    if not callable(loss):
+        raise ValueError(f"`loss` must be a function. Received: loss={loss!r}.")
     answers = exit_answers(
         model, token_ids, policy, thresholds, max_length, batch_size, verbose
     )
     full = next(answers).token_ids
-    losses = np.stack(
-        [loss(early.token_ids, full) for early in answers], axis=1
-    )
+    losses = [_losses(loss, early.token_ids, full) for early in answers]
     return calibrate(
-        losses,
+        np.stack(losses, axis=1),
         thresholds,
         tolerance,
         confidence_level,
@@ -197,3 +216,13 @@ def calibrate_exits(
         policy=exit_policy(policy, max_length),
         fingerprint=fingerprint(model),
     )
+
+
+def _losses(loss: ExitLoss, early: np.ndarray, full: np.ndarray) -> np.ndarray:
+    losses = np.asarray(loss(early, full))
+    if losses.shape != (len(full),):
+        raise ValueError(
+            "`loss` must return one number for each example, of the shape "
+            f"({len(full)},). Received: {losses.shape}."
+        )
+    return losses

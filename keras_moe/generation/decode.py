@@ -18,6 +18,29 @@ from keras_moe.types import Tensor
 Strategy = Greedy | Sampling | BeamSearch | SelfSpeculative
 
 
+def check_combination(
+    strategy: Strategy | None, early_exit: EarlyExitPolicy | None
+) -> None:
+    """Raises `ValueError` unless a strategy and a policy go together."""
+    if not isinstance(strategy, Strategy | None):
+        raise ValueError(
+            "`strategy` must be a `keras_moe.generation.Greedy`, `Sampling`, "
+            f"`BeamSearch` or `SelfSpeculative`. Received: {strategy!r}."
+        )
+    if not isinstance(early_exit, EarlyExitPolicy | None):
+        raise ValueError(
+            "`early_exit` must be a `keras_moe.generation.EarlyExitPolicy`. "
+            f"Received: early_exit={early_exit!r}."
+        )
+    if early_exit is not None and isinstance(
+        strategy, BeamSearch | SelfSpeculative
+    ):
+        raise ValueError(
+            f"{type(strategy).__name__} runs all layers: `early_exit` must "
+            f"be None. Received: early_exit={early_exit}."
+        )
+
+
 def decode(
     model: Any,
     token_ids: Tensor,
@@ -49,13 +72,9 @@ def decode(
     Raises:
         ValueError: if the strategy cannot exit early.
     """
+    check_combination(strategy, early_exit)
     strategy = strategy or Greedy()
     if isinstance(strategy, BeamSearch | SelfSpeculative):
-        if early_exit is not None:
-            raise ValueError(
-                f"{type(strategy).__name__} runs all layers: `early_exit` must "
-                f"be None. Received: early_exit={early_exit}."
-            )
         if isinstance(strategy, BeamSearch):
             return beam_search(
                 model,

@@ -139,7 +139,8 @@ def enabled_exits(
     if curriculum == "rotating":
         if interval < 1:
             raise ValueError(
-                f"`interval` must be at least 1. Received: interval={interval}."
+                "The interval of a rotating curriculum must be at least 1. "
+                f"Received: interval={interval}."
             )
         turn = ops.cast(step, "int32") + ops.arange(count, dtype="int32")
         enabled = turn % interval == 0
@@ -147,7 +148,7 @@ def enabled_exits(
         if num_steps is None or num_steps < 1 or not 0 < fraction <= 1:
             raise ValueError(
                 "The curriculum 'gradual' needs `num_steps` of at least 1 and "
-                "a `fraction` in (0, 1]. Received: "
+                "a fraction in (0, 1]. Received: "
                 f"num_steps={num_steps}, fraction={fraction}."
             )
         top = layers[-1]

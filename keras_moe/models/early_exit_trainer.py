@@ -84,6 +84,12 @@ class EarlyExitTrainer(keras.Model):
         name: str = "early_exit_trainer",
     ):
         super().__init__(name=name)
+        if not model.trainable_weights:
+            raise ValueError(
+                "`model` must have trainable weights; after "
+                "`ExitClassifierTrainer`, `model.trainable = True` thaws it. "
+                "Received a model without any."
+            )
         self.model = model
         self.config = model.config
         self.exits = exit_layers(

@@ -13,6 +13,7 @@ from keras_moe.calibration import exit_policy
 from keras_moe.calibration import fingerprint
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
+from keras_moe.generation.decode import check_combination
 
 TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
@@ -121,6 +122,7 @@ def export(
             f"directory={directory!r}, which holds files."
         )
 
+    check_combination(None, early_exit)
     if certificate is not None:
         early_exit = _certified(model, early_exit, certificate, max_length)
 
@@ -187,6 +189,12 @@ def _certified(
         raise ValueError(
             "A `certificate` needs the policy that it was made for. Received: "
             "early_exit=None."
+        )
+    if not isinstance(certificate, Certificate):
+        raise ValueError(
+            "`certificate` must be a `keras_moe.calibration.Certificate`; "
+            "`Certificate.load` reads one. Received: "
+            f"certificate={certificate!r}."
         )
     certificate.check(
         fingerprint=fingerprint(model),

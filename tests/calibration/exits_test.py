@@ -122,9 +122,15 @@ def test_bound_to_everything_but_the_threshold():
         ({"thresholds": [0.5, 0.9, 0.7]}, "thresholds"),
         ({"correction": "none"}, "`correction` must be one of"),
         ({"max_length": 0}, "`max_length` must be a positive integer"),
+        ({"thresholds": [0.5, 0.9]}, "must begin with the safest"),
+        ({"tolerance": 5.0}, "`tolerance`"),
+        ({"p_value": "guess"}, "`p_value` must be one of"),
+        ({"loss": None}, "`loss` must be a function"),
+        ({"policy": "softmax"}, "`policy` must be a"),
+        ({"policy": EarlyExitPolicy(min_exit_layer=9)}, "`min_exit_layer`"),
     ],
 )
-def test_errors(model, ids, changes, message):
+def test_errors(model, ids, changes, message, monkeypatch):
     arguments = {
         "token_ids": ids,
         "policy": POLICY,
@@ -134,8 +140,24 @@ def test_errors(model, ids, changes, message):
         "verbose": 0,
         **changes,
     }
+    monkeypatch.setattr(model, "generate", None)  # before it is asked
     with pytest.raises(ValueError, match=message):
         calibrate_exits(model, **arguments)
+
+
+@pytest.mark.parametrize("values", [np.zeros(100), 0.0])
+def test_a_loss_for_each_example(model, ids, values):
+    with pytest.raises(ValueError, match=r"of the shape \(120,\)"):
+        calibrate_exits(
+            model,
+            ids,
+            POLICY,
+            THRESHOLDS,
+            lambda early, full: values,
+            tolerance=0.1,
+            max_length=MAX_LENGTH,
+            verbose=0,
+        )
 
 
 def test_public():

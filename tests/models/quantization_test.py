@@ -46,3 +46,18 @@ def test_the_model_quantizes_and_saves(tmp_path, tie_embeddings):
     assert {w.path for w in kernels if w.dtype != "int8"} == {
         w.path for w in kernels if "router" in w.path
     }
+
+
+def test_what_was_compiled_before_is_not_used_after(tmp_path):
+    model = models.SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    model.save(tmp_path / "float.keras")
+    ids = np.random.default_rng(0).integers(2, 32, (16, 6))
+    before = model.generate(ids, 6)["log_probability"]
+    model.quantize("int8")
+    after = model.generate(ids, 6)["log_probability"]
+    # As a model of which nothing was compiled, or called, before.
+    other = keras.saving.load_model(tmp_path / "float.keras")
+    other.quantize("int8")
+    expected = other.generate(ids, 6)["log_probability"]
+    np.testing.assert_allclose(after, expected, rtol=1e-5)
+    assert np.abs(before - after).max() > 1e-4

@@ -10,6 +10,7 @@ from keras import ops
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import compile_decoder
 from keras_moe.generation.decode import Strategy
+from keras_moe.generation.decode import check_combination
 from keras_moe.layers import KeyValueCache
 from keras_moe.models.switch_transformer.config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer.decoder import Decoder
@@ -17,12 +18,16 @@ from keras_moe.models.switch_transformer.decoder import DecoderState
 from keras_moe.models.switch_transformer.head_kernel import head_kernel
 from keras_moe.types import Tensor
 
+# Compiled programs that a model keeps: each holds its graph.
+_PROGRAMS = 32
+
 
 class Decoding:
     """What `SwitchTransformer` offers to decoding loops, and `generate`."""
 
     config: SwitchTransformerConfig
     decoder: Decoder
+    variables: list
     encode: Callable
     logits: Callable
     target_embedding: Any
@@ -123,19 +128,30 @@ class Decoding:
                 "`token_ids` must have the shape (batch, source_length). "
                 f"Received: token_ids.shape={tuple(token_ids.shape)}."
             )
+        check_combination(strategy, early_exit)
+        # Quantising and LoRA put other variables in their places: a program
+        # compiled before would go on with the old ones.
+        weights = tuple(id(variable) for variable in self.variables)
         if early_exit is None:
-            decode = self._decoder_for(max_length, strategy, None, jit_compile)
+            decode = self._decoder_for(
+                weights, max_length, strategy, None, jit_compile
+            )
             return decode(token_ids)
         threshold = ops.full(
             (ops.shape(token_ids)[0],), early_exit.threshold, dtype="float32"
         )
         any_threshold = dataclasses.replace(early_exit, threshold=1.0)
         decode = self._decoder_for(
-            max_length, strategy, any_threshold, jit_compile
+            weights, max_length, strategy, any_threshold, jit_compile
         )
         return decode(token_ids, threshold)
 
     @functools.cached_property
     def _decoder_for(self) -> Callable[..., Callable]:
+        @functools.lru_cache(maxsize=_PROGRAMS)
+        def compiled(weights: tuple, *options: Any) -> Callable:
+            del weights  # what else the program depends on
+            return compile_decoder(self, *options)
+
         # Not a dictionary: that would be tracked, and no export could hold it.
-        return functools.cache(functools.partial(compile_decoder, self))
+        return compiled

@@ -71,6 +71,8 @@ class Stack(keras.layers.Layer):
             self.position_bias.build()
         for block in self.blocks:
             block.build(input_shape)
+        for drop in self.layer_dropouts:
+            drop.build(input_shape, input_shape)
         self.final_norm.build(input_shape)
 
     def run_blocks(
