@@ -14,13 +14,13 @@ CURRICULA = ("rotating", "gradual")
 
 
 def exit_layers(
-    num_layers: int, first_exit: int = 1, exit_interval: int = 1
+    num_layers: int, min_exit_layer: int = 1, exit_interval: int = 1
 ) -> tuple[int, ...]:
     """Returns the layers, counted from 1, after which a decoder may stop.
 
     Args:
         num_layers: layers of the decoder; the last is always an exit.
-        first_exit: the lowest exit.
+        min_exit_layer: the lowest exit.
         exit_interval: distance from one to the next.
 
     Raises:
@@ -28,20 +28,20 @@ def exit_layers(
 
     Example:
 
-    >>> keras_moe.losses.exit_layers(8, first_exit=2, exit_interval=3)
+    >>> keras_moe.losses.exit_layers(8, min_exit_layer=2, exit_interval=3)
     (2, 5, 8)
     """
-    if not 1 <= first_exit <= num_layers:
+    if not 1 <= min_exit_layer <= num_layers:
         raise ValueError(
-            f"`first_exit` must be a layer, from 1 to {num_layers}. Received: "
-            f"first_exit={first_exit}."
+            f"`min_exit_layer` must be a layer, from 1 to {num_layers}. Received: "
+            f"min_exit_layer={min_exit_layer}."
         )
     if exit_interval < 1:
         raise ValueError(
             "`exit_interval` must be at least 1. Received: "
             f"exit_interval={exit_interval}."
         )
-    below = range(first_exit, num_layers, exit_interval)
+    below = range(min_exit_layer, num_layers, exit_interval)
     return (*below, num_layers)
 
 

@@ -32,7 +32,7 @@ class EarlyExitTrainer(keras.Model):
     Args:
         model: a `keras_moe.models.SwitchTransformer`, or a model with its
             `exit_states` and `logits`, and `config.num_decoder_layers`.
-        first_exit: the lowest exit, counted from 1.
+        min_exit_layer: the lowest exit, counted from 1.
         exit_interval: distance from one exit to the next. The last layer is
             always an exit.
         weighting: how much each exit counts, see
@@ -73,7 +73,7 @@ class EarlyExitTrainer(keras.Model):
     def __init__(
         self,
         model: keras.Model,
-        first_exit: int = 1,
+        min_exit_layer: int = 1,
         exit_interval: int = 1,
         weighting: str = "linear",
         early_exit_scale: float = 1.0,
@@ -93,7 +93,7 @@ class EarlyExitTrainer(keras.Model):
         self.model = model
         self.config = model.config
         self.exits = exit_layers(
-            model.config.num_decoder_layers, first_exit, exit_interval
+            model.config.num_decoder_layers, min_exit_layer, exit_interval
         )
         self.exit_weights = exit_weights(
             self.exits, weighting, early_exit_scale
