@@ -33,8 +33,8 @@ def exit_layers(
     """
     if not 1 <= min_exit_layer <= num_layers:
         raise ValueError(
-            f"`min_exit_layer` must be a layer, from 1 to {num_layers}. Received: "
-            f"min_exit_layer={min_exit_layer}."
+            f"`min_exit_layer` must be a layer, from 1 to {num_layers}. "
+            f"Received: min_exit_layer={min_exit_layer}."
         )
     if exit_interval < 1:
         raise ValueError(

@@ -1,0 +1,128 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_moe.generation import compile_decoder
+from tests.generation.early_exit_case import LENGTH
+from tests.generation.early_exit_case import THRESHOLDS
+from tests.generation.early_exit_case import arrays
+from tests.generation.early_exit_case import assert_same
+from tests.generation.early_exit_case import assert_varied
+from tests.generation.early_exit_case import compiled
+from tests.generation.early_exit_case import expected_answer
+from tests.generation.early_exit_case import make_model
+from tests.generation.early_exit_case import make_source
+from tests.generation.early_exit_case import policy
+from tests.generation.early_exit_case import run
+
+IDS = make_source()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def decoders(model):
+    """Compiled functions, by propagation; each when it is first needed."""
+    return functools.cache(
+        lambda propagation: compiled(model, policy(propagation=propagation))
+    )
+
+
+# === The reference ===
+
+
+@pytest.mark.parametrize("propagation", ["deferred", "eager", "none"])
+def test_equals_the_reference(model, decoders, propagation):
+    early_exit = policy(propagation=propagation)
+    received = decoders(propagation)(IDS)
+    assert_varied(received)
+    assert_same(received, expected_answer(model, IDS, early_exit))
+
+
+@pytest.mark.parametrize("confidence", ["state", "entropy", "classifier"])
+def test_confidences_equal_the_reference(model, confidence):
+    received = run(model, IDS, policy(confidence))
+    assert_varied(received)
+    expected = expected_answer(model, IDS, policy(confidence))
+    assert_same(received, expected)
+    assert_same(
+        run(model, IDS, policy(confidence, propagation="eager")), expected
+    )
+
+
+def test_unseen_tokens_matter(model, decoders):
+    hidden = policy("state", propagation="none")
+    received = run(model, IDS, hidden)
+    assert_varied(received)
+    assert_same(received, expected_answer(model, IDS, hidden))
+    seen, unseen = decoders("deferred")(IDS), decoders("none")(IDS)
+    assert np.any(seen["token_ids"] != unseen["token_ids"])
+
+
+def test_results_are_what_is_documented(decoders):
+    answer = decoders("deferred")(IDS)
+    assert {name: value.dtype for name, value in answer.items()} == {
+        "token_ids": "int32",
+        "log_probability": "float32",
+        "exit_layer": "int32",
+        "confidence": "float32",
+    }
+    spoken = answer["token_ids"] != 0
+    np.testing.assert_array_equal(answer["exit_layer"] > 0, spoken)
+    assert not np.any(answer["confidence"][~spoken])
+    # Who left below the last layer was sure; who did not was not.
+    early = spoken & (answer["exit_layer"] < 4)
+    sure = answer["confidence"] >= np.float32(THRESHOLDS["softmax"])
+    np.testing.assert_array_equal(sure, early)
+
+
+def test_deferred_equals_eager_for_all_thresholds(decoders):
+    for threshold in np.linspace(0.05, 0.95, 10):
+        assert_same(
+            decoders("eager")(IDS, threshold),
+            decoders("deferred")(IDS, threshold),
+        )
+
+
+# === The last layer ===
+
+
+def test_without_exits_it_is_greedy(model, decoders):
+    greedy = arrays(compile_decoder(model, LENGTH)(tf.constant(IDS)))
+    for propagation in ("deferred", "eager"):
+        for threshold in (1.5, np.inf, np.nan):
+            full = decoders(propagation)(IDS, threshold)
+            for name, value in greedy.items():
+                np.testing.assert_array_equal(full[name], value)
+            np.testing.assert_array_equal(
+                full["exit_layer"], 4 * (full["token_ids"] != 0)
+            )
+    assert np.any(greedy["token_ids"] != decoders("deferred")(IDS)["token_ids"])
+
+
+@pytest.mark.parametrize("decay", [None, "calm", "t5x"])
+def test_what_is_no_number_is_never_reached(model, decay):
+    thresholds = np.float32([np.nan, np.nan, -2.0, np.nan, -2.0, -2.0])
+    never = np.isnan(thresholds)
+    early_exit = policy("state", decay=decay)
+    answer = run(model, IDS, early_exit, threshold=thresholds)
+    depths = answer["exit_layer"]
+    assert set(depths[never].ravel()) - {0} == {4}
+    assert depths[~never].max() < 4
+    greedy = run(model, IDS[never])
+    np.testing.assert_array_equal(
+        answer["token_ids"][never], greedy["token_ids"]
+    )
+    for jit_compile in (False, True):
+        at = tf.function(
+            lambda position: early_exit.threshold_at(
+                tf.constant(thresholds), position, LENGTH
+            ),
+            jit_compile=jit_compile,
+        )
+        np.testing.assert_array_equal(np.isnan(at(tf.constant(3))), never)
