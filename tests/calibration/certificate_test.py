@@ -120,7 +120,7 @@ def test_a_failed_save_leaves_what_was(tmp_path, monkeypatch):
         ({"n": 2000}, "`p_values` must be those of the risks"),
         ({"n": 0}, "`n` must be a positive integer"),
         ({"n": 10.0}, "`n` must be a positive integer"),
-        ({"n": True}, "`n` must be a number of examples"),
+        ({"n": True}, "`n` must be a positive integer"),
         ({"n": 10**400}, "`n` must be a number of examples"),
         ({"confidence_level": 1}, "`confidence_level` must be between"),
         ({"confidence_level": 1 - 1e-12}, r"certify, 0\.9\. Received"),

@@ -145,11 +145,11 @@ def test_good_drafts_save_passes(draft_length):
     }
 
 
-@pytest.mark.parametrize("draft_layer", [1, 2, 3])
+@pytest.mark.parametrize("draft_layer", [2, 3])
 def test_rows_that_have_ended_do_not_hold_up(model, greedy, draft_layer):
     tokens = greedy["token_ids"]
     lengths = (tokens != 0).sum(axis=1)
-    # What the draft says after what is right; of one token at a time.
+    # What a draft of one token says after what is right.
     said = np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
     inputs = {"encoder_token_ids": IDS, "decoder_token_ids": said}
     (hidden,) = model.exit_states(inputs, [draft_layer])
@@ -159,7 +159,7 @@ def test_rows_that_have_ended_do_not_hold_up(model, greedy, draft_layer):
     position = passes = 0
     while position < lengths.max():
         # A row is done where it has nothing to say after this token.
-        done = position + 1 >= np.minimum(lengths, LENGTH + 1)
+        done = position + 1 >= lengths
         position += 2 if np.all(right[:, position] | done) else 1
         passes += 1
     received = run(model, SelfSpeculative(draft_layer, 1))
