@@ -277,7 +277,8 @@ def _number(name: str, value: Any) -> float:
             f"`{name}` must be a number. Received: {name}={value!r}."
         )
     # Not by `isfinite`: JSON knows integers that no float can hold.
-    if not abs(value) <= sys.float_info.max:  # type: ignore[operator]
+    magnitude: Any = abs(value)
+    if not magnitude <= sys.float_info.max:
         raise ValueError(
             f"`{name}` must be finite. Received: {name}={value!r}."
         )
