@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.losses.weighted_mean import weighted_mean
 from keras_moe.types import Tensor
 
 
@@ -12,6 +13,7 @@ def token_crossentropy(
     logits: Tensor,
     pad_id: int = 0,
     label_smoothing: float = 0.0,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """Returns the mean cross-entropy over the tokens that are not padding.
 
@@ -21,6 +23,9 @@ def token_crossentropy(
         pad_id: the label that marks padding.
         label_smoothing: share of the target's mass that is spread evenly over
             the vocabulary.
+        sample_weight: `[batch]` or `[batch, length]`, factors of the cost of
+            each sequence or token; as in Keras, the number of tokens that
+            divides the sum is not weighted.
 
     Returns:
         A float32 scalar, in nats per token.
@@ -47,4 +52,4 @@ def token_crossentropy(
     # A logit of minus infinity forbids a token, at no cost to the others.
     cost = ops.where(target > 0, -target * log_p, 0.0)
     per_token = ops.sum(cost, axis=-1)
-    return ops.sum(per_token * real) / ops.maximum(ops.sum(real), 1.0)
+    return weighted_mean(per_token, real > 0, sample_weight)

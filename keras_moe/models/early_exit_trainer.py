@@ -1,6 +1,5 @@
 """Training of all exits of a decoder at once."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,6 +9,7 @@ from keras_moe.losses import enabled_exits
 from keras_moe.losses import exit_layers
 from keras_moe.losses import exit_weights
 from keras_moe.losses.exit_weights import CURRICULA
+from keras_moe.losses.weighted_loss import weighted_loss
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 
@@ -126,7 +126,7 @@ class EarlyExitTrainer(keras.Model):
         training: bool = True,
     ) -> Tensor:
         """Returns the weighted mean of the exits' losses, plus `add_loss`es."""
-        loss_of = self._loss_function()
+        loss_of = weighted_loss(self.loss)
 
         @keras.remat
         def exit_loss(state: Tensor) -> Tensor:
@@ -166,25 +166,3 @@ class EarlyExitTrainer(keras.Model):
             self.curriculum, self.exits, step, **self.curriculum_options
         )
         return weights / ops.sum(weights)
-
-    def _loss_function(self) -> Callable[..., Tensor]:
-        if self.loss is None:
-            raise ValueError(
-                "`compile` must be given a `loss` of (labels, logits). "
-                "Received: loss=None."
-            )
-        loss = keras.losses.get(self.loss)
-        if isinstance(loss, keras.losses.Loss):
-            return loss
-        return _FunctionLoss(loss)
-
-
-class _FunctionLoss(keras.losses.Loss):
-    """Gives a function what every Keras loss has: sample weights."""
-
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
-        super().__init__(name="exit_loss")
-        self.function = function
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return self.function(y_true, y_pred)

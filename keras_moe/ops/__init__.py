@@ -32,4 +32,6 @@ from keras_moe.ops.segment_positions import (
 from keras_moe.ops.shift_right import shift_right as shift_right
 from keras_moe.ops.soft_routing import soft_routing as soft_routing
 from keras_moe.ops.soft_routing_plan import SoftRoutingPlan as SoftRoutingPlan
+from keras_moe.ops.top_k_logits import compress_logits as compress_logits
+from keras_moe.ops.top_k_logits import expand_logits as expand_logits
 from keras_moe.ops.top_k_routing import top_k_routing as top_k_routing

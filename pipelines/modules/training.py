@@ -149,9 +149,13 @@ def train(
 def compile_model(model: keras.Model, config: TrainingConfig) -> None:
     """Gives the model its loss and its optimiser."""
 
-    def loss(labels, logits):
+    def loss(labels, logits, sample_weight=None):
         return token_crossentropy(
-            labels, logits, model.config.pad_id, config.label_smoothing
+            labels,
+            logits,
+            model.config.pad_id,
+            config.label_smoothing,
+            sample_weight,
         )
 
     model.compile(

@@ -1,0 +1,153 @@
+"""What must be true of teacher and student before training starts."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_moe.types import Tensor
+
+# In which two models of sequences must agree.
+_VOCABULARY = (
+    "vocabulary_size",
+    "output_size",
+    "pad_id",
+    "end_id",
+    "start_id",
+)
+_EXAMPLES = 32
+
+
+def check_models(teacher: Any, student: Any) -> None:
+    """Raises `ValueError` unless one can teach the other.
+
+    Args:
+        teacher: the teacher.
+        student: the student.
+    """
+    for role, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, keras.Model):
+            raise ValueError(
+                f"`{role}` must be a `keras.Model`. Received: {role}={model!r}."
+            )
+    if teacher is student:
+        raise ValueError(
+            "`teacher` and `student` must be two models. Received the same "
+            f"one, {student.name}, twice."
+        )
+    if not student.trainable_variables and student.built:
+        raise ValueError(
+            "`student` must have trainable weights. Received: "
+            f"{student.name}, without any."
+        )
+    check_configs(teacher, student)
+    _check_graphs(teacher, student)
+
+
+def check_configs(teacher: Any, student: Any) -> None:
+    """Raises `ValueError` if two models of sequences differ in their ids."""
+    for field in _VOCABULARY:
+        given = getattr(getattr(teacher, "config", None), field, None)
+        wanted = getattr(getattr(student, "config", None), field, None)
+        if given is not None and wanted is not None and given != wanted:
+            raise ValueError(
+                "Teacher and student must have the same vocabulary. Received: "
+                f"{field}={given} of the teacher, {wanted} of the student."
+            )
+
+
+def _check_graphs(teacher: Any, student: Any) -> None:
+    """Compares what Functional models say of inputs and outputs.
+
+    Dtypes may differ: each model casts for itself.
+    """
+    for kind in ("inputs", "outputs"):
+        given = getattr(teacher, kind, None)
+        wanted = getattr(student, kind, None)
+        if not given or not wanted:
+            continue
+        if len(given) != len(wanted):
+            raise ValueError(
+                f"Teacher and student must have the same {kind}. Received: "
+                f"{len(given)} of the teacher, {len(wanted)} of the student."
+            )
+        for one, other in zip(given, wanted, strict=True):
+            if not _fit(one.shape, other.shape):
+                raise ValueError(
+                    f"Teacher and student must have {kind} of the same shape. "
+                    f"Received: {one.shape} of the teacher, {other.shape} of "
+                    "the student."
+                )
+    for role, model in (("teacher", teacher), ("student", student)):
+        if len(getattr(model, "outputs", None) or [None]) != 1:
+            raise ValueError(
+                f"`{role}` must have one output. Received: "
+                f"{len(model.outputs)} of {model.name}."
+            )
+
+
+def _fit(one: tuple, other: tuple) -> bool:
+    return len(one) == len(other) and all(
+        a is None or b is None or a == b
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def check_logits(teacher_logits: Tensor, student_logits: Tensor) -> None:
+    """Raises `ValueError` unless they are of one shape, and numbers.
+
+    Args:
+        teacher_logits: of some examples.
+        student_logits: of the same examples.
+    """
+    given, wanted = tuple(teacher_logits.shape), tuple(student_logits.shape)
+    if given != wanted:
+        raise ValueError(
+            "Teacher and student must give logits of the same shape, over the "
+            f"same vocabulary. Received: {given} of the teacher, {wanted} of "
+            "the student."
+        )
+    check_finite(teacher_logits, "The first batch")
+
+
+def check_finite(teacher_logits: Tensor, what: str) -> None:
+    """Raises `ValueError` if a logit is neither a number nor forbidden.
+
+    Args:
+        teacher_logits: the logits; minus infinity forbids a token.
+        what: what they are of, for the message.
+    """
+    logits = np.asarray(
+        ops.convert_to_numpy(ops.cast(teacher_logits, "float32"))
+    )
+    wrong = np.isnan(logits) | (logits == np.inf)
+    if wrong.any():
+        raise ValueError(
+            "The teacher's logits must be numbers. Received: "
+            f"{int(wrong.sum())} of {wrong.size} are NaN or infinite. {what} "
+            "shows it: was the teacher's training stable, were its weights "
+            "loaded?"
+        )
+
+
+def first_examples(x: Any) -> Any:
+    """Returns the inputs of some examples of what `fit` was given.
+
+    `None` where a look would use them up.
+    """
+    import tensorflow as tf
+
+    if x is None:
+        return None
+    if isinstance(x, tf.data.Dataset):
+        first = next(iter(x.take(1)), None)
+        if first is None:
+            return None
+        return keras.utils.unpack_x_y_sample_weight(first)[0]
+    if isinstance(x, keras.utils.PyDataset):
+        return keras.utils.unpack_x_y_sample_weight(x[0])[0]
+    leaves = keras.tree.flatten(x)
+    if leaves and all(hasattr(leaf, "shape") for leaf in leaves):
+        return keras.tree.map_structure(lambda leaf: leaf[:_EXAMPLES], x)
+    return None
