@@ -136,8 +136,10 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
             # Each layer of the student casts for itself.
             autocast=False,
         )
-        if pad_id is None and hasattr(student, "config"):
-            pad_id = getattr(student.config, "pad_id", None)
+        if hasattr(student, "config"):
+            self.config = student.config
+            if pad_id is None:
+                pad_id = getattr(student.config, "pad_id", None)
         self.pad_id = pad_id
         # Tracked, so that they are trained along.
         self.projections = [
