@@ -43,7 +43,7 @@ def make_forward(
         return _by_number(model, [int(layer) for layer in layers])
     outputs = {name: model.get_layer(name).output for name in layers}
     # Not tracked by whoever calls it: the layers are the model's.
-    extractor = keras.Model(model.inputs, {OUTPUT: model.outputs[0], **outputs})
+    extractor = keras.Model(model.input, {OUTPUT: model.outputs[0], **outputs})
     return lambda inputs, training: extractor(inputs, training=training)
 
 

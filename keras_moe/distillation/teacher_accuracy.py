@@ -91,13 +91,20 @@ class TeacherAccuracy:
             )
         if mask is not None:
             real = np.asarray(ops.convert_to_numpy(mask), bool)
+            if real.shape != labels.shape:
+                raise ValueError(
+                    "`mask` must have the shape of `labels`. Received: "
+                    f"{real.shape} and {labels.shape}."
+                )
             logits, labels = logits[real], labels[real]
         logits = logits.reshape(-1, logits.shape[-1])
         labels = labels.reshape(-1)
-        if not len(labels) or np.isnan(logits).any():
+        # Minus infinity forbids a token.
+        wrong = int((np.isnan(logits) | (logits == np.inf)).sum())
+        if not len(labels) or wrong:
             raise ValueError(
                 "There must be tokens, and logits must be numbers. Received: "
-                f"{len(labels)} tokens, {int(np.isnan(logits).sum())} NaNs."
+                f"{len(labels)} tokens, {wrong} logits NaN or infinite."
             )
         margins = ops.convert_to_numpy(softmax_margin(logits))
         right = (logits.argmax(axis=-1) == labels).astype("float64")

@@ -55,14 +55,12 @@ def hidden_state_distance(
         student = ops.where(real, student, 0.0)
     if distance == "mse":
         return ops.mean(ops.square(teacher - student), axis=-1)
-    lengths = _squared_length(teacher) * _squared_length(student)
-    cosine = ops.sum(teacher * student, axis=-1) * ops.rsqrt(
-        ops.where(lengths > 0, lengths, 1.0)
-    )
+    cosine = ops.sum(teacher * student, axis=-1)
+    # A root of each: their product may leave the range of float32. A zero
+    # counts as of length 1, or its gradient would.
+    for states in (teacher, student):
+        squares = ops.sum(ops.square(states), axis=-1)
+        cosine = cosine * ops.rsqrt(ops.where(squares > 1e-30, squares, 1.0))
     if mask is None:
         return 1.0 - cosine
     return ops.where(ops.cast(mask, "bool"), 1.0 - cosine, 0.0)
-
-
-def _squared_length(states: Tensor) -> Tensor:
-    return ops.sum(ops.square(states), axis=-1)

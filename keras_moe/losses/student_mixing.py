@@ -69,7 +69,10 @@ def student_mixing_loss(
     candidate = ops.cast(teacher >= lowest, "float32")
     wrong = -ops.expm1(log_f) * candidate  # 1 - f
     total = ops.sum(wrong, axis=-1, keepdims=True)
-    share = wrong / ops.where(total > 0, total, 1.0)
+    # It is 0 where a single candidate is all that the student says.
+    share = ops.where(
+        total > 0, wrong / ops.where(total > 0, total, 1.0), candidate
+    )
     a = ops.expand_dims(ops.cast(accuracy, "float32"), -1)
     mixed = a * ops.exp(log_f) + (1.0 - a) * share
     # In the log domain where nothing is mixed in, and never the log of 0.
