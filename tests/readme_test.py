@@ -64,6 +64,9 @@ def test_a_whole_model(tmp_path, monkeypatch):
     answer = served.signatures["serving_default"](word=tf.constant(["hi"]))
     assert answer["exit_layer"].shape == (1, 32)
     assert names["certificate"].threshold <= 1.0
+    exec(python_blocks()[5], names)
+    student = keras.saving.load_model(tmp_path / "student.keras")
+    assert student.config.num_experts == 0
 
 
 @pytest.mark.large

@@ -22,6 +22,7 @@ from keras_moe.distillation.inputs import padding_mask
 from keras_moe.distillation.inputs import student_inputs
 from keras_moe.distillation.per_token_loss import PerTokenLoss
 from keras_moe.distillation.token_distillation import TokenDistillation
+from keras_moe.losses.replica_share import replica_share
 from keras_moe.losses.token_crossentropy import token_crossentropy
 from keras_moe.losses.weighted_loss import weighted_loss
 from keras_moe.types import Config
@@ -295,7 +296,7 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
         ):
             # As `loss` does it, where the last batch is smaller.
             tracker.update_state(ops.stop_gradient(value), sample_weight=size)
-        return total
+        return total * replica_share()
 
     def compute_student_loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Returns the loss of the student's outputs against the labels."""

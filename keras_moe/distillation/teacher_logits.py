@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_moe.calibration import fingerprint
 from keras_moe.distillation.checks import check_finite
+from keras_moe.distillation.inputs import LABELLED
 from keras_moe.distillation.records import KEPT
 from keras_moe.distillation.records import LABELS
 from keras_moe.distillation.records import Fields
@@ -255,7 +256,10 @@ def _run(
         length = None
     bar = keras.utils.Progbar(length, unit_name="batch", verbose=verbose)
     for number, (inputs, labels) in enumerate(dataset):
-        logits = run(inputs)
+        # Which labels are right is nothing to the teacher.
+        logits = run(
+            {name: inputs[name] for name in inputs if name != LABELLED}
+        )
         check_finite(logits, f"Batch {number}")
         kept = compress_logits(logits, k)
         batch = {name: np.asarray(inputs[name]) for name in inputs}

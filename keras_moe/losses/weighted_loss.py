@@ -6,12 +6,15 @@ from typing import Any
 
 import keras
 
+from keras_moe.losses.replica_share import replica_share
 from keras_moe.losses.weighted_mean import weighted_mean
 from keras_moe.types import Tensor
 
 
 def weighted_loss(loss: Any) -> Callable[[Tensor, Tensor, Any], Tensor]:
     """Returns `loss` as a function `(y_true, y_pred, sample_weight)`.
+
+    Its value is that of this replica's examples: see `replica_share`.
 
     Args:
         loss: what `compile` takes for a model of one output: a name, a
@@ -31,7 +34,10 @@ def weighted_loss(loss: Any) -> Callable[[Tensor, Tensor, Any], Tensor]:
         )
     loss = keras.losses.get(loss)
     if isinstance(loss, keras.losses.Loss):
-        return loss
+        # As all others: for this replica alone.
+        return lambda y_true, y_pred, sample_weight: (
+            loss(y_true, y_pred, sample_weight) / replica_share()
+        )
     weighs = "sample_weight" in inspect.signature(loss).parameters
 
     def weighted(y_true: Tensor, y_pred: Tensor, sample_weight: Any) -> Tensor:

@@ -9,6 +9,7 @@ from keras_moe.losses import enabled_exits
 from keras_moe.losses import exit_layers
 from keras_moe.losses import exit_weights
 from keras_moe.losses.exit_weights import CURRICULA
+from keras_moe.losses.replica_share import replica_share
 from keras_moe.losses.weighted_loss import weighted_loss
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
@@ -148,7 +149,7 @@ class EarlyExitTrainer(keras.Model):
             total = total + weight * value
         for extra in self.losses:
             total = total + ops.cast(ops.sum(extra), total.dtype)
-        return total
+        return total * replica_share()
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

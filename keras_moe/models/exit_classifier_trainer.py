@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_moe.losses import exit_classifier_loss
 from keras_moe.losses.exit_classifier import EXIT_CLASSIFIER_LOSSES
+from keras_moe.losses.replica_share import replica_share
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 
@@ -97,7 +98,8 @@ class ExitClassifierTrainer(keras.Model):
             [self.model.exit_logits(state) for state in states[:-1]]
         )
         real = ops.convert_to_tensor(y) != self.model.config.pad_id
-        return exit_classifier_loss(logits, agrees, real, self.kind)
+        loss = exit_classifier_loss(logits, agrees, real, self.kind)
+        return loss * replica_share()
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
