@@ -6,6 +6,7 @@ import keras
 
 from keras_moe.distillation.inputs import TEACHER_LOG_PROBABILITIES
 from keras_moe.distillation.inputs import TEACHER_TOKEN_IDS
+from keras_moe.distillation.inputs import own_inputs
 from keras_moe.ops import expand_logits
 from keras_moe.ops.top_k_logits import TAILS
 from keras_moe.serialization import register
@@ -87,3 +88,13 @@ class CachedTeacher(keras.Model):
             "vocabulary_size": self.vocabulary_size,
             "tail": self.tail,
         }
+
+
+def teacher_inputs(teacher: keras.Model, inputs: Any) -> Any:
+    """Returns what a teacher takes of a batch.
+
+    Args:
+        teacher: the teacher.
+        inputs: those of the batch.
+    """
+    return inputs if isinstance(teacher, CachedTeacher) else own_inputs(inputs)

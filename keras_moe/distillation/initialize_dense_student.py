@@ -13,6 +13,7 @@ from keras_moe.distillation.checks import check_configs
 from keras_moe.distillation.dense_student_report import DenseStudentReport
 from keras_moe.layers import FeedForward
 from keras_moe.layers import SparseMoE
+from keras_moe.layers.moe.merged_kernel import merged_kernel
 from keras_moe.validation import check_choice
 
 FEED_FORWARDS = ("fresh", "average", "weighted_average", "most_used")
@@ -72,7 +73,7 @@ def initialize_dense_student(
     check_configs(teacher, student)
     source = _BlockMap(teacher, student, layers)
     dense = _merged_networks(teacher, student, source, feed_forward)
-    given = {_relative(w.path, teacher): w for w in teacher.weights}
+    given = _values(teacher)
     values: dict[int, np.ndarray] = {}
     report = DenseStudentReport(source.layers)
     missing = []
@@ -200,6 +201,18 @@ def _merged_networks(
     return merged
 
 
+def _values(teacher: keras.Model) -> dict[str, Any]:
+    """Returns what the teacher computes with, by path."""
+    values: dict[str, Any] = {
+        _relative(weight.path, teacher): weight for weight in teacher.weights
+    }
+    for layer in teacher._flatten_layers():
+        if getattr(layer, "lora_enabled", False):
+            path = _relative(layer._kernel.path, teacher)
+            values[path] = merged_kernel(layer)
+    return values
+
+
 def _check(teacher: keras.Model, student: keras.Model) -> None:
     for role, model in (("teacher", teacher), ("student", student)):
         if not model.built:
@@ -213,6 +226,13 @@ def _check(teacher: keras.Model, student: keras.Model) -> None:
                     f"`{role}` must not be quantised; quantise the student "
                     f"when it is trained. Received: {layer.path} in "
                     f"{layer.quantization_mode}."
+                )
+            if getattr(layer, "lora_enabled", False) and (
+                model is student or not hasattr(layer, "_kernel")
+            ):
+                raise ValueError(
+                    "`student` must have no LoRA weights yet, and the teacher "
+                    f"none of embeddings. Received: {layer.path}."
                 )
     for layer in student._flatten_layers():
         if isinstance(layer, SparseMoE):

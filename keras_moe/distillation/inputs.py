@@ -15,8 +15,8 @@ TEACHER_LOG_PROBABILITIES = "teacher_log_probabilities"
 _RESERVED = (LABELLED, TEACHER_TOKEN_IDS, TEACHER_LOG_PROBABILITIES)
 
 
-def student_inputs(inputs: Any) -> Any:
-    """Returns the inputs without what is not the student's."""
+def own_inputs(inputs: Any) -> Any:
+    """Returns the inputs without what is not a model's own."""
     if not isinstance(inputs, dict):
         return inputs
     return {name: inputs[name] for name in inputs if name not in _RESERVED}

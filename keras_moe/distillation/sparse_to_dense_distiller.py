@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_moe.distillation.cached_teacher import teacher_inputs
 from keras_moe.distillation.checks import check_logits
 from keras_moe.distillation.checks import check_models
 from keras_moe.distillation.checks import first_examples
@@ -16,10 +17,9 @@ from keras_moe.distillation.forward import OUTPUT
 from keras_moe.distillation.forward import LayerKey
 from keras_moe.distillation.forward import Outputs
 from keras_moe.distillation.forward import make_forward
-from keras_moe.distillation.inputs import LABELLED
 from keras_moe.distillation.inputs import labelled_examples
+from keras_moe.distillation.inputs import own_inputs
 from keras_moe.distillation.inputs import padding_mask
-from keras_moe.distillation.inputs import student_inputs
 from keras_moe.distillation.per_token_loss import PerTokenLoss
 from keras_moe.distillation.token_distillation import TokenDistillation
 from keras_moe.losses.replica_share import replica_share
@@ -248,7 +248,7 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
     def call(
         self, inputs: Any, training: bool | None = None, **kwargs
     ) -> Tensor | Outputs:
-        inputs = student_inputs(inputs)
+        inputs = own_inputs(inputs)
         if self._with_states:
             return self._student_forward(inputs, training)
         return self.student(inputs, training=training, **kwargs)
@@ -380,9 +380,7 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
             return self(x, training=training)
 
     def _run_teacher(self, x: Any) -> Outputs:
-        if isinstance(x, dict):
-            x = {name: x[name] for name in x if name != LABELLED}
-        outputs = self._teacher_forward(x, False)
+        outputs = self._teacher_forward(teacher_inputs(self.teacher, x), False)
         return keras.tree.map_structure(ops.stop_gradient, outputs)
 
     # === What is kept is the student ===

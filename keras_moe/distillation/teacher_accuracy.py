@@ -52,6 +52,11 @@ class TeacherAccuracy:
                 "`margins` and `accuracies` must be of the same, positive "
                 f"number. Received: {len(margins)} and {len(accuracies)}."
             )
+        if not np.isfinite([*margins, *accuracies]).all():
+            raise ValueError(
+                "`margins` and `accuracies` must be numbers. Received: "
+                f"margins={margins}, accuracies={accuracies}."
+            )
         ascending = list(margins) == sorted(set(margins))
         rising = list(accuracies) == sorted(accuracies)
         if not (ascending and rising) or not (

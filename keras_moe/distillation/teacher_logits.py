@@ -13,14 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe.calibration import fingerprint
+from keras_moe.distillation.cached_teacher import teacher_inputs
 from keras_moe.distillation.checks import check_finite
-from keras_moe.distillation.inputs import LABELLED
 from keras_moe.distillation.records import KEPT
 from keras_moe.distillation.records import LABELS
 from keras_moe.distillation.records import Fields
 from keras_moe.distillation.records import decode
 from keras_moe.distillation.records import describe
 from keras_moe.distillation.records import encode
+from keras_moe.losses.token_kl_divergence import real_logits
 from keras_moe.ops import compress_logits
 from keras_moe.validation import check_size
 
@@ -208,7 +209,7 @@ def _write(
             stack.enter_context(tf.io.TFRecordWriter(str(directory / name)))
             for name in shards
         ]
-        for batch, vocabulary in _run(teacher, dataset, k, verbose):
+        for batch, vocabulary in _run(teacher, dataset, k, pad_id, verbose):
             found = describe(batch, vocabulary)
             if found != (fields := fields or found):
                 raise ValueError(
@@ -242,7 +243,11 @@ def _write(
 
 
 def _run(
-    teacher: keras.Model, dataset: Any, k: int, verbose: int
+    teacher: keras.Model,
+    dataset: Any,
+    k: int,
+    pad_id: int | None,
+    verbose: int,
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
     """Yields each batch with what is kept of the logits, and their number."""
     run = tf.function(
@@ -255,12 +260,17 @@ def _run(
     except TypeError:
         length = None
     bar = keras.utils.Progbar(length, unit_name="batch", verbose=verbose)
-    for number, (inputs, labels) in enumerate(dataset):
-        # Which labels are right is nothing to the teacher.
-        logits = run(
-            {name: inputs[name] for name in inputs if name != LABELLED}
-        )
-        check_finite(logits, f"Batch {number}")
+    for number, whole in enumerate(dataset):
+        inputs, labels = _parts(whole)
+        logits = run(teacher_inputs(teacher, inputs))
+        if tuple(logits.shape[:-1]) != tuple(labels.shape):
+            raise ValueError(
+                "The teacher's logits must have the shape of the labels, and "
+                "an axis for the vocabulary. Received: logits of the shape "
+                f"{tuple(logits.shape)}, labels of {tuple(labels.shape)}."
+            )
+        mask = None if pad_id is None else labels != pad_id
+        check_finite(real_logits(logits, mask), f"Batch {number}")
         kept = compress_logits(logits, k)
         batch = {name: np.asarray(inputs[name]) for name in inputs}
         batch[LABELS] = np.asarray(labels)
@@ -270,6 +280,29 @@ def _run(
         }
         yield batch, logits.shape[-1]
         bar.update(number + 1)
+
+
+def _parts(batch: Any) -> tuple[dict[str, Any], Any]:
+    """Returns the inputs and the labels of a batch."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError(
+            "`dataset` must give pairs of inputs and labels; weights of "
+            "examples belong to the student's training. Received: "
+            f"{type(batch).__name__} of {len(batch)}."
+        )
+    inputs, labels = batch
+    if not isinstance(inputs, dict) or LABELS in inputs:
+        raise ValueError(
+            f"Inputs must be a dictionary without {LABELS!r}, under which the "
+            "labels are kept. Received: "
+            f"{sorted(inputs) if isinstance(inputs, dict) else type(inputs)}."
+        )
+    if len(labels.shape) != 2:
+        raise ValueError(
+            "Labels must have the shape (batch, length). Received: "
+            f"{tuple(labels.shape)}."
+        )
+    return inputs, labels
 
 
 def _used(labels: np.ndarray, pad_id: int | None) -> int:

@@ -66,7 +66,7 @@ def student_mixing_loss(
     p = ops.softmax(teacher, axis=-1)
     # Of equals as many as there are: more candidates harm less than fewer.
     lowest = ops.top_k(teacher, num_candidates)[0][..., -1:]
-    candidate = ops.cast(teacher >= lowest, "float32")
+    candidate = ops.cast((teacher >= lowest) & (p > 0), "float32")
     wrong = -ops.expm1(log_f) * candidate  # 1 - f
     total = ops.sum(wrong, axis=-1, keepdims=True)
     # It is 0 where a single candidate is all that the student says.

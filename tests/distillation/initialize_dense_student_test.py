@@ -338,3 +338,27 @@ def test_models_must_be_built():
     ):
         with pytest.raises(ValueError, match=f"`{role}` must be built"):
             initialize_dense_student(*pair)
+
+
+def test_lora_of_the_teacher_is_merged():
+    teacher, student = transformer(), dense()
+    query = teacher.encoder.blocks[0].attention.query
+    kernel = np.array(query.kernel)
+    query.enable_lora(2)
+    a, b = np.random.normal(size=(16, 2)), np.random.normal(size=(2, 16))
+    query.lora_kernel_a.assign(a)
+    query.lora_kernel_b.assign(b)
+    initialize_dense_student(teacher, student)
+    np.testing.assert_allclose(
+        student.encoder.blocks[0].attention.query.kernel,
+        kernel + query.lora_alpha / query.lora_rank * a @ b,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_lora_of_the_student_comes_later():
+    teacher, student = transformer(), dense()
+    student.encoder.blocks[0].attention.query.enable_lora(2)
+    with pytest.raises(ValueError, match="must have no LoRA weights yet"):
+        initialize_dense_student(teacher, student)

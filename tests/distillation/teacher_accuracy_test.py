@@ -135,7 +135,8 @@ def test_forbidden_tokens_may_be_in_the_sample():
         ([0.1, 0.2], [0.3, 0.2], "not fall"),
         ([0.1], [1.1], r"within \[0, 1\]"),
         ([0.1], [-0.1], r"within \[0, 1\]"),
-        ([0.1], [np.nan], r"within \[0, 1\]"),
+        ([0.1], [np.nan], "must be numbers"),
+        ([np.inf], [0.5], "must be numbers"),
     ],
 )
 def test_steps_are_checked(margins, accuracies, message):

@@ -355,6 +355,41 @@ def test_batches_must_be_alike(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+IDS = np.ones((2, 3), "int32")
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (({"token_ids": IDS}, IDS, np.ones(2)), "weights of examples belong"),
+        ((IDS, IDS), "must be a dictionary"),
+        (({"token_ids": IDS, "labels": IDS}, IDS), "without 'labels'"),
+        (({"token_ids": IDS}, IDS[:, 0]), r"Received: \(2,\)"),
+        (({"token_ids": IDS}, IDS[:, :2]), "shape of the labels"),
+    ],
+)
+def test_other_batches_are_refused(batch, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write(Wide(9), [batch], tmp_path / "logits")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_padding_may_be_anything(tmp_path):
+    def broken(inputs, training=None):
+        ids = tf.cast(inputs["token_ids"], tf.float32)[..., None]
+        return tf.where(ids > 0, ids * tf.ones((1, 1, 4)), np.nan)
+
+    teacher = Wide(4)
+    teacher.call = broken
+    ids = np.array([[1, 2, 0]], "int32")
+    written = write(
+        teacher, [({"token_ids": ids}, ids)], tmp_path / "logits", k=2
+    )
+    assert written.num_tokens == 2
+    with pytest.raises(ValueError, match="must be numbers"):
+        write(teacher, [({"token_ids": ids}, ids + 1)], tmp_path / "other")
+
+
 @pytest.fixture
 def directory(tmp_path):
     write(make(), batches(*data()), tmp_path / "logits", num_shards=2)

@@ -151,8 +151,12 @@ def test_a_lone_exit_costs_what_the_model_itself_does(loss, weighted):
     received = trainer.evaluate(
         x, y, sample_weight=sample_weight, verbose=0, return_dict=True
     )
-    model.compile(loss=loss, run_eagerly=True)
-    expected = model.evaluate(x, y, sample_weight=sample_weight, verbose=0)
+    if weighted and loss is token_crossentropy:
+        # Of one value for the batch, Keras could weigh no rows.
+        expected = float(loss(y, model(x), sample_weight=sample_weight))
+    else:
+        model.compile(loss=loss, run_eagerly=True)
+        expected = model.evaluate(x, y, sample_weight=sample_weight, verbose=0)
     assert received["loss"] == pytest.approx(expected, rel=1e-5)
     assert received["exit_2_loss"] == pytest.approx(expected, rel=1e-5)
 
