@@ -275,19 +275,20 @@ def test_keras_losses_are_taken_where_nothing_is_lost():
 
 
 def test_student_comes_nearer_to_its_teacher():
-    teacher, student = pair()
+    teacher, student = classifier(0), classifier(1)
     distiller = SparseToDenseDistiller(
         teacher,
         student,
-        [TokenDistillation(), HiddenStateDistillation(2, 1)],
+        [TokenDistillation(), HiddenStateDistillation("hidden", "hidden")],
         student_loss_weight=0.0,
     )
-    distiller.compile(keras.optimizers.Adam(0.01), jit_compile=False)
+    distiller.compile(keras.optimizers.Adam(0.05), "mse")
     before = [np.array(weight) for weight in teacher.weights]
 
-    history = distiller.fit(INPUTS, TARGET, epochs=20, verbose=0).history
+    targets = np.eye(3)[LABELS]
+    history = distiller.fit(FEATURES, targets, epochs=40, verbose=0).history
 
-    assert history["loss"][-1] < 0.3 * history["loss"][0]
+    assert history["loss"][-1] < 0.1 * history["loss"][0]
     for weight, value in zip(teacher.weights, before, strict=True):
         np.testing.assert_array_equal(weight, value)
 

@@ -118,3 +118,15 @@ def test_survives_its_config():
 def test_arguments_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         TokenDistillation(**options)
+
+
+def test_keras_says_the_same_where_it_does_not_clip():
+    teacher, student = np.random.normal(size=(2, 7, 5)).astype("float32")
+    # Given a name, it would compare logits as if they were probabilities.
+    peer = keras.distillation.LogitsDistillation(
+        temperature=2.0, loss=keras.losses.KLDivergence()
+    )
+    received = TokenDistillation(2.0).compute_loss(teacher, student)
+    assert float(received) == pytest.approx(
+        float(peer.compute_loss(teacher, student)), rel=1e-5
+    )
