@@ -8,12 +8,10 @@ from keras import ops
 from keras_moe.distillation.forward import OUTPUT
 from keras_moe.distillation.forward import LayerKey
 from keras_moe.distillation.forward import Outputs
-from keras_moe.distillation.sparse_to_dense_distiller import Batch
+from keras_moe.distillation.loss_list import Batch
+from keras_moe.distillation.loss_list import distillation_loss_of
 from keras_moe.distillation.sparse_to_dense_distiller import (
     SparseToDenseDistiller,
-)
-from keras_moe.distillation.sparse_to_dense_distiller import (
-    distillation_loss_of,
 )
 from keras_moe.distillation.token_distillation import TokenDistillation
 from keras_moe.losses import exit_layers

@@ -2,9 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -20,29 +18,16 @@ from keras_moe.distillation.forward import make_forward
 from keras_moe.distillation.inputs import labelled_examples
 from keras_moe.distillation.inputs import own_inputs
 from keras_moe.distillation.inputs import padding_mask
-from keras_moe.distillation.per_token_loss import PerTokenLoss
-from keras_moe.distillation.token_distillation import TokenDistillation
+from keras_moe.distillation.loss_list import Batch
+from keras_moe.distillation.loss_list import as_lists
+from keras_moe.distillation.loss_list import distillation_loss_of
+from keras_moe.distillation.loss_list import layer_of
+from keras_moe.distillation.loss_list import output_key
 from keras_moe.losses.replica_share import replica_share
 from keras_moe.losses.token_crossentropy import token_crossentropy
 from keras_moe.losses.weighted_loss import weighted_loss
 from keras_moe.types import Config
 from keras_moe.types import Tensor
-
-
-class Batch(NamedTuple):
-    """What is known of a batch, beside the outputs of the models.
-
-    Attributes:
-        labels: what `fit` was given as `y`, or `None`.
-        mask: bool `[batch, length]`, false for padding, or `None`.
-        sample_weight: what `fit` was given, or `None`.
-        labelled: bool `[batch]`, or `None`.
-    """
-
-    labels: Any
-    mask: Tensor | None
-    sample_weight: Any
-    labelled: Tensor | None
 
 
 class SparseToDenseDistiller(keras.distillation.Distiller):
@@ -124,7 +109,7 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
         pad_id: int | None = None,
         name: str = "sparse_to_dense_distiller",
     ):
-        losses, weights = _as_lists(
+        losses, weights = as_lists(
             distillation_losses, distillation_loss_weights
         )
         super().__init__(
@@ -174,7 +159,7 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
 
     def _layers_needed(self, role: str) -> list[LayerKey]:
         """Returns the layers of a model whose outputs are needed."""
-        layers = [_layer_of(loss, role) for loss in self.distillation_losses]
+        layers = [layer_of(loss, role) for loss in self.distillation_losses]
         return list(
             dict.fromkeys(layer for layer in layers if layer is not None)
         )
@@ -316,9 +301,9 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
         """Returns the losses that compare outputs."""
         total = ops.zeros((), "float32")
         for loss, weight in self._weighted_losses():
-            if _layer_of(loss, "student") is None:
+            if layer_of(loss, "student") is None:
                 total = total + weight * distillation_loss_of(
-                    loss, teacher[_key(loss, "teacher")], logits, batch
+                    loss, teacher[output_key(loss, "teacher")], logits, batch
                 )
         return total
 
@@ -328,11 +313,11 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
         """Returns the losses that compare hidden states."""
         total = ops.zeros((), "float32")
         for loss, weight in self._weighted_losses():
-            if _layer_of(loss, "student") is not None:
+            if layer_of(loss, "student") is not None:
                 total = total + weight * distillation_loss_of(
                     loss,
-                    teacher[_key(loss, "teacher")],
-                    student[_key(loss, "student")],
+                    teacher[output_key(loss, "teacher")],
+                    student[output_key(loss, "student")],
                     batch,
                 )
         return total
@@ -400,71 +385,3 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
             "the state of the training by `distiller.save_weights`, and make "
             "the distiller anew from its models."
         )
-
-
-def distillation_loss_of(
-    loss: Any, teacher_outputs: Tensor, student_outputs: Tensor, batch: Batch
-) -> Tensor:
-    """Returns one distillation loss, as far as it knows of weights.
-
-    Args:
-        loss: a `keras.distillation` loss.
-        teacher_outputs: the teacher's.
-        student_outputs: the student's.
-        batch: the batch.
-
-    Raises:
-        ValueError: if there are weights that it would not see.
-    """
-    if isinstance(loss, PerTokenLoss):
-        return loss.compute_loss(
-            teacher_outputs,
-            student_outputs,
-            mask=batch.mask,
-            sample_weight=batch.sample_weight,
-            labelled=batch.labelled,
-        )
-    if batch.sample_weight is not None or batch.mask is not None:
-        raise ValueError(
-            "Sample weights and padding must be honoured by each loss of "
-            "`distillation_losses`. Those of `keras_moe.distillation` do; "
-            f"received: {type(loss).__name__}."
-        )
-    loss.validate_outputs(teacher_outputs, student_outputs)
-    value = loss.compute_loss(teacher_outputs, student_outputs)
-    return ops.cast(value, "float32")
-
-
-def _layer_of(loss: Any, role: str) -> LayerKey | None:
-    """Returns the layer that a loss looks at; Keras's losses name theirs."""
-    own = getattr(loss, f"{role}_layer", None)
-    return getattr(loss, f"{role}_layer_name", None) if own is None else own
-
-
-def _key(loss: Any, role: str) -> str:
-    layer = _layer_of(loss, role)
-    return OUTPUT if layer is None else str(layer)
-
-
-def _as_lists(losses: Any, weights: Any) -> tuple[list, list[float]]:
-    if losses is None:
-        losses = TokenDistillation()
-    if not isinstance(losses, Sequence):
-        losses = [losses]
-    if weights is None:
-        weights = [1.0] * len(losses)
-    elif not isinstance(weights, Sequence):
-        weights = [weights]
-    for loss in losses:
-        if not isinstance(loss, keras.distillation.DistillationLoss):
-            raise ValueError(
-                "`distillation_losses` must be losses of "
-                "`keras_moe.distillation` or `keras.distillation`. Received: "
-                f"{loss!r}."
-            )
-    if not losses or len(weights) != len(losses):
-        raise ValueError(
-            "There must be a distillation loss, and a weight for each. "
-            f"Received: {len(losses)} losses, {len(weights)} weights."
-        )
-    return list(losses), list(weights)
