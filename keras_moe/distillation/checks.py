@@ -109,6 +109,25 @@ def check_logits(teacher_logits: Tensor, student_logits: Tensor) -> None:
             "the student."
         )
     check_finite(teacher_logits, "The first batch")
+    for role, logits in (
+        ("teacher", teacher_logits),
+        ("student", student_logits),
+    ):
+        if _are_probabilities(logits):
+            raise ValueError(
+                "Teacher and student must give logits. Received: outputs of "
+                f"the {role} that are probabilities; leave its softmax out."
+            )
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    values = ops.convert_to_numpy(ops.cast(outputs, "float32"))
+    # Logits of one class, and those of a model that knows nothing, may be.
+    return (
+        values.shape[-1] > 1
+        and bool((values >= 0).all())
+        and bool(np.allclose(values.sum(axis=-1), 1.0, atol=1e-2))
+    )
 
 
 def check_finite(teacher_logits: Tensor, what: str) -> None:

@@ -42,8 +42,10 @@ def make_forward(
     if isinstance(layers[0], int):
         return _by_number(model, [int(layer) for layer in layers])
     outputs = {name: model.get_layer(name).output for name in layers}
+    sequential = isinstance(model, keras.Sequential)
+    inputs = model.inputs[0] if sequential else model.input
     # Not tracked by whoever calls it: the layers are the model's.
-    extractor = keras.Model(model.input, {OUTPUT: model.outputs[0], **outputs})
+    extractor = keras.Model(inputs, {OUTPUT: model.outputs[0], **outputs})
     return lambda inputs, training: extractor(inputs, training=training)
 
 

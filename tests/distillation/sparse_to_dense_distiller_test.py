@@ -271,6 +271,34 @@ def test_keras_losses_are_taken_where_nothing_is_lost():
         evaluate(distiller, FEATURES, LABELS, WEIGHTS)
 
 
+def test_layers_of_a_sequential_model_have_names_too():
+    def make(seed):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(5, name="hidden"),
+                keras.layers.Dense(3),
+            ]
+        )
+
+    teacher, student = make(0), make(1)
+    loss = HiddenStateDistillation("hidden", "hidden", projection=False)
+    distiller = compiled(
+        SparseToDenseDistiller(teacher, student, loss, student_loss_weight=0.0),
+        loss="mse",
+    )
+    given, made = (
+        np.array(model.layers[0](FEATURES)) for model in (teacher, student)
+    )
+
+    found = evaluate(distiller, FEATURES, LABELS)
+
+    assert found["loss"] == pytest.approx(
+        np.square(given - made).mean(), rel=1e-5
+    )
+
+
 # === How it is minimised ===
 
 
@@ -517,6 +545,19 @@ def test_classes_that_show_late_are_compared_before_training():
     )
 
     with pytest.raises(ValueError, match=r"\(6, 7\) of the teacher"):
+        distiller.fit(FEATURES, np.eye(3)[LABELS], verbose=0)
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_probabilities_are_refused_before_training(role):
+    models = {"teacher": classifier(0), "student": classifier(1)}
+    plain = models[role]
+    models[role] = keras.Model(
+        plain.inputs, keras.layers.Softmax()(plain.output)
+    )
+    distiller = compiled(SparseToDenseDistiller(**models), loss="mse")
+
+    with pytest.raises(ValueError, match=f"{role} that are probabilities"):
         distiller.fit(FEATURES, np.eye(3)[LABELS], verbose=0)
 
 
