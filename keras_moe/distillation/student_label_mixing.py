@@ -27,7 +27,7 @@ class StudentLabelMixing(PerTokenLoss):
             right one is to be found.
 
     Raises:
-        ValueError: if `num_candidates` is not positive.
+        ValueError: if `accuracy` is none, or `num_candidates` not positive.
 
     Example:
 
@@ -41,6 +41,11 @@ class StudentLabelMixing(PerTokenLoss):
     """
 
     def __init__(self, accuracy: TeacherAccuracy, num_candidates: int = 5):
+        if not isinstance(accuracy, TeacherAccuracy):
+            raise ValueError(
+                "`accuracy` must be a `keras_moe.distillation."
+                f"TeacherAccuracy`. Received: accuracy={accuracy!r}."
+            )
         check_size(num_candidates=num_candidates)
         self.accuracy = accuracy
         self.num_candidates = num_candidates

@@ -112,6 +112,8 @@ def test_arguments_are_checked():
     accuracy = TeacherAccuracy(*STEPS)
     with pytest.raises(ValueError, match="`num_candidates` must be a positive"):
         StudentLabelMixing(accuracy, num_candidates=0)
+    with pytest.raises(ValueError, match="must be a.*TeacherAccuracy"):
+        StudentLabelMixing(0.9)
     loss = StudentLabelMixing(accuracy, num_candidates=7)
     with pytest.raises(ValueError, match="at most the vocabulary's 6"):
         loss.compute_loss(*draw())
