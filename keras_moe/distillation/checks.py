@@ -45,6 +45,15 @@ def check_models(teacher: Any, student: Any) -> None:
     _check_graphs(teacher, student)
 
 
+def check_student_loss_weight(weight: Any) -> None:
+    """Raises `ValueError` unless the weight is a share."""
+    if not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise ValueError(
+            "`student_loss_weight` must be in [0, 1]. Received: "
+            f"student_loss_weight={weight!r}."
+        )
+
+
 def check_configs(teacher: Any, student: Any) -> None:
     """Raises `ValueError` if two models of sequences differ in their ids."""
     for field in _VOCABULARY:

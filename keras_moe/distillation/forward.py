@@ -1,5 +1,6 @@
 """One forward pass that gives a model's outputs and its hidden states."""
 
+import numbers
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,7 @@ def make_forward(
         return lambda inputs, training: {
             OUTPUT: model(inputs, training=training)
         }
-    if isinstance(layers[0], int):
+    if isinstance(layers[0], numbers.Integral):
         return _by_number(model, [int(layer) for layer in layers])
     outputs = {name: model.get_layer(name).output for name in layers}
     sequential = isinstance(model, keras.Sequential)
@@ -76,7 +77,7 @@ def state_size(model: Any, layer: LayerKey, role: str) -> int:
     Raises:
         ValueError: if the model has no such layer.
     """
-    if isinstance(layer, int):
+    if isinstance(layer, numbers.Integral):
         if not hasattr(model, "exit_states"):
             raise ValueError(
                 "Decoder layers have numbers in a model with `exit_states`, "
@@ -90,6 +91,11 @@ def state_size(model: Any, layer: LayerKey, role: str) -> int:
                 f"{role}_layer={layer}."
             )
         return model.config.model_dim
+    if not isinstance(layer, str):
+        raise ValueError(
+            f"`{role}_layer` must be the number of a decoder layer, an "
+            f"integer, or the name of a layer. Received: {layer!r}."
+        )
     if not getattr(model, "inputs", None):
         raise ValueError(
             "Layers have names in Functional and Sequential models that are "

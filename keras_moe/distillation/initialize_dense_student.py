@@ -1,5 +1,6 @@
 """A student that starts with what its teacher knows."""
 
+import numbers
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_moe.distillation.checks import check_configs
+from keras_moe.distillation.checks import check_models
 from keras_moe.distillation.dense_student_report import DenseStudentReport
 from keras_moe.layers import FeedForward
 from keras_moe.layers import SparseMoE
@@ -18,6 +19,17 @@ from keras_moe.validation import check_choice
 
 FEED_FORWARDS = ("fresh", "average", "weighted_average", "most_used")
 _STACKS = ("encoder", "decoder")
+# What does not show in the shapes of weights.
+_ARCHITECTURE = (
+    "num_heads",
+    "activation",
+    "attention",
+    "feature_map",
+    "position_encoding",
+    "num_relative_buckets",
+    "max_relative_distance",
+    "tie_embeddings",
+)
 
 
 def initialize_dense_student(
@@ -69,8 +81,9 @@ def initialize_dense_student(
     (43, 0, 4)
     """
     check_choice(FEED_FORWARDS, feed_forward=feed_forward)
+    check_models(teacher, student)
     _check(teacher, student)
-    check_configs(teacher, student)
+    _check_architectures(teacher, student)
     source = _BlockMap(teacher, student, layers)
     dense = _merged_networks(teacher, student, source, feed_forward)
     given = _values(teacher)
@@ -97,6 +110,11 @@ def initialize_dense_student(
             missing.append(f"{path} {tuple(weight.shape)}: {found}")
             continue
         values[id(weight)] = ops.convert_to_numpy(value)
+        if not np.isfinite(np.asarray(value, "float32")).all():
+            raise ValueError(
+                "The teacher's weights must be numbers. Received: NaN or "
+                f"infinity in {source(path)}."
+            )
     if missing:
         raise ValueError(
             "The teacher must have each layer of the student, with weights of "
@@ -119,12 +137,26 @@ class _BlockMap:
         layers: Mapping[str, Sequence[int]] | None,
     ):
         self.layers: dict[str, tuple[int, ...]] = {}
+        if layers is not None and not (
+            isinstance(layers, Mapping)
+            and all(_are_numbers(chosen) for chosen in layers.values())
+        ):
+            raise ValueError(
+                "`layers` must be a dictionary of stacks to numbers of "
+                f"layers. Received: layers={layers!r}."
+            )
         for stack in _STACKS:
             if not hasattr(getattr(student, stack, None), "blocks"):
                 continue
             ours = len(getattr(student, stack).blocks)
             theirs = len(getattr(getattr(teacher, stack, None), "blocks", ()))
             chosen = (layers or {}).get(stack)
+            if chosen is None and ours > theirs:
+                raise ValueError(
+                    "The teacher must have a layer for each of the student's. "
+                    f"Received: {theirs} {stack} layers of the teacher, "
+                    f"{ours} of the student. `layers` may use one twice."
+                )
             if chosen is None:
                 chosen = spread(ours, theirs)
             if len(chosen) != ours or not all(
@@ -149,6 +181,12 @@ class _BlockMap:
             return path
         block = self.layers[found[1]][int(found[2])] - 1
         return f"{found[1]}/block_{block}/{path[found.end() :]}"
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, Sequence) and all(
+        isinstance(value, numbers.Integral) for value in values
+    )
 
 
 def spread(number: int, layers: int) -> tuple[int, ...]:
@@ -194,11 +232,22 @@ def _merged_networks(
         )
         if site is not None:
             merged[path + "/"] = (
-                None
-                if feed_forward == "fresh"
-                else site.to_feed_forward(feed_forward)
+                None if feed_forward == "fresh" else _merge(site, feed_forward)
             )
     return merged
+
+
+def _check_architectures(teacher: Any, student: Any) -> None:
+    """Raises `ValueError` where weights of one shape mean something else."""
+    for field in _ARCHITECTURE:
+        given = getattr(getattr(teacher, "config", None), field, None)
+        wanted = getattr(getattr(student, "config", None), field, None)
+        if given is not None and wanted is not None and given != wanted:
+            raise ValueError(
+                "Teacher and student must compute alike for weights to be "
+                f"copied. Received: {field}={given!r} of the teacher, "
+                f"{wanted!r} of the student."
+            )
 
 
 def _values(teacher: keras.Model) -> dict[str, Any]:
@@ -211,6 +260,16 @@ def _values(teacher: keras.Model) -> dict[str, Any]:
             path = _relative(layer._kernel.path, teacher)
             values[path] = merged_kernel(layer)
     return values
+
+
+def _merge(site: SparseMoE, feed_forward: str) -> FeedForward:
+    try:
+        return site.to_feed_forward(feed_forward)
+    except ValueError as error:
+        raise ValueError(
+            f"Experts cannot be merged with feed_forward={feed_forward!r}: "
+            f"{error}"
+        ) from error
 
 
 def _check(teacher: keras.Model, student: keras.Model) -> None:

@@ -84,7 +84,7 @@ class _SignatureModel(keras.Model):
                 raise ValueError(
                     "The teacher's signature takes several inputs: a "
                     f"dictionary of {sorted(self._inputs)}. Received: "
-                    f"{inputs!r}."
+                    f"{type(inputs).__name__}."
                 )
             inputs = {next(iter(self._inputs)): inputs}
         missing = sorted(set(self._inputs) - set(inputs))

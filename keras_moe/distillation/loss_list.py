@@ -1,6 +1,6 @@
 """The distillation losses of a distiller, and what they are given."""
 
-from collections.abc import Sequence
+import math
 from typing import Any
 from typing import NamedTuple
 
@@ -87,11 +87,11 @@ def as_lists(losses: Any, weights: Any) -> tuple[list, list[float]]:
     """
     if losses is None:
         losses = TokenDistillation()
-    if not isinstance(losses, Sequence):
+    if not isinstance(losses, list | tuple):
         losses = [losses]
     if weights is None:
         weights = [1.0] * len(losses)
-    elif not isinstance(weights, Sequence):
+    elif not isinstance(weights, list | tuple):
         weights = [weights]
     for loss in losses:
         if not isinstance(loss, keras.distillation.DistillationLoss):
@@ -105,4 +105,10 @@ def as_lists(losses: Any, weights: Any) -> tuple[list, list[float]]:
             "There must be a distillation loss, and a weight for each. "
             f"Received: {len(losses)} losses, {len(weights)} weights."
         )
-    return list(losses), list(weights)
+    for weight in weights:
+        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(
+                "`distillation_loss_weights` must be numbers of at least 0. "
+                f"Received: {weight!r}."
+            )
+    return list(losses), [float(weight) for weight in weights]

@@ -10,6 +10,7 @@ from keras import ops
 from keras_moe.distillation.cached_teacher import teacher_inputs
 from keras_moe.distillation.checks import check_logits
 from keras_moe.distillation.checks import check_models
+from keras_moe.distillation.checks import check_student_loss_weight
 from keras_moe.distillation.checks import first_examples
 from keras_moe.distillation.forward import OUTPUT
 from keras_moe.distillation.forward import LayerKey
@@ -109,6 +110,7 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
         pad_id: int | None = None,
         name: str = "sparse_to_dense_distiller",
     ):
+        check_student_loss_weight(student_loss_weight)
         losses, weights = as_lists(
             distillation_losses, distillation_loss_weights
         )
@@ -119,6 +121,10 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
             weights,
             student_loss_weight,
             name=name,
+            # Keras looks at it for whether losses must be scaled.
+            dtype=student.dtype_policy
+            if isinstance(student, keras.Model)
+            else None,
             # Each layer of the student casts for itself.
             autocast=False,
         )

@@ -24,7 +24,7 @@ class StudentLabelMixing(PerTokenLoss):
     Args:
         accuracy: how likely it is that the teacher is right.
         num_candidates: among how many of the teacher's likeliest tokens the
-            right one is to be found.
+            right one is to be found; of fewer, all.
 
     Raises:
         ValueError: if `accuracy` is none, or `num_candidates` not positive.
@@ -67,7 +67,7 @@ class StudentLabelMixing(PerTokenLoss):
             teacher_outputs,
             student_outputs,
             accuracy,
-            self.num_candidates,
+            min(self.num_candidates, teacher_outputs.shape[-1]),
             mask,
         )
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,9 +111,10 @@ def write_teacher_logits(
         )
     if pad_id is None:
         pad_id = getattr(getattr(teacher, "config", None), "pad_id", None)
+    made = [path for path in directory.parents if not path.exists()]
     directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    # A name of its own: another writer may be at work beside it.
+    partial = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}")
     partial.mkdir()
     try:
         written = _write(
@@ -121,6 +123,8 @@ def write_teacher_logits(
         partial.rename(directory)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        for path in made:
+            path.rmdir()
         raise
     return written
 

@@ -286,7 +286,12 @@ def unbuilt():
         ),
         ({}, {"gated": True}, {}, r"feed_forward/wi_gate/kernel.*: None"),
         ({}, {"exit_classifier": True}, {}, r"exit_classifier/.*: None"),
-        ({}, {"num_decoder_layers": 3}, {}, "3 decoder layers.*from 1 to 2"),
+        ({}, {"num_decoder_layers": 3}, {}, "2 decoder layers of the te.*3 of"),
+        ({}, {"num_heads": 4}, {}, "num_heads=2 of the teacher, 4 of the"),
+        ({}, {"activation": "gelu"}, {}, "activation='relu' of the teacher"),
+        ({}, {}, {"layers": [1, 2]}, r"must be a dictionary.*\[1, 2\]"),
+        ({}, {}, {"layers": {"decoder": 2}}, "must be a dictionary"),
+        ({}, {}, {"layers": {"decoder": [1.5, 2]}}, "must be a dictionary"),
         ({}, {}, {"layers": {"decoder": [1]}}, r"2 decoder.*Received: \[1\]"),
         ({}, {}, {"layers": {"encoder": [0, 1]}}, r"Received: \[0, 1\]"),
         ({}, {}, {"layers": {"encoder": [1, 3]}}, r"Received: \[1, 3\]"),
@@ -362,3 +367,14 @@ def test_lora_of_the_student_comes_later():
     student.encoder.blocks[0].attention.query.enable_lora(2)
     with pytest.raises(ValueError, match="must have no LoRA weights yet"):
         initialize_dense_student(teacher, student)
+
+
+def test_weights_that_are_no_numbers_are_not_copied():
+    teacher, student = transformer(), dense()
+    before = by_path(student)
+    kernel = teacher.decoder.blocks[1].cross_attention.key.kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(ValueError, match="block_1/cross_attention/key/kernel"):
+        initialize_dense_student(teacher, student)
+    for path, value in by_path(student).items():
+        np.testing.assert_array_equal(value, before[path])

@@ -392,6 +392,18 @@ def test_policies_may_differ(policies):
     assert np.isfinite(distiller.train_on_batch(INPUTS, TARGET)).all()
 
 
+def test_half_precision_scales_its_losses():
+    teacher, student = (
+        transformer(seed, num_experts=experts, dtype="mixed_float16")
+        for seed, experts in ((0, 4), (1, 0))
+    )
+    distiller = SparseToDenseDistiller(teacher, student)
+
+    distiller.compile("sgd")
+
+    assert isinstance(distiller.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
 def test_projections_are_trained():
     teacher, student = pair()
     loss = HiddenStateDistillation(2, 1)
@@ -593,7 +605,10 @@ def test_missing_names_are_refused():
         ({"distillation_losses": "kl_divergence"}, "must be losses of"),
         ({"distillation_losses": []}, "There must be a distillation loss"),
         ({"distillation_loss_weights": [1.0, 2.0]}, "a weight for each"),
-        ({"student_loss_weight": 1.5}, "between 0.0 and 1.0"),
+        ({"distillation_loss_weights": "a"}, "numbers of at least 0"),
+        ({"distillation_loss_weights": -1.0}, "numbers of at least 0"),
+        ({"student_loss_weight": 1.5}, r"must be in \[0, 1\]"),
+        ({"student_loss_weight": np.nan}, r"must be in \[0, 1\]"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -114,6 +114,11 @@ def test_arguments_are_checked():
         StudentLabelMixing(accuracy, num_candidates=0)
     with pytest.raises(ValueError, match="must be a.*TeacherAccuracy"):
         StudentLabelMixing(0.9)
-    loss = StudentLabelMixing(accuracy, num_candidates=7)
-    with pytest.raises(ValueError, match="at most the vocabulary's 6"):
-        loss.compute_loss(*draw())
+
+
+def test_of_few_tokens_all_are_candidates():
+    accuracy, pair = TeacherAccuracy(*STEPS), draw()
+    np.testing.assert_array_equal(
+        StudentLabelMixing(accuracy, num_candidates=7).per_token(*pair),
+        StudentLabelMixing(accuracy, num_candidates=6).per_token(*pair),
+    )

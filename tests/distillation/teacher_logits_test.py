@@ -296,13 +296,24 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_another_run_left_is_cleared(tmp_path):
-    partial = tmp_path / "logits.partial"
-    partial.mkdir()
-    (partial / "rest").write_text("of a process that was killed")
+def test_what_lies_beside_it_is_left_alone(tmp_path):
+    beside = tmp_path / "logits.partial"
+    beside.mkdir()
+    (beside / "mine").write_text("keep")
     write(make(), batches(*data()), tmp_path / "logits")
-    assert [path.name for path in tmp_path.iterdir()] == ["logits"]
-    assert not (tmp_path / "logits" / "rest").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "logits",
+        "logits.partial",
+    }
+    assert (beside / "mine").read_text() == "keep"
+
+
+def test_parents_are_made_or_not(tmp_path):
+    with pytest.raises(ValueError, match="`k` must be from 1"):
+        write(make(), batches(*data()), tmp_path / "a/b/logits", k=99)
+    assert list(tmp_path.iterdir()) == []
+    write(make(), batches(*data()), tmp_path / "a/b/logits")
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["logits"]
 
 
 @pytest.mark.parametrize(
