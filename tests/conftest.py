@@ -1,5 +1,6 @@
 """What every test starts from: a quiet TensorFlow and a fixed seed."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,6 +21,15 @@ def pytest_configure(config):
     config.addinivalue_line(
         "filterwarnings", "ignore:You are using a softmax over axis"
     )
+
+
+def pytest_collection_finish():
+    """Leaves what the imports made out of later garbage collections.
+
+    Keras collects garbage for each layer that it quantises or gives LoRA.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

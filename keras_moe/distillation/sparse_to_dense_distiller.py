@@ -85,17 +85,23 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
 
     Example:
 
-    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
-    >>> student = keras_moe.models.SwitchTransformer.from_preset(
-    ...     "switch_tiny", num_experts=0
+    >>> teacher, student = (
+    ...     keras.Sequential(
+    ...         [
+    ...             keras.Input((8,)),
+    ...             keras.layers.Dense(units, activation="relu"),
+    ...             keras.layers.Dense(3),
+    ...         ]
+    ...     )
+    ...     for units in (64, 4)
     ... )
     >>> distiller = keras_moe.distillation.SparseToDenseDistiller(
     ...     teacher, student
     ... )
-    >>> distiller.compile("adam")
-    >>> ids = np.array([[5, 6, 7, 1]])
-    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
-    >>> history = distiller.fit(inputs, ids, verbose=0)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> distiller.compile("adam", loss)
+    >>> x, y = np.random.rand(6, 8), np.arange(6) % 3
+    >>> history = distiller.fit(x, y, verbose=0)
     >>> sorted(history.history)
     ['distillation_loss', 'loss', 'student_loss', 'total_loss']
     """

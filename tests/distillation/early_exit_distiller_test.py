@@ -149,7 +149,7 @@ def test_the_last_exit_does_not_come_down_to_the_others():
 def test_every_exit_comes_nearer_to_the_teacher():
     teacher, student = pair(layers=2)
     distiller = EarlyExitDistiller(teacher, student, student_loss_weight=0.0)
-    distiller.compile(keras.optimizers.Adam(0.01), jit_compile=False)
+    distiller.compile(keras.optimizers.Adam(0.03), run_eagerly=True)
 
     def divergences():
         return [
@@ -165,7 +165,7 @@ def test_every_exit_comes_nearer_to_the_teacher():
         ]
 
     before = divergences()
-    distiller.fit(INPUTS, TARGET, epochs=20, verbose=0)
+    distiller.fit(INPUTS, TARGET, epochs=6, verbose=0)
 
     for late, early in zip(divergences(), before, strict=True):
         assert late < 0.5 * early
