@@ -67,7 +67,8 @@ class Variant:
         config: how long and how to train.
         dropout_rate: dropout, inside experts and elsewhere.
         state: folder of the kept state.
-        early_exit: whether all exits of the decoder are trained.
+        exits: which exits of the decoder are trained, too; arguments of
+            `EarlyExitTrainer`.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Variant:
         config: training.TrainingConfig,
         dropout_rate: float,
         state: pathlib.Path,
-        early_exit: bool = False,
+        exits: dict[str, Any] | None = None,
     ):
         self.name = name
         self.config = config
@@ -91,7 +92,9 @@ class Variant:
             **overrides,
         )
         self.trainer = (
-            EarlyExitTrainer(self.model) if early_exit else self.model
+            self.model
+            if exits is None
+            else EarlyExitTrainer(self.model, **exits)
         )
         training.compile_model(self.trainer, config)
         self.trainer.optimizer.build(self.model.trainable_variables)

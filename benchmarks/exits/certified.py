@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.exits import time_decoders
+from benchmarks.exits.train import EXITS
 from benchmarks.report import Report
 from keras_moe import serving
 from keras_moe.calibration import Certificate
@@ -21,6 +22,7 @@ from keras_moe.calibration import exit_answers
 from keras_moe.calibration import exit_policy
 from keras_moe.calibration import fingerprint
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.losses.exit_weights import exit_layers
 from keras_moe.metrics import phoneme_error_rate
 from keras_moe.metrics import word_error_rate
 from keras_moe.metrics.edit_distance import nearest_reference
@@ -28,7 +30,7 @@ from keras_moe.models import SwitchTransformer
 from pipelines.modules import text
 
 TOLERANCE = 0.02
-POLICY = EarlyExitPolicy("softmax")
+POLICY = EarlyExitPolicy("softmax", **EXITS)
 THRESHOLDS = (
     *(0.95, 0.9, 0.85, 0.8, 0.77, 0.74, 0.72, 0.7),
     *(0.68, 0.66, 0.64, 0.62, 0.6, 0.57, 0.54, 0.5),
@@ -86,7 +88,9 @@ def report_certified(
     )
     full, early = decode(model, policy=POLICY, thresholds=[threshold])
     depth = early.mean_exit_layer()
-    cut = EarlyExitPolicy("state", min_exit_layer=max(1, round(depth)))
+    exits = exit_layers(layers, **EXITS)
+    nearest = min(exits, key=lambda layer: abs(layer - depth))
+    cut = EarlyExitPolicy("state", min_exit_layer=nearest)
     _, static = decode(model, policy=cut, thresholds=[-1.0])
     (shallow,) = decode(variants["shallow"].model, policy=POLICY, thresholds=[])
     named = {

@@ -194,7 +194,7 @@ def report_self_speculation(
     words = words[:: max(1, len(words) // _WORDS)][:_WORDS]
     drafts = {
         f"draft{layer}x{length}": {"strategy": SelfSpeculative(layer, length)}
-        for layer, length in ((2, 4), (3, 4))
+        for layer, length in ((2, 4), (4, 4))
     }
     loops = export_loops(model, {"full": {"strategy": Greedy()}, **drafts})
     ratios = speedups(
