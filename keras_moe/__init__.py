@@ -3,6 +3,7 @@
 from keras_moe import calibration as calibration
 from keras_moe import conversion as conversion
 from keras_moe import distillation as distillation
+from keras_moe import distribution as distribution
 from keras_moe import generation as generation
 from keras_moe import layers as layers
 from keras_moe import losses as losses

@@ -30,3 +30,12 @@ def accelerator() -> str:
     if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
         return "TPU"
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+
+
+def num_replicas() -> int:
+    """Returns how many replicas of `tf.distribute` train in step."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync

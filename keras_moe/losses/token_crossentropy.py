@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.losses.replica_share import shared_by_replicas
 from keras_moe.losses.weighted_mean import weighted_mean
 from keras_moe.types import Tensor
 
@@ -16,6 +17,12 @@ def token_crossentropy(
     sample_weight: Tensor | None = None,
 ) -> Tensor:
     """Returns the mean cross-entropy over the tokens that are not padding.
+
+    Under a strategy of `tf.distribute` with several replicas it is the mean
+    over the replica's tokens, divided by the number of replicas, as Keras's
+    own losses are: `compile` sums gradients over replicas, and leaves the
+    scalar that a function returns as it is. The sum over replicas is then the
+    loss of the global batch, if all have as many tokens.
 
     Args:
         labels: int `[batch, length]`.
@@ -52,4 +59,5 @@ def token_crossentropy(
     # A logit of minus infinity forbids a token, at no cost to the others.
     cost = ops.where(target > 0, -target * log_p, 0.0)
     per_token = ops.sum(cost, axis=-1)
-    return weighted_mean(per_token, real > 0, sample_weight)
+    loss = weighted_mean(per_token, real > 0, sample_weight)
+    return shared_by_replicas(loss)

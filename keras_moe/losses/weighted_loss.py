@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_moe.losses.replica_share import of_this_replica
 from keras_moe.losses.replica_share import replica_share
 from keras_moe.losses.weighted_mean import weighted_mean
 from keras_moe.types import Tensor
@@ -41,9 +42,10 @@ def weighted_loss(loss: Any) -> Callable[[Tensor, Tensor, Any], Tensor]:
     weighs = "sample_weight" in inspect.signature(loss).parameters
 
     def weighted(y_true: Tensor, y_pred: Tensor, sample_weight: Any) -> Tensor:
-        if weighs and sample_weight is not None:
-            return loss(y_true, y_pred, sample_weight=sample_weight)
-        values = loss(y_true, y_pred)
+        with of_this_replica():
+            if weighs and sample_weight is not None:
+                return loss(y_true, y_pred, sample_weight=sample_weight)
+            values = loss(y_true, y_pred)
         if len(values.shape):
             mask = getattr(y_pred, "_keras_mask", None)
             return weighted_mean(values, mask, sample_weight)

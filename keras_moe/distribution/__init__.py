@@ -1,0 +1,20 @@
+"""Many devices, and trainings that survive what happens to them."""
+
+import keras
+
+from keras_moe.distribution.checkpoints import Checkpoints as Checkpoints
+from keras_moe.distribution.checkpoints import load_into as load_into
+from keras_moe.distribution.damaged_file_error import (
+    DamagedFileError as DamagedFileError,
+)
+from keras_moe.distribution.name_nonfinite import (
+    name_nonfinite as name_nonfinite,
+)
+from keras_moe.distribution.position import Position as Position
+from keras_moe.distribution.strategy import strategy as strategy
+from keras_moe.distribution.worker_lost_error import (
+    WorkerLostError as WorkerLostError,
+)
+
+if keras.backend.backend() == "tensorflow":
+    from keras_moe.distribution.trainer import Trainer as Trainer

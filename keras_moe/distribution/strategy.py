@@ -1,0 +1,153 @@
+"""Which devices train in step."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+import keras
+
+from keras_moe.validation import check_choice
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+KINDS = ("default", "mirrored", "multi_worker", "tpu")
+
+# Seconds. A lost worker is noticed by the second failed look at it; TensorFlow
+# itself looks every 30 seconds, three times with 10 seconds each.
+_HEALTH_CHECK_INTERVAL = 5
+_HEALTH_CHECK_TIMEOUT = 5
+
+
+def strategy(
+    kind: str = "default",
+    *,
+    tpu: str | None = None,
+    devices: Sequence[str] | None = None,
+) -> "tf.distribute.Strategy":
+    """Returns a strategy of `tf.distribute` for data parallelism.
+
+    Models, optimizers and metrics are made under its `scope()`; then
+    `keras_moe.distribution.Trainer` trains them. Keras's own `fit` works under
+    `"default"` and `"mirrored"`; under `"multi_worker"` it does not (Keras
+    3.15).
+
+    Args:
+        kind: `"default"`, the strategy that is in scope, which without any is
+            one device; `"mirrored"`, the devices of this machine;
+            `"multi_worker"`, the processes that the environment variable
+            `TF_CONFIG` lists; `"tpu"`, the cores of a TPU. The last is
+            untested on TPU hardware.
+        tpu: for `"tpu"`: name or address of the TPU; by default the one of
+            this machine.
+        devices: for `"mirrored"`: names of devices, such as
+            `["GPU:0", "GPU:1"]`; by default all GPUs.
+
+    Raises:
+        ValueError: if `kind` is none of these; if an argument belongs to
+            another kind; if `TF_CONFIG` is missing or malformed.
+        RuntimeError: on another backend than TensorFlow; for
+            `"multi_worker"`, if TensorFlow has computed something before:
+            make the strategy first thing in the program.
+
+    Example:
+
+    >>> strategy = keras_moe.distribution.strategy("default")
+    >>> strategy.num_replicas_in_sync
+    1
+    """
+    check_choice(KINDS, kind=kind)
+    for name, value, owner in (
+        ("tpu", tpu, "tpu"),
+        ("devices", devices, "mirrored"),
+    ):
+        if value is not None and kind != owner:
+            raise ValueError(
+                f"`{name}` must be None unless kind={owner!r}. Received: "
+                f"{name}={value!r}, kind={kind!r}."
+            )
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            "`tf.distribute` works on Keras's TensorFlow backend alone; on "
+            "JAX use `keras.distribution.DataParallel`. Received: "
+            f"keras.backend.backend()={backend!r}."
+        )
+    import tensorflow as tf
+
+    if kind == "mirrored":
+        return tf.distribute.MirroredStrategy(
+            None if devices is None else list(devices)
+        )
+    if kind == "multi_worker":
+        return _multi_worker(tf)
+    if kind == "tpu":
+        return _tpu(tf, tpu)
+    return tf.distribute.get_strategy()
+
+
+def _multi_worker(tf: Any) -> Any:
+    _check_tf_config(os.environ.get("TF_CONFIG"))
+    class_ = tf.distribute.MultiWorkerMirroredStrategy
+    try:
+        made = class_()
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise RuntimeError(
+            "A strategy of several workers must be made before TensorFlow "
+            "computes anything: make it first thing in the program, before "
+            f"models and data. TensorFlow says: {error}"
+        ) from error
+    # They are read anew before each look.
+    made.extended._check_health_interval = _HEALTH_CHECK_INTERVAL
+    made.extended._check_health_timeout = _HEALTH_CHECK_TIMEOUT
+    made.extended._check_health_retry_limit = 2
+    return made
+
+
+def _check_tf_config(text: str | None) -> None:
+    """Raises `ValueError` unless `text` names this worker and its peers."""
+    rule = (
+        "The environment variable `TF_CONFIG` must be JSON of the form "
+        '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
+        '"worker", "index": 0}}'
+    )
+    try:
+        config = json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{rule}. Received: {text!r} ({error}).") from error
+    received = f"Received: TF_CONFIG={text!r}."
+    if not isinstance(config, dict):
+        raise ValueError(f"{rule}. {received}")
+    cluster, task = config.get("cluster"), config.get("task")
+    if not isinstance(cluster, dict) or not cluster.get("worker"):
+        raise ValueError(f'{rule}: it has no "cluster" of "worker". {received}')
+    if (
+        not isinstance(task, dict)
+        or task.get("type") not in cluster
+        or not isinstance(task.get("index"), int)
+    ):
+        raise ValueError(
+            f'{rule}: its "task" must have the type of a job of the cluster, '
+            f"and an index. {received}"
+        )
+    if not 0 <= task["index"] < len(cluster[task["type"]]):
+        raise ValueError(
+            f'{rule}: the index of its "task" must be below '
+            f"{len(cluster[task['type']])}. {received}"
+        )
+
+
+def _tpu(tf: Any, name: str | None) -> Any:
+    resolvers = tf.distribute.cluster_resolver
+    try:
+        resolver = resolvers.TPUClusterResolver.connect(name or "local")
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise RuntimeError(
+            "No TPU was found. A machine with one needs the TensorFlow build "
+            f"for TPUs. Received: tpu={name!r}. TensorFlow says: {error}"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
