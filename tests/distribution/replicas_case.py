@@ -84,9 +84,7 @@ def assert_same_history(received, expected):
 
 def keras_fit(scope, loss):
     with scope.scope():
-        model = token_model(
-            keras.optimizers.SGD(0.5), loss, jit_compile=False
-        )
+        model = token_model(keras.optimizers.SGD(0.5), loss, jit_compile=False)
     history = model.fit(batches(), epochs=1, verbose=0).history
     return history, weights_of(model)
 
