@@ -8,6 +8,10 @@ import sys
 import time
 
 import numpy as np
+import pytest
+
+# Several processes that each start TensorFlow.
+pytestmark = pytest.mark.large
 
 
 def free_ports(number):
