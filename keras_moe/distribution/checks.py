@@ -71,3 +71,13 @@ def check_accumulation(
             f"optimizer.gradient_accumulation_steps={given} under {replicas} "
             "replica(s)."
         )
+
+
+def check_length(num_batches: int | None, batches_of_execution: int) -> None:
+    """Raises `ValueError` if an epoch cannot be cut into executions."""
+    if num_batches is None and batches_of_execution > 1:
+        raise ValueError(
+            "`steps_per_epoch` must be given for data of unknown length with "
+            "`steps_per_execution` or `gradient_accumulation_steps`. "
+            "Received: steps_per_epoch=None."
+        )

@@ -52,21 +52,25 @@ class EpochBatches:
         """Returns the shapes and dtypes of a batch."""
         return self._data_set(epoch).element_spec
 
+    def length(self, epoch: int) -> int | None:
+        """Returns the number of batches of an epoch, if it is known."""
+        if self.steps_per_epoch is not None and not callable(self.data):
+            return self.steps_per_epoch
+        return self._length(self._cut(self._data_set(epoch)))
+
     def seek(self, epoch: int, batch: int = 0) -> None:
         """Makes `batch` of `epoch` the next one."""
         start = batch
         data = self._data_set(epoch)
-        if self.steps_per_epoch is not None:
-            if callable(self.data):
-                data = data.take(self.steps_per_epoch)
-            else:
-                start += epoch * self.steps_per_epoch
-                if start == self._stream:
-                    return
-                data = data.repeat()
-                self._stream = start
         if callable(self.data) or self.steps_per_epoch is None:
+            data = self._cut(data)
             self.num_batches = self._length(data)
+        else:
+            start += epoch * self.steps_per_epoch
+            if start == self._stream:
+                return
+            data = data.repeat()
+            self._stream = start
         if start:
             data = data.skip(start)
         self.iterator = iter(distributed(data, self.strategy))
@@ -85,12 +89,17 @@ class EpochBatches:
             )
         return data
 
+    def _cut(self, data: tf.data.Dataset) -> tf.data.Dataset:
+        if self.steps_per_epoch is None:
+            return data
+        return data.take(self.steps_per_epoch)
+
     def _length(self, data: tf.data.Dataset) -> int | None:
         length = int(data.cardinality())
         if length == tf.data.INFINITE_CARDINALITY:
             raise ValueError(
-                "`steps_per_epoch` must be given for `data` without an end. "
-                "Received: steps_per_epoch=None."
+                "`data` must have an end, or `steps_per_epoch` be given. "
+                "Received: steps_per_epoch=None, and data without an end."
             )
         return None if length == tf.data.UNKNOWN_CARDINALITY else length
 
@@ -114,13 +123,15 @@ def distributed(data: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
 def whole_batch(batch: Any, strategy: tf.distribute.Strategy) -> Any:
     """Returns a distributed batch in one piece, the same in all workers."""
 
-    def join(value: Any) -> Any:
+    def numbers(part: tf.Tensor) -> tf.Tensor:
+        # Collectives know nothing else.
+        return tf.cast(part, tf.int32) if part.dtype == tf.bool else part
+
+    def join(value: Any) -> tf.Tensor:
         if strategy.num_replicas_in_sync == 1:
             return value
-        # Collectives know numbers alone.
-        if value.dtype != tf.bool:
-            return strategy.gather(value, axis=0)
-        numbers = strategy.run(lambda part: tf.cast(part, "int32"), (value,))
-        return tf.cast(strategy.gather(numbers, axis=0), tf.bool)
+        dtype = strategy.experimental_local_results(value)[0].dtype
+        whole = strategy.gather(strategy.run(numbers, (value,)), axis=0)
+        return tf.cast(whole, dtype)
 
     return keras.tree.map_structure(join, batch)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_moe.distribution.layer_names import named_layers
+from keras_moe.distribution.replica_shares import assign_whole
 from keras_moe.distribution.variables import METRICS
 from keras_moe.distribution.variables import MODEL
 from keras_moe.distribution.variables import build_optimizer
@@ -97,8 +98,7 @@ def assign_state(
     if not metrics_complete and not weights_only:
         for metric in model.metrics:
             metric.reset_state()
-    for name, value in values.items():
-        expected[name].assign(value)
+    assign_whole(model, [(expected[k], value) for k, value in values.items()])
 
 
 def read_seeds(model: keras.Model) -> dict[str, int]:

@@ -4,6 +4,11 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+import keras
+
+from keras_moe.distribution.position import Position
+from keras_moe.distribution.variables import all_finite
+
 
 class NonFinite(ArithmeticError):
     """What the training loop raises to itself.
@@ -27,6 +32,45 @@ class NonFinite(ArithmeticError):
     def where(self) -> tuple[int, int]:
         """Epoch and batch."""
         return self.epoch, self.batch
+
+    def without_a_way_back(
+        self, cause: str, spoilt: bool
+    ) -> FloatingPointError:
+        """Returns what to raise where there are no checkpoints.
+
+        Args:
+            cause: what was found with the variables as they are now.
+            spoilt: whether they are not finite any more.
+        """
+        message = f"{self}: {cause}"
+        if spoilt:
+            # By now all layers look guilty.
+            message += (
+                " The update has spoilt the variables, too: give `checkpoints` "
+                "to know which layer was the first."
+            )
+        return FloatingPointError(message)
+
+    def one_too_many(
+        self, cause: str, skipped: Sequence[tuple[int, int]], max_retries: int
+    ) -> FloatingPointError:
+        """Returns what to raise where enough batches were left out before."""
+        return FloatingPointError(
+            f"{self}: {cause} No more than `max_retries` batches may be left "
+            f"out. Received: max_retries={max_retries}, left out (epoch, "
+            f"batch): {list(skipped)}."
+        )
+
+
+def check_variables(model: keras.Model, position: Position) -> None:
+    """Raises `NonFinite` if the last update spoilt the variables.
+
+    Args:
+        model: built.
+        position: where the training stands.
+    """
+    if not all_finite(model):
+        raise NonFinite(position.epoch, position.batch - 1, in_update=True)
 
 
 def first_nonfinite(logs: Sequence[Mapping[str, float]]) -> int | None:

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 KINDS = ("default", "mirrored", "multi_worker", "tpu")
 
-# Seconds. A lost worker is noticed by the second failed look at it; TensorFlow
-# itself looks every 30 seconds, three times with 10 seconds each.
-_HEALTH_CHECK_INTERVAL = 5
-_HEALTH_CHECK_TIMEOUT = 5
-
 
 def strategy(
     kind: str = "default",
@@ -90,9 +85,8 @@ def strategy(
 
 def _multi_worker(tf: Any) -> Any:
     _check_tf_config(os.environ.get("TF_CONFIG"))
-    class_ = tf.distribute.MultiWorkerMirroredStrategy
     try:
-        made = class_()
+        return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise
@@ -101,11 +95,6 @@ def _multi_worker(tf: Any) -> Any:
             "computes anything: make it first thing in the program, before "
             f"models and data. TensorFlow says: {error}"
         ) from error
-    # They are read anew before each look.
-    made.extended._check_health_interval = _HEALTH_CHECK_INTERVAL
-    made.extended._check_health_timeout = _HEALTH_CHECK_TIMEOUT
-    made.extended._check_health_retry_limit = 2
-    return made
 
 
 def _check_tf_config(text: str | None) -> None:

@@ -138,10 +138,12 @@ class _OnBatch:
         self.names: list[str] = []
 
     def __call__(self, iterator: Any) -> tf.Tensor:
-        # A batch of less than one example for each replica leaves some empty;
-        # theirs is a mean of nothing.
-        logs = self.strategy.run(self._vector, args=(iterator.get_next(),))
-        return self.strategy.reduce("MEAN", logs, axis=None)
+        batch = iterator.get_next()
+        # Where there is no batch, nothing must happen: TensorFlow would draw
+        # random numbers before it knows, and later ones were others.
+        with tf.control_dependencies(tf.nest.flatten(batch, True)):
+            logs = self.strategy.run(self._vector, args=(batch,))
+            return self.strategy.reduce("MEAN", logs, axis=None)
 
     def _vector(self, data: Any) -> tf.Tensor:
         """Returns the scalars that a step logs as one: one to reduce."""

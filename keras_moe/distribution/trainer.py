@@ -5,17 +5,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from keras_moe.distribution import positions
+from keras_moe.distribution.callback_list import callback_list
 from keras_moe.distribution.checkpoints import Checkpoints
 from keras_moe.distribution.checks import check_accumulation
+from keras_moe.distribution.checks import check_length
 from keras_moe.distribution.checks import check_model
 from keras_moe.distribution.epoch_batches import Data
 from keras_moe.distribution.epoch_batches import EpochBatches
 from keras_moe.distribution.epoch_batches import whole_batch
+from keras_moe.distribution.evaluation import evaluated
+from keras_moe.distribution.evaluation import metrics_of
 from keras_moe.distribution.name_nonfinite import name_nonfinite
 from keras_moe.distribution.nonfinite import NonFinite
+from keras_moe.distribution.nonfinite import check_variables
 from keras_moe.distribution.nonfinite import first_nonfinite
 from keras_moe.distribution.position import Position
 from keras_moe.distribution.train_step import make_test_steps
@@ -94,6 +99,7 @@ class Trainer:
         check_accumulation(model, gradient_accumulation_steps)
         self.model = model
         self.checkpoints = checkpoints
+        self._every = None if checkpoints is None else checkpoints.every
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.steps_per_execution = steps_per_execution
         self.max_retries = max_retries
@@ -126,7 +132,7 @@ class Trainer:
                 has. A data set then goes on where the last epoch ended, and
                 from the start again when it ends.
             validation_data: evaluated after each epoch.
-            callbacks: Keras's, or a `keras.callbacks.CallbackList`.
+            callbacks: Keras's, as for `Model.fit`.
             initial_epoch: where to begin if there is no checkpoint.
             verbose: 0 is silent, 1 a progress bar, 2 a line an epoch.
 
@@ -134,11 +140,9 @@ class Trainer:
             The history of the epochs that this call trained.
 
         Raises:
-            ValueError: if `data` is not what it must be, or has no length that
-                `steps_per_execution` needs.
-            FloatingPointError: if a loss is not finite and there are no
-                checkpoints, or after `max_retries`; it names the layer, the
-                epoch and the batch.
+            ValueError: if `data` is not what it must be.
+            FloatingPointError: if a loss is not finite, without checkpoints or
+                after `max_retries`; it names layer, epoch and batch.
             WorkerLostError: if another worker does not answer any more.
         """
         check_size(epochs=epochs, steps_per_epoch=steps_per_epoch)
@@ -148,20 +152,14 @@ class Trainer:
         self._suspect = None
         with self._workers.watched(lambda: self.position):
             self._begin(batches)
-            batches.seek(*self.position[:2])
-            if not self._workers.is_chief:
-                verbose = 0
-            if not isinstance(callbacks, keras.callbacks.CallbackList):
-                callbacks = keras.callbacks.CallbackList(
-                    callbacks,
-                    add_history=True,
-                    add_progbar=verbose != 0,
-                    model=self.model,
-                    verbose=verbose,
-                    epochs=epochs,
-                    steps=batches.num_batches,
-                )
-            self._fit(batches, epochs, validation_data, callbacks)
+            listed = callback_list(
+                callbacks,
+                self.model,
+                verbose if self._workers.is_chief else 0,
+                epochs,
+                batches.length(self.position.epoch),
+            )
+            self._fit(batches, epochs, validation_data, listed)
         return self.model.history
 
     def evaluate(
@@ -174,15 +172,16 @@ class Trainer:
             steps: batches to look at; by default, all.
 
         Raises:
-            ValueError: if `data` has no end and `steps` is not given.
+            ValueError: if there are no `steps`, and `data` has no end.
             WorkerLostError: if another worker does not answer any more.
         """
         check_size(steps=steps)
-        batches = EpochBatches(data, self.strategy, steps)
+        if steps is not None:
+            data = data.take(steps)
+        batches = EpochBatches(data, self.strategy)
         with self._workers.watched(lambda: self.position):
             self._build(batches)
-            batches.seek(0)
-            return self._evaluate(batches)
+            return evaluated(self.model, self._test_steps, batches)
 
     def _build(self, batches: EpochBatches) -> None:
         with self.strategy.scope():
@@ -200,8 +199,8 @@ class Trainer:
                 self.steps_per_execution,
                 self.gradient_accumulation_steps,
             )
-        if self.checkpoints is not None and not self._restore():
-            # Without one there is nothing to go back to.
+        if not self._restore():
+            # There must be one to go back to.
             self._save({})
 
     def _fit(
@@ -223,149 +222,101 @@ class Trainer:
                 callbacks.on_epoch_begin(epoch)
                 begun = epoch
             try:
-                self._train_epoch(batches, callbacks)
+                ended = self._train_epoch(batches, callbacks)
                 if self.checkpoints is not None:
-                    self._check_variables()
+                    check_variables(self.model, self.position)
             except NonFinite as found:
                 self._go_back(found, batches)
                 continue
-            logs = self._results()
+            logs = metrics_of(self.model)
             if validation is not None:
-                validation.seek(0)
-                for name, value in self._evaluate(validation).items():
-                    logs[f"val_{name}"] = value
+                said = evaluated(self.model, self._test_steps, validation)
+                logs.update({f"val_{k}": value for k, value in said.items()})
             callbacks.on_epoch_end(epoch, logs)
             stopped = self._stopped()
-            if not self._is_within_epoch(batches):
+            if ended:
                 self.position = self.position._replace(epoch=epoch + 1, batch=0)
-            if self.checkpoints is not None:
-                self._save(logs)
+            self._save(logs)
         if self.checkpoints is not None:
             self.checkpoints.wait()
         callbacks.on_train_end(logs)
-
-    def _is_within_epoch(self, batches: EpochBatches) -> bool:
-        """Whether a callback stopped the training before the epoch's end."""
-        total = batches.num_batches
-        return total is not None and self.position.batch < total
 
     def _train_epoch(
         self,
         batches: EpochBatches,
         callbacks: keras.callbacks.CallbackList,
-    ) -> None:
-        """Trains on what is left of the epoch."""
+    ) -> bool:
+        """Trains on what is left of the epoch; returns whether it ended."""
         batches.seek(*self.position[:2])
         if self.position.batch == 0:
             self.model.reset_metrics()
-        if batches.num_batches is None and self._batches_of_execution > 1:
-            raise ValueError(
-                "`steps_per_epoch` must be given for data of unknown length "
-                "with `steps_per_execution` or `gradient_accumulation_steps`. "
-                "Received: steps_per_epoch=None."
-            )
-        while (
-            batches.num_batches is None
-            or self.position.batch < batches.num_batches
-        ):
+        total = batches.num_batches
+        accumulation = self.gradient_accumulation_steps
+        most = accumulation * self.steps_per_execution
+        check_length(total, most)
+        while total is None or self.position.batch < total:
             first = self.position.batch
-            if self._is_left_out(batches):
-                continue
-            count = self._batches_to_take(batches.num_batches)
-            callbacks.on_train_batch_begin(first)
             try:
+                if self._is_left_out(batches):
+                    continue
+                # One update at a time on the way to a suspect.
+                count = positions.batches_to_take(
+                    self.position,
+                    total,
+                    accumulation if self._suspect else most,
+                    self._suspect,
+                )
+                callbacks.on_train_batch_begin(first)
                 logs = self._train_steps(batches.iterator, count)
             except tf.errors.OutOfRangeError:
-                break
+                return True
             batches.took(count)
             bad = first_nonfinite(logs)
             if bad is not None:
                 raise NonFinite(self.position.epoch, first + bad)
-            self._advance(count, -(-count // self.gradient_accumulation_steps))
-            if self._suspect is not None:
-                self._check_variables()
+            updates = -(-count // accumulation)
+            self.position = positions.advanced(self.position, count, updates)
+            if self._suspect:
+                check_variables(self.model, self.position)
             callbacks.on_train_batch_end(first + count - 1, logs[-1])
             if self._stopped():
-                break
-            if self._is_due(count) and self._is_within_epoch(batches):
-                self._check_variables()
+                return self.position.batch == total
+            due = positions.passed_multiple(
+                self.position.step, updates, self._every
+            )
+            if due and self.position.batch != total:
+                check_variables(self.model, self.position)
                 self._save({})
-
-    @property
-    def _batches_of_execution(self) -> int:
-        return self.steps_per_execution * self.gradient_accumulation_steps
-
-    def _batches_to_take(self, total: int | None) -> int:
-        """Returns how many batches the next call trains on."""
-        epoch, batch = self.position[:2]
-        # Up to a batch that spoils, one update a call, each looked at.
-        count = self._batches_of_execution
-        if self._suspect is not None:
-            count = self.gradient_accumulation_steps
-        ends = [s for e, s in self.position.skipped if e == epoch and s > batch]
-        if self._suspect is not None and self._suspect.epoch == epoch:
-            ends.append(self._suspect.batch)
-        if total is not None:
-            ends.append(total)
-        return min([count, *(end - batch for end in ends if end > batch)])
-
-    def _advance(self, num_batches: int, updates: int) -> None:
-        self.position = self.position._replace(
-            batch=self.position.batch + num_batches,
-            step=self.position.step + updates,
-        )
-
-    def _is_due(self, count: int) -> bool:
-        """Whether the last updates passed a multiple of `every`."""
-        if self.checkpoints is None or self.checkpoints.every is None:
-            return False
-        step, every = self.position.step, self.checkpoints.every
-        updates = -(-count // self.gradient_accumulation_steps)
-        return step // every > (step - updates) // every
-
-    # === What is not a number ===
-
-    def _check_variables(self) -> None:
-        """Raises `NonFinite` if an update spoilt the variables."""
-        if not all_finite(self.model):
-            epoch, batch = self.position[:2]
-            raise NonFinite(epoch, batch - 1, in_update=True)
+        return True
 
     def _go_back(self, found: NonFinite, batches: EpochBatches) -> None:
         """Restores the last checkpoint; raises where there is none."""
         if self.checkpoints is None:
             batches.seek(*found.where)
-            cause = self._cause(batches)
-            if not all_finite(self.model):
-                # By now all layers look guilty.
-                cause += (
-                    " The update has spoilt the variables, too: give "
-                    "`checkpoints` to know which layer was the first."
-                )
-            raise FloatingPointError(f"{found}: {cause}") from None
+            spoilt = not all_finite(self.model)
+            raise found.without_a_way_back(
+                self._cause(batches), spoilt
+            ) from None
         skipped = self.position.skipped
         self._suspect = found
         if not self._restore():
             raise FloatingPointError(str(found)) from None
         # Those that are known now are left out on the way, too.
-        self.position = self.position._replace(
-            skipped=tuple(sorted({*self.position.skipped, *skipped}))
-        )
+        self.position = positions.with_skipped(self.position, skipped)
 
     def _is_left_out(self, batches: EpochBatches) -> bool:
         """Passes over the next batch if it spoils the training."""
         here = self.position[:2]
-        if here not in self.position.skipped:
-            if self._suspect is None or self._suspect.where != here:
-                return False
-            self._name(self._cause(batches))
-            self.position = self.position._replace(
-                skipped=(*self.position.skipped, here)
-            )
-        else:
+        if here in self.position.skipped:
             batches.iterator.get_next()
+        elif self._suspect is not None and self._suspect.where == here:
+            self._name(self._suspect, self._cause(batches))
+            self._suspect = None
+            self.position = positions.with_skipped(self.position, (here,))
+        else:
+            return False
         batches.took(1)
-        self._advance(1, 0)
+        self.position = positions.advanced(self.position, 1, 0)
         return True
 
     def _cause(self, batches: EpochBatches) -> str:
@@ -373,66 +324,27 @@ class Trainer:
         batch = whole_batch(batches.iterator.get_next(), self.strategy)
         return name_nonfinite(self.model, batch)
 
-    def _name(self, cause: str) -> None:
+    def _name(self, suspect: NonFinite, cause: str) -> None:
         """Says what the suspect did; raises if it was one too many."""
-        suspect, self._suspect = self._suspect, None
-        message = f"{suspect}: {cause}"
-        if len(self.position.skipped) >= self.max_retries:
-            raise FloatingPointError(
-                f"{message} As many as max_retries={self.max_retries} batches "
-                f"were left out before: {self.position.skipped}."
-            )
-        warnings.warn(f"{message} It is left out.", stacklevel=4)
-
-    # === Workers ===
+        skipped = self.position.skipped
+        if len(skipped) >= self.max_retries:
+            raise suspect.one_too_many(cause, skipped, self.max_retries)
+        warnings.warn(f"{suspect}: {cause} It is left out.", stacklevel=5)
 
     def _restore(self) -> bool:
         """Restores the last checkpoint in all workers, if there is one."""
         if self.checkpoints is None:
             return False
-        self.checkpoints.wait()
-        self._workers.barrier()
-        position = self.checkpoints.restore(self.model)
-        step = -1 if position is None else position.step
-        if self._workers.differ(step):
-            raise RuntimeError(
-                "All workers must see the same checkpoints: give them a "
-                "directory that all can read. Received: step "
-                f"{step} in worker {self._workers.index}, others elsewhere."
-            )
-        if position is not None:
-            self.position = position
+        position = self._workers.restore(self.checkpoints, self.model)
+        self.position = position or self.position
         return position is not None
 
     def _save(self, logs: dict[str, Any]) -> None:
-        if self.checkpoints is None:
-            return
-        metrics = {k: v for k, v in logs.items() if isinstance(v, float)}
-        self._workers.save(self.checkpoints, self.model, self.position, metrics)
+        if self.checkpoints is not None:
+            self._workers.save(
+                self.checkpoints, self.model, self.position, logs
+            )
 
     def _stopped(self) -> bool:
         """Whether a callback of any worker stopped the training."""
         return self._workers.any(bool(self.model.stop_training))
-
-    # === Metrics ===
-
-    def _evaluate(self, batches: EpochBatches) -> dict[str, float]:
-        self.model.reset_metrics()
-        batch = 0
-        while batches.num_batches is None or batch < batches.num_batches:
-            try:
-                self._test_steps(batches.iterator, 1)
-            except tf.errors.OutOfRangeError:
-                break
-            batch += 1
-        return self._results()
-
-    def _results(self) -> dict[str, Any]:
-        """Returns the metrics over all replicas."""
-        with self.strategy.scope():
-            results = self.model.get_metrics_result()
-        values = {name: np.asarray(value) for name, value in results.items()}
-        return {
-            name: float(value) if value.size == 1 else value
-            for name, value in values.items()
-        }

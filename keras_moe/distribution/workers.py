@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_moe.distribution.checkpoints import Checkpoints
 from keras_moe.distribution.model_state import read_state
 from keras_moe.distribution.position import Position
+from keras_moe.distribution.replica_shares import assign_whole
 from keras_moe.distribution.worker_lost_error import WorkerLostError
 
 _LOST = (
@@ -41,6 +43,7 @@ class Workers:
         self.strategy = strategy
         resolver = strategy.cluster_resolver
         self.index, self.is_chief, self.are_many = 0, True, False
+        self._workers = 1
         if resolver is not None and isinstance(
             strategy, tf.distribute.MultiWorkerMirroredStrategy
         ):
@@ -49,7 +52,14 @@ class Workers:
             self.is_chief = resolver.task_type == "chief" or (
                 self.index == 0 and "chief" not in cluster
             )
-            self.are_many = sum(map(len, cluster.values())) > 1
+            self._workers = sum(map(len, cluster.values()))
+            self.are_many = self._workers > 1
+        self._sum_over_replicas = tf.function(
+            lambda value: strategy.reduce(
+                "SUM", strategy.run(tf.identity, (value,)), axis=None
+            ),
+            autograph=False,
+        )
 
     @contextlib.contextmanager
     def watched(self, position: Callable[[], Position]) -> Iterator[None]:
@@ -72,11 +82,8 @@ class Workers:
         """Returns the sum of a number over workers."""
         if not self.are_many:
             return value
-        own = self.strategy.run(lambda: tf.constant(value, tf.float64))
-        # A worker may have several replicas.
-        replicas = len(self.strategy.experimental_local_results(own))
-        total = self.strategy.reduce("SUM", own, axis=None)
-        return float(total) / replicas
+        total = self._sum_over_replicas(tf.constant(value, tf.float64))
+        return float(total) * self._workers / self.strategy.num_replicas_in_sync
 
     def barrier(self) -> None:
         """Waits for all workers."""
@@ -95,16 +102,41 @@ class Workers:
         mean = self.sum(value) / number
         return self.any(value != mean)
 
+    def restore(
+        self, checkpoints: Checkpoints, model: keras.Model
+    ) -> Position | None:
+        """Restores the last checkpoint in all workers.
+
+        Returns:
+            Where the training stood; `None` if there is no checkpoint.
+
+        Raises:
+            RuntimeError: if the workers do not all find the same one.
+        """
+        # The chief may still be writing it.
+        checkpoints.wait()
+        self.barrier()
+        position = checkpoints.restore(model)
+        step = -1 if position is None else position.step
+        if self.differ(step):
+            raise RuntimeError(
+                "All workers must see the same checkpoints: give them a "
+                "directory that all can read. Received: step "
+                f"{step} in worker {self.index}, others elsewhere."
+            )
+        return position
+
     def save(
         self,
         checkpoints: Checkpoints,
         model: keras.Model,
         position: Position,
-        metrics: dict[str, float],
+        logs: dict[str, Any],
     ) -> None:
         """Lets the chief save, with all others' parts of metrics."""
         if self.is_chief:
-            checkpoints.save(model, position, metrics)
+            numbers = {k: v for k, v in logs.items() if isinstance(v, float)}
+            checkpoints.save(model, position, numbers)
         else:
             # The chief reads variables that are summed over workers.
             read_state(model)
@@ -119,9 +151,5 @@ class Workers:
         """
         if self.strategy.num_replicas_in_sync == 1:
             return
-        for variable in model.metrics_variables:
-            variable.assign(_value(variable))
-
-
-def _value(variable: Any) -> Any:
-    return keras.ops.convert_to_numpy(variable)
+        variables = model.metrics_variables
+        assign_whole(model, [(v, np.asarray(v)) for v in variables])

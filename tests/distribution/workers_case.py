@@ -46,6 +46,11 @@ def examples(bad=False):
     return tf.data.Dataset.from_tensor_slices((x, y))
 
 
+def is_chief_of_several(scope):
+    resolver = scope.cluster_resolver
+    return resolver is not None and resolver.task_id == 0
+
+
 class Stop(keras.callbacks.Callback):
     """Stops the training of this worker."""
 
@@ -89,7 +94,7 @@ def losses(scope, directory):
         examples().batch(8),
         epochs=3,
         # Of one worker alone: all must stop.
-        callbacks=[Stop()] if trainer._workers.index in (0, 1) else None,
+        callbacks=[] if is_chief_of_several(scope) else [Stop()],
     )
     report(
         history=history,
@@ -115,7 +120,7 @@ def lost(scope, directory):
     """The last worker dies in the second epoch."""
     model = make_model(scope)
     trainer = Trainer(model, Checkpoints(directory, every=1))
-    callbacks = [Die(1, 2)] if not trainer._workers.is_chief else None
+    callbacks = None if is_chief_of_several(scope) else [Die(1, 2)]
     try:
         trainer.fit(
             examples().batch(8), epochs=3, callbacks=callbacks, verbose=0
