@@ -126,6 +126,17 @@ class Checkpoints:
         ranked = self._ranked(self.paths)
         return ranked[0] if ranked else None
 
+    def are_due(self, step: int, updates: int) -> bool:
+        """Whether the last updates reached or passed a multiple of `every`.
+
+        Args:
+            step: updates made so far.
+            updates: how many of them were made in the last go.
+        """
+        if self.every is None:
+            return False
+        return step // self.every > (step - updates) // self.every
+
     def save(
         self,
         model: keras.Model,

@@ -1,6 +1,6 @@
 """Where a training stands."""
 
-import json
+from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
@@ -18,12 +18,9 @@ class Position(NamedTuple):
 
     Example:
 
-    >>> from keras_moe.distribution.position import Position
-    >>> position = Position(epoch=1, batch=20, step=119, skipped=((0, 7),))
-    >>> position.to_json()
-    '{"epoch": 1, "batch": 20, "step": 119, "skipped": [[0, 7]]}'
-    >>> Position.from_json(position.to_json()) == position
-    True
+    >>> position = keras_moe.distribution.Position(epoch=1, batch=20, step=119)
+    >>> position.advanced(num_batches=4, updates=2)
+    Position(epoch=1, batch=24, step=121, skipped=())
     """
 
     epoch: int = 0
@@ -31,21 +28,39 @@ class Position(NamedTuple):
     step: int = 0
     skipped: tuple[tuple[int, int], ...] = ()
 
-    def to_json(self) -> str:
-        """Returns the position as text."""
-        return json.dumps(self._asdict())
+    def advanced(self, num_batches: int, updates: int) -> "Position":
+        """Returns the position after as many batches and updates."""
+        return self._replace(
+            batch=self.batch + num_batches, step=self.step + updates
+        )
 
-    @classmethod
-    def from_json(cls, text: str) -> "Position":
-        """Makes a position of its text.
+    def with_skipped(self, skipped: Collection[tuple[int, int]]) -> "Position":
+        """Returns the position with more batches left out."""
+        return self._replace(skipped=tuple(sorted({*self.skipped, *skipped})))
+
+    def batches_to_take(
+        self,
+        total: int | None,
+        most: int,
+        suspect: tuple[int, int] | None = None,
+    ) -> int:
+        """Returns how many batches to train on in one go.
+
+        No further than to the epoch's end, to a batch that is left out, or to
+        one that is suspected.
 
         Args:
-            text: what `to_json` returned.
-
-        Raises:
-            ValueError: if it is not a position.
+            total: batches of the epoch; `None` if it is not known.
+            most: the most batches that may be taken.
+            suspect: epoch and batch of what spoilt the training.
         """
-        return cls.from_dict(json.loads(text))
+        stops = [*self.skipped, *([suspect] if suspect else ())]
+        ends = [batch for epoch, batch in stops if epoch == self.epoch]
+        if total is not None:
+            ends.append(total)
+        return min(
+            [most, *(end - self.batch for end in ends if end > self.batch)]
+        )
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Position":

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_moe.distribution import positions
 from keras_moe.distribution.callback_list import callback_list
 from keras_moe.distribution.checkpoints import Checkpoints
 from keras_moe.distribution.checks import check_accumulation
@@ -43,8 +42,9 @@ class Trainer:
     there: from the batch after the last that it holds. The losses are, bit for
     bit, those of a training that was not interrupted, if the data set gives the
     same batches again. A shuffled one does if `data` is a function of the
-    epoch: `lambda epoch: examples.shuffle(1000, seed=epoch).batch(32)`.
-    What callbacks remember is not kept.
+    epoch: `lambda epoch: examples.shuffle(1000, seed=epoch).batch(32)`, and
+    TensorFlow's global seed (`keras.utils.set_random_seed`) is the same or not
+    set. What callbacks remember is not kept.
 
     A loss that is not a number is found at the end of each call into
     TensorFlow. The trainer goes back to the last checkpoint, trains up to the
@@ -99,7 +99,6 @@ class Trainer:
         check_accumulation(model, gradient_accumulation_steps)
         self.model = model
         self.checkpoints = checkpoints
-        self._every = None if checkpoints is None else checkpoints.every
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.steps_per_execution = steps_per_execution
         self.max_retries = max_retries
@@ -260,11 +259,11 @@ class Trainer:
                 if self._is_left_out(batches):
                     continue
                 # One update at a time on the way to a suspect.
-                count = positions.batches_to_take(
-                    self.position,
+                suspect = self._suspect
+                count = self.position.batches_to_take(
                     total,
-                    accumulation if self._suspect else most,
-                    self._suspect,
+                    accumulation if suspect else most,
+                    suspect.where if suspect else None,
                 )
                 callbacks.on_train_batch_begin(first)
                 logs = self._train_steps(batches.iterator, count)
@@ -275,16 +274,13 @@ class Trainer:
             if bad is not None:
                 raise NonFinite(self.position.epoch, first + bad)
             updates = -(-count // accumulation)
-            self.position = positions.advanced(self.position, count, updates)
+            self.position = self.position.advanced(count, updates)
             if self._suspect:
                 check_variables(self.model, self.position)
             callbacks.on_train_batch_end(first + count - 1, logs[-1])
             if self._stopped():
                 return self.position.batch == total
-            due = positions.passed_multiple(
-                self.position.step, updates, self._every
-            )
-            if due and self.position.batch != total:
+            if self._is_due(updates) and self.position.batch != total:
                 check_variables(self.model, self.position)
                 self._save({})
         return True
@@ -302,7 +298,7 @@ class Trainer:
         if not self._restore():
             raise FloatingPointError(str(found)) from None
         # Those that are known now are left out on the way, too.
-        self.position = positions.with_skipped(self.position, skipped)
+        self.position = self.position.with_skipped(skipped)
 
     def _is_left_out(self, batches: EpochBatches) -> bool:
         """Passes over the next batch if it spoils the training."""
@@ -312,11 +308,11 @@ class Trainer:
         elif self._suspect is not None and self._suspect.where == here:
             self._name(self._suspect, self._cause(batches))
             self._suspect = None
-            self.position = positions.with_skipped(self.position, (here,))
+            self.position = self.position.with_skipped([here])
         else:
             return False
         batches.took(1)
-        self.position = positions.advanced(self.position, 1, 0)
+        self.position = self.position.advanced(1, 0)
         return True
 
     def _cause(self, batches: EpochBatches) -> str:
@@ -330,6 +326,12 @@ class Trainer:
         if len(skipped) >= self.max_retries:
             raise suspect.one_too_many(cause, skipped, self.max_retries)
         warnings.warn(f"{suspect}: {cause} It is left out.", stacklevel=5)
+
+    def _is_due(self, updates: int) -> bool:
+        checkpoints = self.checkpoints
+        return checkpoints is not None and checkpoints.are_due(
+            self.position.step, updates
+        )
 
     def _restore(self) -> bool:
         """Restores the last checkpoint in all workers, if there is one."""

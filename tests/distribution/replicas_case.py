@@ -99,7 +99,10 @@ def crossentropy():
     # On one device it is not even multiplied by 1.
     cost = keras.ops.ones(())
     assert shared_by_replicas(cost) is cost
-    closure = lambda y, z: token_crossentropy(y, z, pad_id=0)  # noqa: E731
+
+    def closure(labels, logits):
+        return token_crossentropy(labels, logits, pad_id=0)
+
     for loss in (token_crossentropy, closure):
         history, weights = keras_fit(mirrored, loss)
         expected, learnt = keras_fit(alone, loss)
