@@ -1,11 +1,7 @@
 """What a teacher says, kept on disk."""
 
-import json
-
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_moe.calibration import fingerprint
 from keras_moe.distillation import CachedTeacher
@@ -13,88 +9,17 @@ from keras_moe.distillation import describe_teacher_logits
 from keras_moe.distillation import read_teacher_logits
 from keras_moe.distillation import write_teacher_logits
 from keras_moe.models import SwitchTransformer
+from tests.distillation.teacher_logits_case import LENGTH
+from tests.distillation.teacher_logits_case import VOCABULARY
+from tests.distillation.teacher_logits_case import Wide
+from tests.distillation.teacher_logits_case import batches
+from tests.distillation.teacher_logits_case import data
+from tests.distillation.teacher_logits_case import logits_of
+from tests.distillation.teacher_logits_case import make
+from tests.distillation.teacher_logits_case import raw_records
+from tests.distillation.teacher_logits_case import read
+from tests.distillation.teacher_logits_case import write
 from tests.reference.distillation import log_softmax
-
-VOCABULARY, LENGTH = 11, 5
-
-
-@keras.saving.register_keras_serializable(package="teacher_logits_test")
-class Wide(keras.Model):
-    """Knows the next id of a great vocabulary, without weights."""
-
-    def __init__(self, vocabulary):
-        super().__init__()
-        self.vocabulary = vocabulary
-
-    def call(self, inputs, training=None):
-        ids = inputs["token_ids"]
-        return 20 * keras.ops.one_hot(ids, self.vocabulary)
-
-
-def make():
-    ids = keras.Input((None,), dtype="int32", name="token_ids")
-    features = keras.Input((None, 3), name="features")
-    logits = keras.layers.Embedding(
-        VOCABULARY,
-        VOCABULARY,
-        embeddings_initializer=random_table,
-        name="table",
-    )(ids)
-    logits = logits * keras.ops.mean(features, axis=(1, 2), keepdims=True)
-    return keras.Model({"token_ids": ids, "features": features}, logits)
-
-
-def random_table(shape, dtype=None):
-    return keras.random.normal(shape, stddev=2.0, dtype=dtype)
-
-
-def data(examples=6):
-    """Inputs of several dtypes and labels, padded at the end."""
-    ids = np.random.randint(1, VOCABULARY - 1, (examples, LENGTH))
-    labels = np.random.randint(1, VOCABULARY, (examples, LENGTH))
-    labels[:, 0] = np.arange(examples) + 1  # each has a name
-    for row in range(examples):
-        labels[row, 1 + row % LENGTH :] = 0
-    inputs = {
-        "token_ids": ids.astype("int32"),
-        "labelled": np.arange(examples) % 2 == 0,
-        "features": np.random.random((examples, 2, 3)).astype("float32") + 1,
-    }
-    return inputs, labels.astype("int32")
-
-
-def batches(inputs, labels, size=2):
-    whole = tf.data.Dataset.from_tensor_slices((inputs, labels))
-    return whole.batch(size)
-
-
-def logits_of(teacher, inputs):
-    """Without what is not the teacher's, which Keras might mistake."""
-    own = ("token_ids", "features")
-    return np.asarray(teacher({name: inputs[name] for name in own}))
-
-
-def write(teacher, dataset, directory, **options):
-    return write_teacher_logits(
-        teacher, dataset, directory, **{"pad_id": 0, "verbose": 0, **options}
-    )
-
-
-def read(directory):
-    """Returns the examples in the order of their names."""
-    examples = list(read_teacher_logits(directory).as_numpy_iterator())
-    return sorted(examples, key=lambda example: example[1][0])
-
-
-def raw_records(directory):
-    """Returns the features of each record, as bytes."""
-    for path in sorted(directory.glob("*.tfrecord")):
-        for record in tf.data.TFRecordDataset(str(path)):
-            example = tf.train.Example.FromString(record.numpy())
-            yield {
-                name: feature.bytes_list.value[0]
-                for name, feature in example.features.feature.items()
-            }
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 4, 9])
@@ -268,172 +193,3 @@ def test_a_written_dataset_may_be_written_again(tmp_path):
     ):
         for name, values in one[0].items():
             np.testing.assert_allclose(two[0][name], values, rtol=2e-3)
-
-
-# === Refusals ===
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_logit_that_is_no_number_leaves_nothing_behind(value, tmp_path):
-    teacher, (inputs, labels) = make(), data()
-    table = teacher.get_layer("table").embeddings
-    row = np.arange(VOCABULARY)[:, None] == VOCABULARY - 1
-    table.assign(np.where(row, value, table))
-    inputs["token_ids"][5, 0] = VOCABULARY - 1  # in the last batch
-    with pytest.raises(ValueError, match="must be numbers.*Batch 2 shows"):
-        write(teacher, batches(inputs, labels), tmp_path / "logits")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
-    def interrupted():
-        inputs, labels = data(2)
-        yield inputs, labels
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write(make(), interrupted(), tmp_path / "logits")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_lies_beside_it_is_left_alone(tmp_path):
-    beside = tmp_path / "logits.partial"
-    beside.mkdir()
-    (beside / "mine").write_text("keep")
-    write(make(), batches(*data()), tmp_path / "logits")
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "logits",
-        "logits.partial",
-    }
-    assert (beside / "mine").read_text() == "keep"
-
-
-def test_parents_are_made_or_not(tmp_path):
-    with pytest.raises(ValueError, match="`k` must be from 1"):
-        write(make(), batches(*data()), tmp_path / "a/b/logits", k=99)
-    assert list(tmp_path.iterdir()) == []
-    write(make(), batches(*data()), tmp_path / "a/b/logits")
-    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["logits"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"k": 0}, "`k` must be a positive integer"),
-        ({"k": VOCABULARY + 1}, "`k` must be from 1 to the vocabulary's 11"),
-        ({"num_shards": 0}, "`num_shards` must be a positive integer"),
-    ],
-)
-def test_sizes_are_checked(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        write(make(), batches(*data()), tmp_path / "logits", **options)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_directory_is_not_overwritten(tmp_path):
-    directory = tmp_path / "logits"
-    directory.mkdir()
-    (directory / "mine").write_text("keep")
-    with pytest.raises(ValueError, match="must not exist yet.*logits"):
-        write(make(), batches(*data()), directory)
-    assert [path.name for path in directory.iterdir()] == ["mine"]
-    assert list(tmp_path.iterdir()) == [directory]
-
-
-def test_there_must_be_examples(tmp_path):
-    for empty in ([], batches(*data()).take(0)):
-        with pytest.raises(ValueError, match="`dataset` must hold examples"):
-            write(make(), empty, tmp_path / "logits")
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_inputs_must_be_numbers(tmp_path):
-    inputs, labels = data()
-    inputs["text"] = np.array([b"one"] * 6)
-    teacher = Wide(9)
-    with pytest.raises(ValueError, match="must be numbers.*'text'"):
-        write(teacher, batches(inputs, labels), tmp_path / "logits")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_batches_must_be_alike(tmp_path):
-    ids = np.ones((2, 3), "int32")
-    dataset = [
-        ({"token_ids": ids, "x": np.ones((2, 3, size))}, ids) for size in (4, 5)
-    ]
-    with pytest.raises(ValueError, match="Each batch must hold the same"):
-        write(Wide(9), dataset, tmp_path / "logits")
-    assert list(tmp_path.iterdir()) == []
-
-
-IDS = np.ones((2, 3), "int32")
-
-
-@pytest.mark.parametrize(
-    ("batch", "message"),
-    [
-        (({"token_ids": IDS}, IDS, np.ones(2)), "weights of examples belong"),
-        ((IDS, IDS), "must be a dictionary"),
-        (({"token_ids": IDS, "labels": IDS}, IDS), "without 'labels'"),
-        (({"token_ids": IDS}, IDS[:, 0]), r"Received: \(2,\)"),
-        (({"token_ids": IDS}, IDS[:, :2]), "shape of the labels"),
-    ],
-)
-def test_other_batches_are_refused(batch, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        write(Wide(9), [batch], tmp_path / "logits")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_padding_may_be_anything(tmp_path):
-    def broken(inputs, training=None):
-        ids = tf.cast(inputs["token_ids"], tf.float32)[..., None]
-        return tf.where(ids > 0, ids * tf.ones((1, 1, 4)), np.nan)
-
-    teacher = Wide(4)
-    teacher.call = broken
-    ids = np.array([[1, 2, 0]], "int32")
-    written = write(
-        teacher, [({"token_ids": ids}, ids)], tmp_path / "logits", k=2
-    )
-    assert written.num_tokens == 2
-    with pytest.raises(ValueError, match="must be numbers"):
-        write(teacher, [({"token_ids": ids}, ids + 1)], tmp_path / "other")
-
-
-@pytest.fixture
-def directory(tmp_path):
-    write(make(), batches(*data()), tmp_path / "logits", num_shards=2)
-    return tmp_path / "logits"
-
-
-def test_a_shard_that_was_cut_off_is_refused(directory):
-    shard = sorted(directory.glob("*.tfrecord"))[1]
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="must be 2 files of.*Received: 2"):
-        read_teacher_logits(directory)
-
-
-def test_a_shard_that_is_missing_is_refused(directory):
-    sorted(directory.glob("*.tfrecord"))[0].unlink()
-    with pytest.raises(ValueError, match="must be 2 files of.*Received: 1"):
-        read_teacher_logits(directory)
-
-
-def test_a_shard_that_was_changed_is_not_read(directory):
-    shard = sorted(directory.glob("*.tfrecord"))[0]
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 255
-    shard.write_bytes(content)
-    with pytest.raises(tf.errors.DataLossError):
-        list(read_teacher_logits(directory))
-
-
-def test_there_must_be_a_manifest(directory, tmp_path):
-    (manifest,) = directory.glob("*.json")
-    assert json.loads(manifest.read_text())["num_examples"] == 6
-    manifest.unlink()
-    for path in (directory, tmp_path / "nowhere"):
-        for function in (read_teacher_logits, describe_teacher_logits):
-            with pytest.raises(ValueError, match=f"{manifest.name}.*{path}"):
-                function(path)
