@@ -34,6 +34,7 @@ POLICY = EarlyExitPolicy("softmax", **EXITS)
 THRESHOLDS = (
     *(0.95, 0.9, 0.85, 0.8, 0.77, 0.74, 0.72, 0.7),
     *(0.68, 0.66, 0.64, 0.62, 0.6, 0.57, 0.54, 0.5),
+    *(0.46, 0.42, 0.38, 0.34, 0.3, 0.26, 0.22, 0.18),
 )
 Entries = list[tuple[str, tuple[str, ...]]]
 
