@@ -7,13 +7,14 @@ import operator
 import os
 import pathlib
 import platform
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+
+from keras_moe.atomic_file import atomic_file
 
 _RELATIONS = {
     "<=": operator.le,
@@ -117,18 +118,8 @@ class Report:
         }
         target = pathlib.Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}-"
-        )
-        try:
-            with open(handle, "w") as file:
-                json.dump(document, file, indent=2)
-                file.write("\n")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with atomic_file(target) as partial:
+            partial.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def machine() -> str:

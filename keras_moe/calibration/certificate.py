@@ -6,12 +6,12 @@ import numbers
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_moe.atomic_file import atomic_file
 from keras_moe.calibration.checks import check_fraction
 from keras_moe.calibration.checks import check_in_unit_interval
 from keras_moe.calibration.checks import to_thresholds
@@ -117,20 +117,8 @@ class Certificate:
         Args:
             path: of the file; what is there is replaced.
         """
-        path = pathlib.Path(path)
-        # In the same folder, for a rename to be atomic.
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=".certificate-"
-        )
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(self.to_json())
-            # `mkstemp` keeps others out; a server may run as another user.
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with atomic_file(path) as partial:
+            partial.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Certificate":

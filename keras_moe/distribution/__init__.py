@@ -12,6 +12,8 @@ from keras_moe.distribution.name_nonfinite import (
 )
 from keras_moe.distribution.position import Position as Position
 from keras_moe.distribution.strategy import strategy as strategy
+from keras_moe.distribution.variables import build_state as build_state
+from keras_moe.distribution.variables import named_variables as named_variables
 from keras_moe.distribution.worker_lost_error import (
     WorkerLostError as WorkerLostError,
 )

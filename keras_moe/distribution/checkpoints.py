@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_moe.atomic_file import atomic_file
+from keras_moe.atomic_file import remove_partial_files
 from keras_moe.distribution.array_file import read_arrays
 from keras_moe.distribution.array_file import read_header
 from keras_moe.distribution.array_file import write_arrays
-from keras_moe.distribution.atomic_file import atomic_file
-from keras_moe.distribution.atomic_file import remove_partial_files
 from keras_moe.distribution.damaged_file_error import DamagedFileError
 from keras_moe.distribution.model_state import assign_seeds
 from keras_moe.distribution.model_state import assign_state

@@ -6,7 +6,6 @@ The format is TensorFlow Serving's: a TFRecord of `PredictionLog` in
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from keras_moe.atomic_file import atomic_file
 from keras_moe.serving import status_codes
 from keras_moe.serving import tensor_codec
 from keras_moe.serving.signature import Signature
@@ -62,19 +62,10 @@ def write_warmup_requests(
     ]
     path = directory / _FILE
     path.parent.mkdir(exist_ok=True)
-    # In the same folder, for a rename to be atomic.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".warmup-")
-    os.close(handle)
-    try:
-        with tf.io.TFRecordWriter(temporary) as writer:
+    with atomic_file(path) as partial:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
             for record in records:
                 writer.write(record)
-        # `mkstemp` keeps others out; a server may run as another user.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
     return path
 
 

@@ -2,11 +2,12 @@
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import IO
 from typing import TYPE_CHECKING
 from typing import Any
+
+from keras_moe.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,15 +85,5 @@ def write_atomically(
         path: of the file; what is there is replaced.
         write: called with a binary file to write to.
     """
-    path = pathlib.Path(path)
-    # In the same folder, for a rename to be atomic.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".picture-")
-    try:
-        with open(handle, "wb") as file:
-            write(file)
-        # `mkstemp` keeps others out; a picture is for them.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        write(file)

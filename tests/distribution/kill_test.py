@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.sharding_parts.kills import kill_and_resume
+from benchmarks.kills import kill_and_resume
 
 
 @pytest.mark.large

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_moe.atomic_file import atomic_file
 from keras_moe.types import Config
 
 # "switch_base_8" has the size of T5-Base (arXiv:1910.10683, section 2.1) with
@@ -90,6 +91,6 @@ def save_preset(model: keras.Model, directory: str) -> None:
     partial = os.path.join(directory, "partial.weights.h5")
     model.save_weights(partial)
     os.replace(partial, weights)
-    with open(config + ".partial", "w", encoding="utf-8") as file:
-        json.dump(model.config.to_dict(), file, indent=2)
-    os.replace(config + ".partial", config)
+    with atomic_file(config) as written:
+        text = json.dumps(model.config.to_dict(), indent=2)
+        written.write_text(text, encoding="utf-8")

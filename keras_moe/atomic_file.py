@@ -27,7 +27,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     Example:
 
     >>> import pathlib
-    >>> from keras_moe.distribution.atomic_file import atomic_file
+    >>> from keras_moe.atomic_file import atomic_file
     >>> path = pathlib.Path(directory + ".txt")
     >>> with atomic_file(path) as partial:
     ...     _ = partial.write_text("all of it")
@@ -78,7 +78,9 @@ def _create(path: pathlib.Path) -> tuple[pathlib.Path, int]:
     while True:
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_SUFFIX}")
         handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Where the file system has no locks, nobody removes anything either.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         # Between the two lines above, it may have been taken for a left one.
         if os.fstat(handle).st_nlink:
             return partial, handle

@@ -3,8 +3,8 @@ import signal
 
 import pytest
 
-from keras_moe.distribution.atomic_file import atomic_file
-from keras_moe.distribution.atomic_file import remove_partial_files
+from keras_moe.atomic_file import atomic_file
+from keras_moe.atomic_file import remove_partial_files
 
 
 def test_replaces_at_once(tmp_path):
