@@ -1,16 +1,75 @@
 """What is known while a graph is traced."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol
+
 import keras
+
+from keras_moe.types import Tensor
+
+
+class Sharding(Protocol):
+    """What an engine of `keras_moe.distribution` does for layers."""
+
+    axis_sizes: dict[str, int]
+
+    def constrain(self, x: Tensor, axes: tuple[str | None, ...]) -> Tensor:
+        """Returns `x`, laid out as `axes` say."""
+
+    def batched_take(
+        self, values: Tensor, index: Tensor, num_group_axes: int
+    ) -> Tensor:
+        """Gathers within groups, each where it lies."""
+
+
+_active: Sharding | None = None
+
+
+@contextlib.contextmanager
+def sharded_by(sharding: Sharding | None) -> Iterator[None]:
+    """Makes layers ask an engine, for as long as it is entered.
+
+    Args:
+        sharding: the engine; `None` for none.
+    """
+    before = _active
+    set_sharding(sharding)
+    try:
+        yield
+    finally:
+        set_sharding(before)
+
+
+def set_sharding(sharding: Sharding | None) -> None:
+    """Makes layers ask an engine from now on.
+
+    Args:
+        sharding: the engine; `None` for none.
+    """
+    global _active
+    _active = sharding
+
+
+def active_sharding() -> Sharding | None:
+    """Returns the engine that runs the code; `None` for none."""
+    return _active
+
+
+def is_sharded() -> bool:
+    """Whether an engine runs the code."""
+    return _active is not None
 
 
 def shapes_must_be_static() -> bool:
     """Whether the code being traced will be compiled for static shapes.
 
-    True under XLA (`jit_compile=True`, TPUs) and on backends that have nothing
-    else. XLA does have bounded dynamic shapes, but they save nothing (it
-    computes up to the bound) and fail where one depends on another.
+    True under XLA (`jit_compile=True`, TPUs), where devices share tensors, and
+    on backends that have nothing else. XLA does have bounded dynamic shapes,
+    but they save nothing (it computes up to the bound) and fail where one
+    depends on another.
     """
-    if keras.backend.backend() != "tensorflow":
+    if is_sharded() or keras.backend.backend() != "tensorflow":
         return True
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
@@ -39,3 +98,23 @@ def num_replicas() -> int:
     import tensorflow as tf
 
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def refuse_ignored_distribution() -> None:
+    """Refuses what Keras would take, and not act upon.
+
+    Raises:
+        RuntimeError: on the TensorFlow backend under
+            `keras.distribution.set_distribution`, which JAX's has alone.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or keras.backend.backend() != "tensorflow":
+        return
+    raise RuntimeError(
+        "Keras's TensorFlow backend ignores `keras.distribution`: all would "
+        "run on one device. Use `keras_moe.distribution.engine(layout_map)` "
+        "for models that are spread over devices, or "
+        "`keras_moe.distribution.strategy(kind)` for batches that are, and "
+        "`keras.distribution.set_distribution(None)`. Received: a "
+        f"`{type(distribution).__name__}` that was set."
+    )

@@ -2,11 +2,14 @@
 
 import keras
 
+from keras_moe.distribution.checkpoint_file import load_into as load_into
 from keras_moe.distribution.checkpoints import Checkpoints as Checkpoints
-from keras_moe.distribution.checkpoints import load_into as load_into
 from keras_moe.distribution.damaged_file_error import (
     DamagedFileError as DamagedFileError,
 )
+from keras_moe.distribution.device_mesh import device_mesh as device_mesh
+from keras_moe.distribution.engine import engine as engine
+from keras_moe.distribution.layout_map import layout_map as layout_map
 from keras_moe.distribution.name_nonfinite import (
     name_nonfinite as name_nonfinite,
 )

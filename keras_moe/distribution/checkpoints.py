@@ -13,22 +13,16 @@ import numpy as np
 
 from keras_moe.atomic_file import atomic_file
 from keras_moe.atomic_file import remove_partial_files
-from keras_moe.distribution.array_file import read_arrays
 from keras_moe.distribution.array_file import read_header
 from keras_moe.distribution.array_file import write_arrays
+from keras_moe.distribution.checkpoint_file import capture
+from keras_moe.distribution.checkpoint_file import load_into
 from keras_moe.distribution.damaged_file_error import DamagedFileError
-from keras_moe.distribution.model_state import assign_seeds
-from keras_moe.distribution.model_state import assign_state
-from keras_moe.distribution.model_state import first_not_finite
-from keras_moe.distribution.model_state import read_seeds
-from keras_moe.distribution.model_state import read_state
 from keras_moe.distribution.position import Position
-from keras_moe.distribution.variables import has_all_metrics
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_size
 
 _NAME = re.compile(r"checkpoint-(\d{8,})\.h5")
-_FORMAT_VERSION = 1
 
 
 class Checkpoints:
@@ -156,20 +150,7 @@ class Checkpoints:
             OSError: if it, or the one before it, could not be written.
         """
         self.wait()
-        state = read_state(model)
-        name = first_not_finite(state)
-        if name is not None:
-            raise ValueError(
-                "A checkpoint's values must be finite. Received: NaN or "
-                f"infinity in {name!r} after step {position.step}."
-            )
-        header = {
-            "format_version": _FORMAT_VERSION,
-            "position": position._asdict(),
-            "metrics": {k: float(v) for k, v in (metrics or {}).items()},
-            "metrics_complete": has_all_metrics(model),
-            "seeds": read_seeds(model),
-        }
+        state, header = capture(model, position, metrics)
         if not self.asynchronous:
             self._write(state, header)
             return
@@ -301,57 +282,3 @@ class Checkpoints:
         if damage is not None:
             raise damage
         return None
-
-
-def load_into(
-    path: str | os.PathLike, model: keras.Model, weights_only: bool = False
-) -> Position:
-    """Restores a model from a checkpoint's file.
-
-    Args:
-        path: of the file.
-        model: built. If it is not compiled, weights (with the states of
-            routers and seeds) are all that is restored, and all it needs.
-        weights_only: the same for a compiled model, whose optimizer and
-            metrics stay as they are.
-
-    Returns:
-        Where the training stood.
-
-    Raises:
-        ValueError: if the model is another one. It is left as it was.
-        DamagedFileError: if the file is damaged.
-        FileNotFoundError: if there is none.
-
-    Example:
-
-    >>> from keras_moe.distribution.checkpoints import Checkpoints
-    >>> from keras_moe.distribution.checkpoints import load_into
-    >>> from keras_moe.distribution.position import Position
-    >>> def make():
-    ...     return keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
-    >>> trained, served = make(), make()
-    >>> trained.compile("adam", "mse")
-    >>> checkpoints = Checkpoints(directory, asynchronous=False)
-    >>> checkpoints.save(trained, Position(step=7))
-    >>> load_into(checkpoints.latest, served).step
-    7
-    >>> x = np.ones([1, 3])
-    >>> bool(np.all(trained.predict(x, verbose=0) == served(x)))
-    True
-    """
-    state, header = read_arrays(path)
-    if header.get("format_version") != _FORMAT_VERSION:
-        raise DamagedFileError(
-            f"{path} must be a checkpoint of format {_FORMAT_VERSION}. "
-            f"Received: {header.get('format_version')!r}."
-        )
-    position = Position.from_dict(header["position"])
-    assign_state(
-        model,
-        state,
-        weights_only=weights_only,
-        metrics_complete=header["metrics_complete"],
-    )
-    assign_seeds(model, header["seeds"])
-    return position

@@ -18,13 +18,17 @@ from keras_moe.distribution.variables import optimizer_of
 _SHOWN = 8
 
 
-def read_state(model: keras.Model) -> dict[str, np.ndarray]:
+def read_state(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> dict[str, np.ndarray]:
     """Copies the values of `named_variables` to the host.
 
     Each array is whole, wherever and in how many parts its variable lies.
 
     Args:
         model: built. The optimizer's variables are made if need be.
+        optimizer: by default the one that the model was compiled with.
 
     Returns:
         Name to value, a copy.
@@ -33,7 +37,7 @@ def read_state(model: keras.Model) -> dict[str, np.ndarray]:
     return {
         # Two calls, as variables know of no argument `copy`.
         name: np.array(np.asarray(variable))
-        for name, variable in named_variables(model).items()
+        for name, variable in named_variables(model, optimizer).items()
     }
 
 
@@ -42,6 +46,7 @@ def assign_state(
     state: Mapping[str, np.ndarray],
     weights_only: bool = False,
     metrics_complete: bool = True,
+    optimizer: keras.optimizers.Optimizer | None = None,
 ) -> None:
     """Gives a model and its training the values that `read_state` returned.
 
@@ -55,16 +60,17 @@ def assign_state(
             that is not compiled.
         metrics_complete: `False` for a state from before the metrics were
             made: those that it does not hold are reset.
+        optimizer: by default the one that the model was compiled with.
 
     Raises:
         ValueError: if names, shapes or types differ, naming all that do.
     """
-    if weights_only or optimizer_of(model) is None:
+    if weights_only or (optimizer or optimizer_of(model)) is None:
         expected = _weights(named_variables(model))
         state = _weights(state)
     else:
         build_optimizer(model)
-        expected = named_variables(model)
+        expected = named_variables(model, optimizer)
     missing = [name for name in expected if name not in state]
     if not metrics_complete:
         unmade = {name for name in missing if name.startswith(METRICS)}

@@ -18,7 +18,10 @@ METRICS = "metrics/"
 _checks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
+def named_variables(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> dict[str, keras.Variable]:
     """Names all variables of a model and of its training.
 
     A name says where a variable lies: `"model/block/dense/kernel"` for
@@ -34,6 +37,7 @@ def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     Args:
         model: built. The optimizer's and the metrics' variables are those that
             exist so far; `build_state` makes all.
+        optimizer: by default the one that the model was compiled with.
 
     Returns:
         Name to variable: the model's, the optimizer's, the metrics'.
@@ -71,7 +75,9 @@ def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     for layer, where, _ in named_layers(model):
         for variable in _own(layer, "variables"):
             add(MODEL + (f"{where}/" if where else ""), variable)
-    if (optimizer := optimizer_of(model)) is not None:
+    if optimizer is None:
+        optimizer = optimizer_of(model)
+    if optimizer is not None:
         _add_optimizer(optimizer, names, found, taken)
     for metric, where in _named_metrics(model):
         for variable in metric.variables:

@@ -59,26 +59,26 @@ def load_balancing_loss(
     if expert_index is None:
         expert_index = ops.expand_dims(ops.argmax(probabilities, axis=-1), -1)
     expert_index = ops.cast(expert_index, "int32")
-    if len(expert_index.shape) != 3:
+    if len(expert_index.shape) != len(probabilities.shape):
         raise ValueError(
             "`expert_index` must have the shape [groups, tokens, choices]. "
             f"Received: expert_index.shape={tuple(expert_index.shape)}."
         )
     expert_index = ops.where(real > 0, expert_index, num_experts)
     choices = count_choices(expert_index, num_experts)  # [g, e]
-    mass = ops.sum(probabilities, axis=1)  # [g, e]
-    tokens = ops.sum(real, axis=1)  # [g, 1]
+    mass = ops.sum(probabilities, axis=-2)  # [g, e]
+    tokens = ops.sum(real, axis=-2)  # [g, 1]
     if across_replicas:
         choices, tokens = _mean_over_replicas(choices, tokens)
         # By the mean number of tokens of a replica, not by its own: replicas
         # weigh as many tokens as they hold.
-        mass = ops.sum(mass, axis=0, keepdims=True)
+        mass = _sum_over_groups(mass)
     fraction = ops.divide_no_nan(
         choices, ops.sum(choices, axis=-1, keepdims=True)
     )
     proxy = ops.divide_no_nan(mass, tokens)
     per_group = num_experts * ops.sum(fraction * proxy, axis=-1)  # [g]
-    share = ops.divide_no_nan(tokens[:, 0], ops.sum(tokens))
+    share = ops.divide_no_nan(tokens[..., 0], ops.sum(tokens))
     return ops.sum(per_group * share)
 
 
@@ -89,10 +89,14 @@ def token_weights(like: Tensor, padding_mask: Tensor | None) -> Tensor:
     return ops.expand_dims(ops.cast(padding_mask, "float32"), -1)
 
 
+def _sum_over_groups(x: Tensor) -> Tensor:
+    """Returns `[1, n]` for `[g, n]`."""
+    return ops.expand_dims(ops.sum(x, axis=range(len(x.shape) - 1)), 0)
+
+
 def _mean_over_replicas(*counts: Tensor) -> list[Tensor]:
     """Sums `[g, n]` counts over groups and averages them over replicas."""
-    local = ops.concatenate(counts, axis=-1)
-    local = ops.sum(local, axis=0, keepdims=True)
+    local = _sum_over_groups(ops.concatenate(counts, axis=-1))
     # The one public function of Keras that reduces over replicas.
     mean, _ = ops.moments(local, axes=[0], keepdims=True, synchronized=True)
     return ops.split(mean, [counts[0].shape[-1]], axis=-1)

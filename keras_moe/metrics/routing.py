@@ -52,11 +52,11 @@ def routing_statistics(
         confidence = ops.divide_no_nan(ops.sum(weight * real), tokens)
         usage = ops.ones_like(tokens)
     else:
-        num_tokens = ops.shape(plan.probabilities)[1]
+        num_tokens = ops.shape(plan.probabilities)[-2]
         slots = ops.shape(plan.token_index)
         filled = ops.sum(ops.cast(plan.token_index < num_tokens, "float32"))
         # Per token, not per choice: a token with one choice left is not lost.
-        taken = ops.any(plan.slot_index < slots[1] * slots[2], axis=-1)
+        taken = ops.any(plan.slot_index < slots[-2] * slots[-1], axis=-1)
         routed = ops.sum(ops.cast(taken, "float32"))
         left_behind = ops.divide_no_nan(tokens - routed, tokens)
         confidence = ops.divide_no_nan(ops.sum(plan.combine_weight), filled)
@@ -99,9 +99,11 @@ def expert_counts(
     real = ops.expand_dims(real, -1)  # [g, s, 1]
     if isinstance(plan, SoftRoutingPlan):
         weight = ops.sum(plan.combine_weight, axis=-1)  # [g, s, e]
-        return ops.sum(ops.where(real > 0, weight, 0.0), axis=(0, 1))
+        weight = ops.where(real > 0, weight, 0.0)
+        return ops.sum(weight, axis=range(len(weight.shape) - 1))
     chosen = ops.where(real > 0, plan.expert_index, num_experts)
-    return ops.sum(count_choices(chosen, num_experts), axis=0)
+    counts = count_choices(chosen, num_experts)
+    return ops.sum(counts, axis=range(len(counts.shape) - 1))
 
 
 def _real_tokens(like: Tensor, padding_mask: Tensor | None) -> Tensor:

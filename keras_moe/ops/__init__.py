@@ -7,6 +7,7 @@ from keras_moe.ops.capped_assignment import (
 from keras_moe.ops.confidence import entropy_confidence as entropy_confidence
 from keras_moe.ops.confidence import softmax_margin as softmax_margin
 from keras_moe.ops.confidence import state_saturation as state_saturation
+from keras_moe.ops.constrain import constrain as constrain
 from keras_moe.ops.count_choices import count_choices as count_choices
 from keras_moe.ops.dispatch import gather_combine as gather_combine
 from keras_moe.ops.dispatch import gather_dispatch as gather_dispatch

@@ -90,7 +90,7 @@ def log_capped_assignment(
         real = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
     # Finite, so that the difference of two is a number.
     scores = ops.where(real, scores, _NOTHING)
-    count = ops.sum(ops.cast(real, "float32"), axis=1, keepdims=True)
+    count = ops.sum(ops.cast(real, "float32"), axis=-2, keepdims=True)
     # At most so many slots can be filled: [g, 1, 1]
     share = ops.minimum(
         ops.cast(expert_capacity, "float32"), count * limit / num_experts
@@ -107,19 +107,19 @@ def log_capped_assignment(
         weight = first * (entropy_weight / first) ** progress
         # Each expert's entries sum to its share.
         left = (scores - of_token - of_entry) / weight
-        total = ops.logsumexp(left, axis=1, keepdims=True)
+        total = ops.logsumexp(left, axis=-2, keepdims=True)
         of_expert = weight * (total - log_share)
         # Each token's to the limit at most.
         left = (scores - of_expert - of_entry) / weight
-        total = ops.logsumexp(left, axis=2, keepdims=True)
+        total = ops.logsumexp(left, axis=-1, keepdims=True)
         of_token = ops.maximum(weight * (total - log_limit), 0.0)
         # Each entry to 1 at most.
         of_entry = ops.maximum(scores - of_expert - of_token, 0.0)
         return of_expert, of_token, of_entry
 
     prices = (
-        ops.zeros_like(scores[:, :1, :]),
-        ops.zeros_like(scores[:, :, :1]),
+        ops.zeros_like(scores[..., :1, :]),
+        ops.zeros_like(scores[..., :1]),
         ops.zeros_like(scores),
     )
     prices = ops.fori_loop(0, num_iterations, project, prices)

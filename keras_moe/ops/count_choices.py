@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_moe.compilation import is_sharded
 from keras_moe.types import Tensor
 
 
@@ -25,6 +26,10 @@ def count_choices(expert_index: Tensor, num_experts: int) -> Tensor:
     >>> keras_moe.ops.count_choices(chosen, num_experts=3).numpy()
     array([[2., 1., 0.]], dtype=float32)
     """
+    if is_sharded():
+        # No scatter, which counting by segments is.
+        chosen = ops.one_hot(expert_index, num_experts, dtype="float32")
+        return ops.sum(chosen, axis=(-3, -2))
     groups = ops.shape(expert_index)[0]
     # One segment more in each group, for the choices that were not made.
     first = ops.arange(groups, dtype="int32") * (num_experts + 1)

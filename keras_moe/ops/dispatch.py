@@ -65,7 +65,7 @@ def tokens_to_slots(
             upstream = args[0] if upstream is None else upstream
             return _gather_tokens(upstream, slot_index)
 
-        return batched_take(_with_zero_row(x), token_index), gradient
+        return _gather_slots(x, token_index), gradient
 
     return gather(tokens)
 
@@ -82,20 +82,26 @@ def slots_to_tokens(
     def gather(x):
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            return batched_take(_with_zero_row(upstream), token_index)
+            return _gather_slots(upstream, token_index)
 
         return _gather_tokens(x, slot_index), gradient
 
     return gather(slots)
 
 
+def _gather_slots(tokens: Tensor, token_index: Tensor) -> Tensor:
+    groups = len(token_index.shape) - 2
+    return batched_take(_with_zero_row(tokens), token_index, groups)
+
+
 def _gather_tokens(slots: Tensor, slot_index: Tensor) -> Tensor:
-    groups, experts, capacity, _ = ops.shape(slots)
-    flat = ops.reshape(slots, (groups, experts * capacity, slots.shape[-1]))
-    chosen = batched_take(_with_zero_row(flat), slot_index)  # [g, s, k, d]
-    return ops.sum(chosen, axis=2)
+    *groups, experts, capacity, _ = ops.shape(slots)
+    flat = ops.reshape(slots, (*groups, experts * capacity, slots.shape[-1]))
+    # [g, s, k, d]
+    chosen = batched_take(_with_zero_row(flat), slot_index, len(groups))
+    return ops.sum(chosen, axis=-2)
 
 
 def _with_zero_row(x: Tensor) -> Tensor:
     """Appends the row that the sentinel index points to."""
-    return ops.pad(x, ((0, 0), (0, 1), (0, 0)))
+    return ops.pad(x, ((0, 0),) * (len(x.shape) - 2) + ((0, 1), (0, 0)))

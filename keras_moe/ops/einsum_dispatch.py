@@ -24,7 +24,8 @@ def einsum_dispatch(
         `[groups, experts, slots, dim]`; an empty slot is zero.
     """
     dispatch = ops.cast(plan.dispatch_array(), tokens.dtype)
-    return ops.einsum("gsec,gsd->gecd", dispatch, tokens)
+    g = _group_letters(tokens)
+    return ops.einsum(f"{g}sec,{g}sd->{g}ecd", dispatch, tokens)
 
 
 def einsum_combine(
@@ -41,4 +42,10 @@ def einsum_combine(
         for a token that no expert took.
     """
     combine = ops.cast(plan.combine_array(), expert_outputs.dtype)
-    return ops.einsum("gsec,gecd->gsd", combine, expert_outputs)
+    g = _group_letters(expert_outputs[..., 0])
+    return ops.einsum(f"{g}sec,{g}ecd->{g}sd", combine, expert_outputs)
+
+
+def _group_letters(like: Tensor) -> str:
+    # An ellipsis would do, but not under DTensor.
+    return "bg"[-(len(like.shape) - 2) :]

@@ -99,9 +99,9 @@ def expert_choice_routing(
     check_positive(entropy_weight=entropy_weight)
 
     logits = ops.cast(logits, "float32")
-    groups, tokens, num_experts = ops.shape(logits)
+    tokens, num_experts = ops.shape(logits)[-2:]
     if padding_mask is None:
-        real = ops.ones((groups, tokens, 1), dtype="bool")
+        real = ops.ones_like(logits[..., :1], dtype="bool")
     else:
         real = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
     # Padding may hold what is not a number.
@@ -133,7 +133,7 @@ def expert_choice_routing(
         choices = ops.max(taken_by, initial=1)
     ask_index, slot_index = seat_takings(token_index, taken_by, choices)
     # At the sentinel, `e * c`, this is the sentinel `e`.
-    expert_index = slot_index // ops.shape(token_index)[2]
+    expert_index = slot_index // ops.shape(token_index)[-1]
 
     gates = gates_of_choices(scores, expert_index)
     if normalization == "mean":
@@ -159,24 +159,24 @@ def _scores(logits: Tensor, real: Tensor, softmax_over: str) -> Tensor:
         return ops.softmax(logits, axis=-1)
     logits = ops.where(real, logits, _LOWEST)
     # Not `softmax`, which warns at groups of one token.
-    return ops.exp(logits - ops.logsumexp(logits, axis=1, keepdims=True))
+    return ops.exp(logits - ops.logsumexp(logits, axis=-2, keepdims=True))
 
 
 def _take_best(
     wanted: Tensor, real: Tensor, capacity: int | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Returns bool `[g, s, e]` who is taken and int32 `[g, e, c]` where."""
-    tokens = ops.shape(wanted)[1]
-    by_expert = ops.transpose(ops.where(real, wanted, _LOWEST), (0, 2, 1))
+    tokens = ops.shape(wanted)[-2]
+    by_expert = ops.swapaxes(ops.where(real, wanted, _LOWEST), -2, -1)
     score, token = ops.top_k(by_expert, capacity)  # [g, e, c]
     token = ops.cast(token, "int32")
     # The last one taken draws the line: above its score, or at it and no
     # later in position.
     position = ops.arange(tokens, dtype="int32")
-    taken = (by_expert > score[:, :, -1:]) | (
-        (by_expert == score[:, :, -1:]) & (position <= token[:, :, -1:])
+    taken = (by_expert > score[..., -1:]) | (
+        (by_expert == score[..., -1:]) & (position <= token[..., -1:])
     )
-    taken = ops.transpose(taken, (0, 2, 1)) & real
+    taken = ops.swapaxes(taken, -2, -1) & real
     return taken, ops.where(score > _LOWEST, token, tokens)
 
 
@@ -189,10 +189,12 @@ def _is_among_best(wanted: Tensor, taken: Tensor, limit: int) -> Tensor:
 
 def _without_given_up(token_index: Tensor, taken: Tensor) -> Tensor:
     """Empties the slots whose token went to other experts."""
-    groups, tokens, num_experts = ops.shape(taken)
+    *groups, tokens, num_experts = ops.shape(taken)
     # Flat index of (token, expert) in `taken`, with a false one at the end.
-    flat = ops.reshape(taken, (groups, tokens * num_experts))
+    flat = ops.reshape(taken, (*groups, tokens * num_experts))
     expert = ops.reshape(ops.arange(num_experts, dtype="int32"), (-1, 1))
     at = ops.minimum(token_index * num_experts + expert, tokens * num_experts)
-    flat = ops.pad(flat, ((0, 0), (0, 1)), constant_values=False)
-    return ops.where(batched_take(flat, at), token_index, tokens)
+    width = ((0, 0),) * len(groups) + ((0, 1),)
+    flat = ops.pad(flat, width, constant_values=False)
+    kept = batched_take(flat, at, len(groups))
+    return ops.where(kept, token_index, tokens)

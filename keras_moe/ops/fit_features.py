@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_moe.ops.matrix_diagonal import matrix_diagonal
 from keras_moe.types import Tensor
 
 COVARIANCES = ("isotropic", "per_dimension", "dense")
@@ -181,4 +182,4 @@ def _outer(x: Tensor, y: Tensor, dense: bool) -> Tensor:
 
 
 def _diagonal(square: Tensor, dense: bool) -> Tensor:
-    return ops.diagonal(square, axis1=-2, axis2=-1) if dense else square
+    return matrix_diagonal(square) if dense else square

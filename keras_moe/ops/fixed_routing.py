@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_moe.compilation import is_sharded
 from keras_moe.ops.gates import gates_of_slots
 from keras_moe.ops.routing_plan import RoutingPlan
 from keras_moe.ops.seating import seat_choices
@@ -51,7 +52,7 @@ def fixed_routing(
     expert_index = ops.convert_to_tensor(expert_index)
     check_capacity(expert_capacity)
     check_size(num_experts=num_experts)
-    if len(expert_index.shape) not in (2, 3):
+    if len(expert_index.shape) not in ((3, 4) if is_sharded() else (2, 3)):
         raise ValueError(
             "`expert_index` must have the shape [groups, tokens] or [groups, "
             "tokens, choices]. Received: expert_index.shape="
@@ -64,14 +65,14 @@ def fixed_routing(
     if padding_mask is not None:
         real = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
         expert = ops.where(real, expert, num_experts)
-    groups, tokens, choices = ops.shape(expert)
+    *groups, tokens, choices = ops.shape(expert)
     chosen = ops.one_hot(expert, num_experts, dtype="float32")  # [g, s, k, e]
 
-    token = ops.reshape(ops.arange(tokens, dtype="int32"), (1, -1, 1))
+    token = ops.reshape(ops.arange(tokens, dtype="int32"), (-1, 1))
     turn = ops.arange(choices, dtype="int32") * tokens + token
     ask_index, slot_index = seat_choices(
         expert,
-        ops.broadcast_to(turn, (groups, tokens, choices)),
+        ops.broadcast_to(turn, (*groups, tokens, choices)),
         num_experts,
         expert_capacity,
     )
@@ -79,7 +80,7 @@ def fixed_routing(
     return RoutingPlan(
         token_index=ask_index // choices,
         combine_weight=gates_of_slots(gates, ask_index, slot_index),
-        probabilities=ops.mean(chosen, axis=2),
+        probabilities=ops.mean(chosen, axis=-2),
         slot_index=slot_index,
         expert_index=expert,
     )

@@ -18,7 +18,7 @@ def gates_of_choices(scores: Tensor, expert_index: Tensor) -> Tensor:
     """
     # A gather's gradient would scatter.
     chosen = ops.one_hot(expert_index, scores.shape[-1], dtype=scores.dtype)
-    return ops.sum(chosen * ops.expand_dims(scores, 2), axis=-1)
+    return ops.sum(chosen * ops.expand_dims(scores, -2), axis=-1)
 
 
 def gates_of_slots(
@@ -31,7 +31,7 @@ def gates_of_slots(
         ask_index: int32 `[g, e, c]`, the ask (`token * k + choice`).
         slot_index: int32 `[g, s, k]`, its inverse.
     """
-    groups = ops.shape(gates)[0]
-    asks = ops.reshape(gates, (groups, -1, 1))
-    slots = ops.reshape(slot_index, (groups, -1, 1))
+    groups = ops.shape(gates)[:-2]
+    asks = ops.reshape(gates, (*groups, -1, 1))
+    slots = ops.reshape(slot_index, (*groups, -1, 1))
     return ops.squeeze(tokens_to_slots(asks, ask_index, slots), -1)

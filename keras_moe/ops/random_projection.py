@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.ops.matrix_diagonal import matrix_diagonal
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 
@@ -68,7 +69,7 @@ def random_projection(
     rows = normal[0]
     if kind != "iid":
         rows, triangle = ops.qr(normal[0])
-        diagonal = ops.diagonal(triangle, axis1=-2, axis2=-1)
+        diagonal = matrix_diagonal(triangle)
         rows = rows * ops.where(diagonal < 0.0, -1.0, 1.0)[..., None, :]
         if kind == "simplex":
             corners = ops.eye(dim) - 1.0 / dim

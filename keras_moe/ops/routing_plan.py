@@ -7,6 +7,9 @@ Axis names, here and in all modules of routing:
     c  slots of an expert in a group (its capacity)
     k  choices of a token
     d  model dimension
+
+Groups that are spread over two axes of a mesh have two axes themselves:
+wherever `g` stands, `[b, g, ...]` may.
 """
 
 from typing import NamedTuple
@@ -43,10 +46,10 @@ class RoutingPlan(NamedTuple):
 
     def dispatch_mask(self) -> Tensor:
         """Returns bool `[g, s, e, c]`: token s sits in slot c of expert e."""
-        tokens = ops.arange(ops.shape(self.probabilities)[1], dtype="int32")
-        # [1, s, 1, 1] == [g, 1, e, c]
-        tokens = ops.reshape(tokens, (1, -1, 1, 1))
-        return tokens == ops.expand_dims(self.token_index, 1)
+        tokens = ops.arange(ops.shape(self.probabilities)[-2], dtype="int32")
+        # [s, 1, 1] == [g, 1, e, c]
+        tokens = ops.reshape(tokens, (-1, 1, 1))
+        return tokens == ops.expand_dims(self.token_index, -3)
 
     def dispatch_array(self) -> Tensor:
         """Returns the mask as float32: how much of a token a slot holds."""
@@ -54,4 +57,4 @@ class RoutingPlan(NamedTuple):
 
     def combine_array(self) -> Tensor:
         """Returns float32 `[g, s, e, c]`: the mask times the weights."""
-        return self.dispatch_array() * ops.expand_dims(self.combine_weight, 1)
+        return self.dispatch_array() * ops.expand_dims(self.combine_weight, -3)

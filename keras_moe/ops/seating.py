@@ -33,28 +33,29 @@ def seat_choices(
         empty one; and `slot_index` int32 `[g, s, k]`, its inverse, as
         `expert * c + slot`, `e * c` for an ask without a slot.
     """
-    groups, tokens, choices = ops.shape(expert_index)
+    *groups, tokens, choices = ops.shape(expert_index)
     asks = tokens * choices
-    expert = ops.reshape(expert_index, (groups, asks))
-    position = ops.expand_dims(ops.arange(asks, dtype="int32"), 0)
-    turn = position if turn is None else ops.reshape(turn, (groups, asks))
+    expert = ops.reshape(expert_index, (*groups, asks))
+    position = ops.arange(asks, dtype="int32")
+    turn = position if turn is None else ops.reshape(turn, (*groups, asks))
     order = _argsort_pairs(expert, turn, asks)  # [g, n]
 
     # One-hot of an expert out of range is all zero: no ask counts nowhere.
-    count = ops.sum(ops.one_hot(expert, num_experts, dtype="int32"), axis=1)
+    count = ops.sum(ops.one_hot(expert, num_experts, dtype="int32"), axis=-2)
     start = ops.cumsum(count, axis=-1) - count  # [g, e]
     slots = _slots(count, tokens, expert_capacity)
     slot = ops.arange(slots, dtype="int32")  # [c]
     taken = slot < ops.expand_dims(count, -1)  # [g, e, c]
     # An empty slot reads the sentinel behind the last ask.
     seat = ops.where(taken, ops.expand_dims(start, -1) + slot, asks)
-    ask_index = batched_take(_with_sentinel(order, asks), seat)
+    ask_index = batched_take(_with_sentinel(order, asks), seat, len(groups))
 
-    first = batched_take(_with_sentinel(start, 0), expert)  # [g, n]
+    # [g, n]
+    first = batched_take(_with_sentinel(start, 0), expert, len(groups))
     rank = _argsort(order) - first
     kept = (rank < slots) & (expert < num_experts)
     slot_index = ops.where(kept, expert * slots + rank, num_experts * slots)
-    return ask_index, ops.reshape(slot_index, (groups, tokens, choices))
+    return ask_index, ops.reshape(slot_index, (*groups, tokens, choices))
 
 
 def seat_takings(
@@ -71,11 +72,11 @@ def seat_takings(
     Returns:
         `ask_index` and `slot_index`, as `seat_choices` does.
     """
-    groups, experts, slots = ops.shape(token_index)
-    tokens = ops.shape(taken_by)[1]
+    *groups, experts, slots = ops.shape(token_index)
+    tokens = ops.shape(taken_by)[-1]
     seats = experts * slots
-    token = ops.reshape(token_index, (groups, seats))
-    position = ops.expand_dims(ops.arange(seats, dtype="int32"), 0)
+    token = ops.reshape(token_index, (*groups, seats))
+    position = ops.arange(seats, dtype="int32")
     # Slots by token: [g, n]
     order = _argsort_pairs(token, position, seats)
     start = ops.cumsum(taken_by, axis=-1) - taken_by  # [g, s]
@@ -83,12 +84,12 @@ def seat_takings(
     choice = ops.arange(choices, dtype="int32")  # [k]
     exists = choice < ops.expand_dims(taken_by, -1)  # [g, s, k]
     index = ops.where(exists, ops.expand_dims(start, -1) + choice, seats)
-    slot_index = batched_take(_with_sentinel(order, seats), index)
+    slot_index = batched_take(_with_sentinel(order, seats), index, len(groups))
 
-    first = batched_take(_with_sentinel(start, 0), token)
+    first = batched_take(_with_sentinel(start, 0), token, len(groups))
     ask = token * choices + _argsort(order) - first
     ask = ops.where(token < tokens, ask, tokens * choices)
-    return ops.reshape(ask, (groups, experts, slots)), slot_index
+    return ops.reshape(ask, (*groups, experts, slots)), slot_index
 
 
 def _slots(
@@ -115,4 +116,5 @@ def _argsort(keys: Tensor) -> Tensor:
 
 
 def _with_sentinel(values: Tensor, sentinel: int | Tensor) -> Tensor:
-    return ops.pad(values, ((0, 0), (0, 1)), constant_values=sentinel)
+    width = ((0, 0),) * (len(values.shape) - 1) + ((0, 1),)
+    return ops.pad(values, width, constant_values=sentinel)

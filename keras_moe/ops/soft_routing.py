@@ -43,15 +43,15 @@ def soft_routing(
     check_logits(logits, 4, "[groups, tokens, experts, slots]")
     check_padding_mask(padding_mask, logits)
     logits = ops.cast(logits, "float32")
-    groups, tokens, experts, slots = ops.shape(logits)
+    *groups, tokens, experts, slots = ops.shape(logits)
     real = None
     if padding_mask is not None:
         real = ops.cast(padding_mask, "bool")
-        real = ops.reshape(real, (groups, tokens, 1, 1))
+        real = ops.reshape(real, (*groups, tokens, 1, 1))
         # Padding may hold what is not a number.
         logits = ops.where(real, logits, -3.4e38)
-    dispatch = ops.softmax(logits, axis=1)
-    flat = ops.reshape(logits, (groups, tokens, experts * slots))
+    dispatch = ops.softmax(logits, axis=-3)
+    flat = ops.reshape(logits, (*groups, tokens, experts * slots))
     combine = ops.reshape(ops.softmax(flat, axis=-1), ops.shape(logits))
     if real is not None:
         # A group of padding alone would spread evenly.

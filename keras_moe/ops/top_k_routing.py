@@ -3,13 +3,14 @@
 import numbers
 from typing import Any
 
-import keras
 from keras import ops
 
+from keras_moe.compilation import is_sharded
 from keras_moe.ops.gates import gates_of_choices
 from keras_moe.ops.gates import gates_of_slots
 from keras_moe.ops.routing_plan import RoutingPlan
 from keras_moe.ops.seating import seat_choices
+from keras_moe.ops.spread_groups import draw_uniform
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_positive
@@ -145,7 +146,7 @@ def top_k_routing(
         expert, turn, num_experts, expert_capacity
     )
     if normalization == "after_drop":
-        seats = ops.shape(ask_index)[1] * ops.shape(ask_index)[2]
+        seats = ops.shape(ask_index)[-2] * ops.shape(ask_index)[-1]
         gates = _divided_by_sum(ops.where(slot_index < seats, gates, 0.0))
     return RoutingPlan(
         token_index=ask_index // num_selected_experts,
@@ -191,27 +192,25 @@ def _accepted(
                 "`seed` must be given with second_expert_policy='random'. "
                 "Received: seed=None."
             )
-        drawn = keras.random.uniform(
-            ops.shape(share), dtype="float32", seed=seed
-        )
-        later = drawn < share / threshold
+        later = draw_uniform(share, seed=seed) < share / threshold
     return later | (ops.arange(share.shape[-1]) == 0)
 
 
 def _turn(gates: Tensor, priority: str) -> Tensor | None:
     """Returns int32 `[g, s, k]`, the place of each choice in the order."""
-    groups, tokens, choices = ops.shape(gates)
+    *groups, tokens, choices = ops.shape(gates)
     first_come = priority == "choice_major" and choices == 1
     if priority == "token_major" or first_come:
         return None
     if priority == "gate_prioritized":
-        flat = ops.reshape(gates, (groups, tokens * choices))
-        return ops.reshape(_descending_rank(flat), (groups, tokens, choices))
+        flat = ops.reshape(gates, (*groups, tokens * choices))
+        rank = _descending_rank(flat)
+        return ops.reshape(rank, (*groups, tokens, choices))
     if priority == "batch_prioritized":
-        rank = _descending_rank(gates[:, :, 0])
+        rank = _descending_rank(gates[..., 0])
     else:
-        rank = ops.expand_dims(ops.arange(tokens, dtype="int32"), 0)
-        rank = ops.broadcast_to(rank, (groups, tokens))
+        rank = ops.arange(tokens, dtype="int32")
+        rank = ops.broadcast_to(rank, (*groups, tokens))
     choice = ops.arange(choices, dtype="int32")
     return choice * tokens + ops.expand_dims(rank, -1)
 
@@ -231,7 +230,9 @@ def _divided_by_sum(gates: Tensor) -> Tensor:
 
 def check_logits(logits: Tensor, rank: int, axes: str) -> None:
     """Raises `ValueError` unless `logits` has as many axes."""
-    if len(logits.shape) != rank:
+    # Spread over two mesh axes, groups have two axes.
+    ranks = (rank, rank + 1) if is_sharded() else (rank,)
+    if len(logits.shape) not in ranks:
         raise ValueError(
             f"`logits` must have the shape {axes}. "
             f"Received: logits.shape={tuple(logits.shape)}."
@@ -245,8 +246,10 @@ def check_padding_mask(padding_mask: Tensor | None, logits: Tensor) -> None:
     """
     if padding_mask is None:
         return
-    received, wanted = tuple(ops.shape(padding_mask)), tuple(logits.shape[:2])
-    if len(received) != 2 or any(
+    received = tuple(ops.shape(padding_mask))
+    rank = len(received) if is_sharded() else 2
+    wanted = tuple(logits.shape[:rank])
+    if len(received) != rank or any(
         one is not None and other is not None and one != other
         for one, other in zip(received, wanted, strict=True)
     ):

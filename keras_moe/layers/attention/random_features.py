@@ -5,6 +5,7 @@ import random
 import keras
 from keras import ops
 
+from keras_moe.compilation import is_sharded
 from keras_moe.layers.attention.feature_options import FEATURE_MAPS
 from keras_moe.layers.attention.feature_options import SOFTMAX_MAPS
 from keras_moe.layers.attention.feature_options import check_options
@@ -214,7 +215,8 @@ class RandomFeatures(keras.layers.Layer):
         """Returns the features of heads of queries and keys."""
         projection = _value(self.fitted_projection)
         root = projection.shape[-1] ** -0.25
-        ones = ops.ones_like(projection[:, :1])[:, None]  # [n, 1, 1, dim]
+        # [n, 1, 1, dim]
+        ones = ops.expand_dims(ops.ones_like(projection[:, :1]), 1)
         scale, query_center, key_center = ones, 0.0 * ones, 0.0 * ones
         if self.is_softmax:
             scale, query_center, key_center = (
@@ -260,17 +262,20 @@ class RandomFeatures(keras.layers.Layer):
             self._average(self.key_moments, keys, key_visible, rate)
         power_of_two = ops.bitwise_and(number, number - 1) == 0
         interval = self.redraw_interval or _FIT_INTERVAL
-        self._assign(
-            ops.cond(
-                power_of_two | (number % interval == 0),
-                lambda: self._fit(number),
-                lambda: tuple(_value(w) for w in self._fitted),
-            )
-        )
+        self._refit(power_of_two | (number % interval == 0), number)
         if self.is_softmax:
             self.relative_variance.update_state(
                 ops.max(self.predicted_variance)
             )
+
+    def _refit(self, due: Tensor, number: Tensor) -> None:
+        before = tuple(_value(weight) for weight in self._fitted)
+        if is_sharded():
+            # No branches: they would have to agree on where all of it lies.
+            after = _choose(due, self._fit(number), before)
+        else:
+            after = ops.cond(due, lambda: self._fit(number), lambda: before)
+        self._assign(after)
 
     def adapt(self, *batch: Tensor | None) -> None:
         """Fits the features to one batch, as if there had been no other.
@@ -317,8 +322,9 @@ class RandomFeatures(keras.layers.Layer):
         usable = True
         for value in values:
             usable = usable & ops.all(ops.isfinite(value))
+        values = _choose(usable, values, self._fitted)
         for weight, value in zip(self._fitted, values, strict=True):
-            weight.assign(ops.where(usable, value, weight))
+            weight.assign(value)
 
     def _fit(self, number: Tensor) -> tuple[Tensor, ...]:
         """Returns new values of the fitted weights."""
@@ -327,6 +333,13 @@ class RandomFeatures(keras.layers.Layer):
             draws = self._draw(draws.shape, number // self.redraw_interval)
         if not self.is_softmax:
             return draws, draws
+        if len(self.query_moments[1].shape) == 3 and is_sharded():
+            raise ValueError(
+                "covariance='dense' takes eigenvalues, which TensorFlow cannot "
+                "compute on a mesh of devices. Use covariance='per_dimension', "
+                f"or feature_map='favor+'. Received: {self.name!r} with "
+                f"feature_map={self.feature_map!r}, covariance='dense'."
+            )
         fitted = fit_features(
             draws,
             tuple(_value(w) for w in self.query_moments),
@@ -367,3 +380,15 @@ def _value(weight: Tensor) -> Tensor:
     read it after it was updated.
     """
     return ops.stop_gradient(weight)
+
+
+def _choose(
+    condition: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Returns all of `first` if a scalar is true, else all of `second`."""
+    # Broadcast by hand: where devices share a tensor, a scalar condition makes
+    # TensorFlow crash.
+    return tuple(
+        ops.where(ops.broadcast_to(condition, ops.shape(x)), x, y)
+        for x, y in zip(first, second, strict=True)
+    )

@@ -140,9 +140,9 @@ class T5Attention(keras.layers.Layer):
         if value_mask is not None:
             masks.append(ops.cast(value_mask, "bool")[:, None, None, :])
         if use_causal_mask:
-            row = ops.arange(ops.shape(query)[1])[:, None]
-            column = ops.arange(ops.shape(value)[1])[None, :]
-            masks.append((row >= column)[None, None])
+            row = ops.expand_dims(ops.arange(ops.shape(query)[1]), 1)
+            column = ops.expand_dims(ops.arange(ops.shape(value)[1]), 0)
+            masks.append(ops.expand_dims(row >= column, (0, 1)))
         visible = functools.reduce(ops.logical_and, masks) if masks else None
         return self.attend(
             self.query_heads(query),
@@ -207,7 +207,7 @@ class T5Attention(keras.layers.Layer):
             first = state.position - count
         keys, values, visible = state.read(count)
         if visible is not None:
-            visible = visible[None, None]
+            visible = ops.expand_dims(visible, (0, 1))
         length = ops.shape(keys)[2]
         if key_mask is not None:
             seen = key_mask[:, None, None, :length]

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 
 from keras_moe.compilation import accelerator
+from keras_moe.compilation import is_sharded
 from keras_moe.compilation import shapes_must_be_static
 from keras_moe.layers.moe.experts import Experts
 from keras_moe.ops import RoutingPlan
@@ -13,6 +14,8 @@ from keras_moe.ops import einsum_dispatch
 from keras_moe.ops import gather_combine
 from keras_moe.ops import gather_dispatch
 from keras_moe.ops.dispatch import with_slots
+from keras_moe.ops.spread_groups import from_experts
+from keras_moe.ops.spread_groups import to_experts
 from keras_moe.types import Tensor
 
 Plan = RoutingPlan | SoftRoutingPlan
@@ -23,7 +26,8 @@ def execute_einsum(
 ) -> Tensor:
     """Multiplies by one-hot arrays: for TPUs with small groups."""
     _warn_if_quadratic(plan, experts)
-    outputs = experts(einsum_dispatch(tokens, plan), training=training)
+    slots = to_experts(einsum_dispatch(tokens, plan))
+    outputs = from_experts(experts(slots, training=training))
     return einsum_combine(outputs, plan)
 
 
@@ -32,7 +36,8 @@ def execute_gather(
 ) -> Tensor:
     """Gathers rows into a table of slots: for GPUs, and for XLA."""
     plan = with_slots(plan)
-    outputs = experts(gather_dispatch(tokens, plan), training=training)
+    slots = to_experts(gather_dispatch(tokens, plan))
+    outputs = from_experts(experts(slots, training=training))
     return gather_combine(outputs, plan)
 
 
@@ -72,7 +77,7 @@ def choose_executor(plan: Plan, experts: Experts) -> Executor:
     if accelerator() == "TPU" and not _is_quadratic(plan, experts):
         return execute_einsum
     # In int8 a product for each expert is slower than one for all.
-    if accelerator() == "CPU" and not experts.is_quantized:
+    if accelerator() == "CPU" and not experts.is_quantized and not is_sharded():
         return execute_ragged
     return execute_gather
 
@@ -86,8 +91,8 @@ def _is_quadratic(plan: Plan, experts: Experts) -> bool:
     """
     if isinstance(plan, SoftRoutingPlan):
         return False
-    _, tokens, num_experts = plan.probabilities.shape
-    slots, choices = plan.token_index.shape[2], plan.slot_index.shape[2]
+    tokens, num_experts = plan.probabilities.shape[-2:]
+    slots, choices = plan.token_index.shape[-1], plan.slot_index.shape[-1]
     if slots is None or choices is None:
         return tokens is not None and tokens > experts.hidden_dim
     return num_experts * slots > choices * experts.hidden_dim
@@ -95,7 +100,7 @@ def _is_quadratic(plan: Plan, experts: Experts) -> bool:
 
 def _warn_if_quadratic(plan: Plan, experts: Experts) -> None:
     if _is_quadratic(plan, experts):
-        _, tokens, num_experts = plan.probabilities.shape
+        tokens, num_experts = plan.probabilities.shape[-2:]
         warnings.warn(
             "dispatch='einsum' multiplies by one-hot arrays, at a cost that is "
             "quadratic in the tokens of a group and here exceeds that of the "

@@ -1,5 +1,7 @@
 """A bank of feed-forward networks."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -121,16 +123,16 @@ class Experts(keras.layers.Layer):
         )
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        groups, experts, slots, dim = ops.shape(inputs)
+        *groups, experts, slots, dim = ops.shape(inputs)
         # All slots of an expert in one matrix: [e, g * c, d].
-        rows = ops.transpose(inputs, (1, 0, 2, 3))
-        rows = ops.reshape(rows, (experts, groups * slots, dim))
+        rows = ops.moveaxis(inputs, -3, 0)
+        rows = ops.reshape(rows, (experts, math.prod(groups) * slots, dim))
         hidden = self.activation(apply_bank(self.inner, rows))
         if self.gated:
             hidden = hidden * apply_bank(self.gate, rows)
         rows = apply_bank(self.outer, self.dropout(hidden, training=training))
-        rows = ops.reshape(rows, (experts, groups, slots, dim))
-        return ops.transpose(rows, (1, 0, 2, 3))
+        rows = ops.reshape(rows, (experts, *groups, slots, dim))
+        return ops.moveaxis(rows, 0, -3)
 
     @property
     def banks(self) -> list[keras.layers.EinsumDense]:

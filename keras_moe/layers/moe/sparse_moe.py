@@ -6,6 +6,7 @@ from keras import ops
 from keras_moe.layers.moe.executors import EXECUTORS
 from keras_moe.layers.moe.executors import choose_executor
 from keras_moe.layers.moe.experts import Experts
+from keras_moe.layers.moe.group_size import group_size
 from keras_moe.layers.moe.layout import EXPERT_RULES
 from keras_moe.layers.moe.layout import layout_map
 from keras_moe.layers.moe.merge_experts import merge_experts
@@ -14,6 +15,8 @@ from keras_moe.layers.routers.router import Router
 from keras_moe.layers.transformer.feed_forward import FeedForward
 from keras_moe.ops import group_tokens
 from keras_moe.ops import ungroup_tokens
+from keras_moe.ops.spread_groups import join_groups
+from keras_moe.ops.spread_groups import spread_groups
 from keras_moe.serialization import deserialize_sublayers
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
@@ -176,14 +179,17 @@ class SparseMoE(keras.layers.Layer):
             # A product with a one-hot zero would let NaN through.
             real = ops.cast(ops.expand_dims(mask, -1), "bool")
             inputs = ops.where(real, inputs, ops.zeros_like(inputs))
-        size = self._group_size(inputs)
+        size = group_size(self.router, inputs)
         tokens, padding_mask = group_tokens(inputs, mask, size)
+        tokens = spread_groups(tokens)
+        if padding_mask is not None:
+            padding_mask = spread_groups(padding_mask)
         if token_ids is not None:
             _check_token_ids(token_ids, inputs)
             token_ids, _ = group_tokens(
                 ops.expand_dims(token_ids, -1), None, size
             )
-            token_ids = ops.squeeze(token_ids, -1)
+            token_ids = spread_groups(ops.squeeze(token_ids, -1))
         plan = self.router(
             tokens,
             padding_mask=padding_mask,
@@ -195,15 +201,7 @@ class SparseMoE(keras.layers.Layer):
         else:
             execute = EXECUTORS[self.dispatch]
         outputs = execute(tokens, plan, self.experts, training)
-        return ungroup_tokens(outputs, like=inputs)
-
-    def _group_size(self, inputs: Tensor) -> int | Tensor | str | None:
-        if self.router.group_size != "auto":
-            return self.router.group_size
-        num_tokens = 1
-        for size in ops.shape(inputs)[:-1]:
-            num_tokens = num_tokens * size
-        return self.router.tokens_per_group(num_tokens)
+        return ungroup_tokens(join_groups(outputs), like=inputs)
 
     def to_feed_forward(
         self, expert: str | int = "average", name: str | None = None

@@ -111,7 +111,7 @@ class ExpertChoiceRouter(Router):
         """Returns the plan of expert-choice routing for float32 `logits`."""
         return expert_choice_routing(
             logits,
-            self.expert_capacity(ops.shape(logits)[1], training=training),
+            self.expert_capacity(ops.shape(logits)[-2], training=training),
             padding_mask,
             max_experts_per_token=self.max_experts_per_token,
             softmax_over=self.softmax_over,

@@ -36,9 +36,9 @@ class FixedRouter(Router):
     ) -> RoutingPlan:
         expert_index = self.assign(inputs, token_ids)
         plan = fixed_routing(
-            expert_index,
+            ops.expand_dims(expert_index, -1),
             self.required_num_experts,
-            self.expert_capacity(ops.shape(inputs)[1], training=training),
+            self.expert_capacity(ops.shape(inputs)[-2], training=training),
             padding_mask,
         )
         self.record(plan, padding_mask)

@@ -15,6 +15,8 @@ from keras_moe.ops import RoutingPlan
 from keras_moe.ops import SoftRoutingPlan
 from keras_moe.ops import expert_capacity
 from keras_moe.ops.capacity import ROUNDINGS
+from keras_moe.ops.spread_groups import as_spread
+from keras_moe.ops.spread_groups import draw_uniform
 from keras_moe.types import Config
 from keras_moe.types import InitializerLike
 from keras_moe.types import Shape
@@ -202,18 +204,22 @@ class Router(ReplicaLosses):
 
     def logits(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Returns the float32 scores `[groups, tokens, experts]`."""
-        return ops.matmul(self.jittered(inputs, training), self.kernel)
+        inputs = self.jittered(inputs, training)
+        if len(inputs.shape) == 4:
+            # Not flattened: both group axes are spread over devices.
+            logits = ops.einsum("bgsd,de->bgse", inputs, self.kernel)
+            return as_spread(logits, num_group_axes=2)
+        return ops.matmul(inputs, self.kernel)
 
     def jittered(self, inputs: Tensor, training: bool | None) -> Tensor:
         """Returns float32 inputs, in training times the noise."""
         inputs = ops.cast(inputs, "float32")
         if not (training and self.jitter_noise):
             return inputs
-        return inputs * keras.random.uniform(
-            ops.shape(inputs),
+        return inputs * draw_uniform(
+            inputs,
             1.0 - self.jitter_noise,
             1.0 + self.jitter_noise,
-            dtype="float32",
             seed=self.seed_generator,
         )
 

@@ -81,7 +81,8 @@ class SoftRouter(Router):
         """Returns the float32 scores `[groups, tokens, experts, slots]`."""
         inputs = _normalised(self.jittered(inputs, training), axis=-1)
         slots = self.scale * _normalised(self.kernel, axis=0)
-        return ops.einsum("gsd,dec->gsec", inputs, slots)
+        g = "bg"[-(len(inputs.shape) - 2) :]
+        return ops.einsum(f"{g}sd,dec->{g}sec", inputs, slots)
 
     def route(
         self,

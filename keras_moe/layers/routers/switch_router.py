@@ -36,5 +36,6 @@ class SwitchRouter(Router):
         training: bool | None = None,
     ) -> RoutingPlan:
         """Returns the plan of top-1 routing for float32 `logits`."""
-        capacity = self.expert_capacity(ops.shape(logits)[1], training=training)
+        tokens = ops.shape(logits)[-2]
+        capacity = self.expert_capacity(tokens, training=training)
         return top_k_routing(logits, 1, capacity, padding_mask)

@@ -109,7 +109,7 @@ class TopKRouter(Router):
         return top_k_routing(
             logits,
             self.num_selected_experts,
-            self.expert_capacity(ops.shape(logits)[1], training=training),
+            self.expert_capacity(ops.shape(logits)[-2], training=training),
             padding_mask,
             normalization=self.normalization,
             priority=self.priority,

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_moe.ops.constrain import replicate
 from keras_moe.serialization import register
 from keras_moe.types import Config
 from keras_moe.types import Shape
@@ -67,13 +68,11 @@ class LayerDropout(keras.layers.Layer):
         if not training or not self.rate:
             return after
         ones = (1,) * (len(after.shape) - 1)
-        kept = (
-            keras.random.uniform(
-                (ops.shape(after)[0], *ones), seed=self.seed_generator
-            )
-            >= self.rate
+        drawn = keras.random.uniform(
+            (ops.shape(after)[0], *ones), seed=self.seed_generator
         )
-        return ops.where(kept, after, before)
+        # Where rows are spread over devices, as one of them would draw.
+        return ops.where(replicate(drawn) >= self.rate, after, before)
 
     def compute_output_shape(
         self, before_shape: Shape, after_shape: Shape

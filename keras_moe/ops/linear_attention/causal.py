@@ -184,7 +184,7 @@ class _Run(NamedTuple):
             self._rows_gradient, (*inputs, *rows), tuple(states)
         )
         scales = ops.concatenate(
-            [states.log_scale[1:], final.log_scale[None]], axis=0
+            [states.log_scale[1:], ops.expand_dims(final.log_scale, 0)], axis=0
         )
         kept = ops.exp(states.log_scale - scales)
         if segment_ids is not None:
@@ -195,7 +195,7 @@ class _Run(NamedTuple):
             d_read, kept = chunk
             return (d_read + kept[..., None] * d_after[0],), d_after
 
-        nothing = (ops.zeros_like(d_read[0]),)
+        nothing = (ops.zeros_like(ops.take(d_read, 0, axis=0)),)
         _, (d_after,) = self.chunks.scan(
             go_back, nothing, (d_read, kept), reverse=True
         )

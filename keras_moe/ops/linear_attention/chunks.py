@@ -1,11 +1,13 @@
 """Going through time, the fourth axis, in chunks of one size."""
 
 from collections.abc import Callable
+from typing import Any
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from keras_moe.compilation import is_sharded
 from keras_moe.types import Tensor
 
 _TIME = 3
@@ -88,8 +90,8 @@ class Chunks(NamedTuple):
             What it returned, `[chunks, ...]`.
         """
         if self.is_one:
-            results = function(*whole, *(x[0] for x in each))
-            return keras.tree.map_structure(lambda x: x[None], results)
+            results = function(*whole, *map(_only, each))
+            return keras.tree.map_structure(_as_only, results)
 
         def at(index: Tensor) -> tuple:
             return function(
@@ -97,6 +99,8 @@ class Chunks(NamedTuple):
                 *(ops.take(x, index, axis=0) for x in each),
             )
 
+        if is_sharded():
+            return _stacked([at(index) for index in range(self.number)])
         return ops.map(at, ops.arange(self.number, dtype="int32"))
 
     def _chunk(self, x: Tensor, index: Tensor) -> Tensor:
@@ -136,9 +140,9 @@ class Chunks(NamedTuple):
             The last state, and what was kept of each chunk.
         """
         if self.is_one:
-            one = keras.tree.map_structure(lambda x: x[0], chunks)
+            one = keras.tree.map_structure(_only, chunks)
             final, kept = function(initial, one)
-            return final, keras.tree.map_structure(lambda x: x[None], kept)
+            return final, keras.tree.map_structure(_as_only, kept)
 
         def at(state: tuple, index: Tensor) -> tuple[tuple, tuple]:
             chunk = keras.tree.map_structure(
@@ -146,10 +150,30 @@ class Chunks(NamedTuple):
             )
             return function(state, chunk)
 
+        if is_sharded():
+            kept, state = [None] * self.number, initial
+            order = range(self.number)
+            for index in reversed(order) if reverse else order:
+                state, kept[index] = at(state, index)
+            return state, _stacked(kept)
         # By their numbers: of several arrays of unknown length, Keras's scan
         # fails on TensorFlow.
         numbers = ops.arange(self.number, dtype="int32")
         return ops.scan(at, initial, numbers, reverse=reverse)
+
+
+def _only(x: Tensor) -> Tensor:
+    # Not `x[0]`, which is wrong where another axis is spread over devices.
+    return ops.squeeze(x, 0)
+
+
+def _as_only(x: Tensor) -> Tensor:
+    return ops.expand_dims(x, 0)
+
+
+def _stacked(results: list) -> Any:
+    """Joins what loops that are unrolled return, DTensor having no others."""
+    return keras.tree.map_structure(lambda *x: ops.stack(x), *results)
 
 
 def _divide(length: int | Tensor, size: int | Tensor) -> int | Tensor:

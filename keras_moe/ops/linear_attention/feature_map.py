@@ -87,7 +87,7 @@ class FeatureMap(NamedTuple):
 
     def _project(self, x: Tensor) -> Tensor:
         transposed = ops.transpose(self.projection, (0, 2, 1))
-        projected = ops.matmul(x, transposed[:, None])
+        projected = ops.matmul(x, ops.expand_dims(transposed, 1))
         if self.antithetic:
             return ops.concatenate([projected, -projected], axis=-1)
         return projected
@@ -96,7 +96,7 @@ class FeatureMap(NamedTuple):
         if self.antithetic:
             draws = self.projection.shape[1]
             upstream = upstream[..., :draws] - upstream[..., draws:]
-        return ops.matmul(upstream, self.projection[:, None])
+        return ops.matmul(upstream, ops.expand_dims(self.projection, 1))
 
     def _of_kernel(self, projected: Tensor) -> Tensor:
         if self.kernel == "relu":

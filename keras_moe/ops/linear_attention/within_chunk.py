@@ -100,7 +100,8 @@ class Chunk(NamedTuple):
         keys = ops.broadcast_to(keys, ops.shape(queries))
         logits = queries[..., :, None, :] + keys[..., None, :, :]
         position = ops.arange(size)
-        after, before = position[:, None], position[None, :]
+        after = ops.expand_dims(position, 1)
+        before = ops.expand_dims(position, 0)
         seen = (after > before) if self.strict else (after >= before)
         if self.visible is not None:
             seen = seen & _blocks(self.visible, size)[..., None, :]
@@ -138,7 +139,7 @@ class Chunk(NamedTuple):
         d_values = ops.matmul(ops.swapaxes(weights, -1, -2), d_sums)
         return (
             _joined(ops.sum(d_logits, axis=-2)),
-            _joined(ops.sum(d_logits, axis=(2, -3))[:, :, None]),
+            _joined(ops.expand_dims(ops.sum(d_logits, axis=(2, -3)), 2)),
             _joined(ops.sum(d_values, axis=2, keepdims=True)),
         )
 
