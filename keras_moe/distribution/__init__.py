@@ -22,4 +22,7 @@ from keras_moe.distribution.worker_lost_error import (
 )
 
 if keras.backend.backend() == "tensorflow":
+    from keras_moe.distribution.dtensor_engine import (
+        DTensorEngine as DTensorEngine,
+    )
     from keras_moe.distribution.trainer import Trainer as Trainer

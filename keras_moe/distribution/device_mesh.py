@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_moe.distribution.processes import list_devices
 from keras_moe.validation import check_size
 
 
@@ -24,8 +25,9 @@ def device_mesh(
         batch: devices along the axis `"batch"`.
         expert: devices along the axis `"expert"`.
         model: devices along the axis `"model"`.
-        devices: names, such as `"cpu:0"`; by default as many as are needed,
-            the first that there are.
+        devices: names, such as `"cpu:0"`, or in full where several processes
+            work together (see `initialize`); by default as many as are needed,
+            the first that there are, of each process equally many.
 
     Returns:
         A `keras.distribution.DeviceMesh` with the three axes.
@@ -44,15 +46,19 @@ def device_mesh(
     sizes = (batch, expert, model)
     count = math.prod(sizes)
     if devices is None:
-        found = keras.distribution.list_devices()
-        if len(found) < count:
+        found = list_devices()
+        share, rest = divmod(count, len(found))
+        if rest or len(found[0]) < share:
+            names = sum(found, [])
+            each = f", as many in each of {len(found)} processes"
             raise ValueError(
                 f"A mesh of batch={batch}, expert={expert}, model={model} "
-                f"needs {count} devices. Found: {len(found)}, {found}. On a "
-                "CPU, logical devices can be made before TensorFlow starts: "
+                f"needs {count} devices{each if len(found) > 1 else ''}. "
+                f"Found: {len(names)}, {names}. On a CPU, logical devices can "
+                "be made before TensorFlow starts: "
                 "`tf.config.set_logical_device_configuration`."
             )
-        devices = found[:count]
+        devices = [name for own in found for name in own[:share]]
     if len(devices) != count:
         raise ValueError(
             f"`devices` must name batch * expert * model = {count} devices. "

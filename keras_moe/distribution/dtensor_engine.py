@@ -15,6 +15,7 @@ from keras_moe.compilation import sharded_by
 from keras_moe.distribution.keras_functions import install
 from keras_moe.distribution.keras_functions import uninstall
 from keras_moe.distribution.mesh_engine import MeshEngine
+from keras_moe.distribution.placement import differing
 from keras_moe.distribution.placement import dtensor_mesh
 from keras_moe.distribution.placement import gather
 from keras_moe.distribution.placement import layout_of
@@ -88,7 +89,8 @@ class DTensorEngine(MeshEngine):
         Raises:
             ValueError: if the model is not built; if a kernel of experts
                 matches no layout, or a variable matches several; if a size is
-                not divisible by the devices it would lie along. Nothing is
+                not divisible by the devices it would lie along; if processes
+                that work together start from different values. Nothing is
                 moved then.
         """
         if optimizer is not None and not optimizer.built:
@@ -98,6 +100,7 @@ class DTensorEngine(MeshEngine):
         layouts = axes_of_variables(
             variables, model, self.layout_map, self.axis_sizes
         )
+        self._refuse_different(variables)
         for name, variable in variables.items():
             self._move(variable, layouts[name])
         _know_anew(optimizer or optimizer_of(model))
@@ -227,8 +230,13 @@ class DTensorEngine(MeshEngine):
             model: one that `distribute` moved.
             optimizer: as it was given to `distribute`.
         """
+        if dtensor.num_clients() == 1:
+            return ShardedCheckpoint(model, optimizer)
         return ShardedCheckpoint(
-            model, optimizer, writes=dtensor.client_id() == 0
+            model,
+            optimizer,
+            writes=dtensor.client_id() == 0,
+            wait=functools.partial(dtensor.barrier, self.mesh),
         )
 
     def function(self, function: Callable) -> Callable:
@@ -286,6 +294,22 @@ class DTensorEngine(MeshEngine):
         return tf.gather(
             values, index, axis=num_group_axes, batch_dims=num_group_axes
         )
+
+    def _refuse_different(self, variables: dict[str, keras.Variable]) -> None:
+        """Raises `ValueError` unless all processes have the same values."""
+        if dtensor.num_clients() == 1:
+            return
+        values = {
+            name: variable.numpy()
+            for name, variable in variables.items()
+            if not isinstance(variable._value, ShardedVariable)
+        }
+        if different := differing(values, self.mesh):
+            raise ValueError(
+                "`model` must have the same values in all processes that train "
+                "it: make it after `keras.utils.set_random_seed` with one "
+                f"seed. Received: different values of {different}."
+            )
 
     def _move(
         self, variable: keras.Variable, axes: tuple[str | None, ...]

@@ -1,5 +1,6 @@
 """Whole arrays to sharded tensors, and back."""
 
+import zlib
 from typing import Any
 
 import keras
@@ -11,13 +12,35 @@ from keras_moe.types import Tensor
 
 
 def dtensor_mesh(device_mesh: keras.distribution.DeviceMesh) -> dtensor.Mesh:
-    """Returns the mesh as DTensor has it."""
-    names = [
-        "{}:{}".format(*device.upper().split(":"))
-        for device in device_mesh.devices.flatten()
-    ]
-    axes = list(zip(device_mesh.axis_names, device_mesh.shape, strict=True))
-    return dtensor.create_mesh(axes, devices=names)
+    """Returns the mesh as DTensor has it.
+
+    Args:
+        device_mesh: of devices of this process, or of all processes.
+
+    Raises:
+        ValueError: if some processes have other numbers of its devices than
+            others.
+    """
+    client = dtensor.client_id()
+    here = tf.DeviceSpec(job=dtensor.job_name(), replica=0, task=client)
+    specs = []
+    for name in device_mesh.devices.flatten():
+        name = name if name.startswith("/") else name.upper()
+        specs.append(here.make_merged_spec(tf.DeviceSpec.from_string(name)))
+    tasks = [spec.task for spec in specs]
+    counts = [tasks.count(task) for task in range(dtensor.num_clients())]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "Each process must have as many devices of a mesh as the others. "
+            f"Received: {counts} devices, {[s.to_string() for s in specs]}."
+        )
+    own = [i for i, task in enumerate(tasks) if task == client]
+    return dtensor.Mesh(
+        dim_names=list(device_mesh.axis_names),
+        global_device_ids=np.arange(len(specs)).reshape(device_mesh.shape),
+        local_device_ids=own,
+        local_devices=[specs[i] for i in own],
+    )
 
 
 def layout_of(
@@ -67,3 +90,27 @@ def gather(x: Tensor) -> np.ndarray:
         whole = dtensor.Layout.replicated(layout.mesh, rank=len(x.shape))
         x = dtensor.relayout(x, whole)
     return dtensor.unpack(x)[0].numpy()
+
+
+def differing(values: dict[str, np.ndarray], mesh: dtensor.Mesh) -> list[str]:
+    """Returns the names of values that are not the same in all processes.
+
+    All processes have to call it.
+
+    Args:
+        values: names, the same in all processes, to arrays.
+        mesh: of devices of all processes.
+    """
+    if not values:
+        return []
+    digests = [zlib.crc32(np.ascontiguousarray(v)) for v in values.values()]
+    # Each device shows those of its process, in a place of its own.
+    own = np.array(digests, "uint32").astype("int32")
+    own = own.reshape([1] * len(mesh.dim_names) + [-1])
+    layout = dtensor.Layout([*mesh.dim_names, dtensor.UNSHARDED], mesh)
+    parts = [tf.constant(own)] * mesh.num_local_devices()
+    shown = gather(dtensor.pack(parts, layout)).reshape(-1, len(digests))
+    same = (shown == shown[0]).all(axis=0)
+    return [
+        name for name, equal in zip(values, same, strict=True) if not equal
+    ]

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Callable
 
 import keras
 
@@ -24,6 +25,7 @@ class ShardedCheckpoint:
         optimizer: its optimizer, if it is not compiled with one.
         writes: whether this process is the one that writes. All of them have
             to call `save`, since each has a part of the values.
+        wait: returns when all processes have called it.
     """
 
     def __init__(
@@ -31,10 +33,12 @@ class ShardedCheckpoint:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
         writes: bool = True,
+        wait: Callable[[], None] = lambda: None,
     ):
         self.model = model
         self.optimizer = optimizer
         self.writes = writes
+        self.wait = wait
 
     def save(
         self, path: str | os.PathLike, position: Position | None = None
@@ -51,9 +55,13 @@ class ShardedCheckpoint:
         state, header = capture(
             self.model, position or Position(), optimizer=self.optimizer
         )
-        if self.writes:
-            with atomic_file(pathlib.Path(path)) as partial:
-                write_arrays(partial, state, header)
+        try:
+            if self.writes:
+                with atomic_file(pathlib.Path(path)) as partial:
+                    write_arrays(partial, state, header)
+        finally:
+            # The others may read it next, and would not know of an error.
+            self.wait()
 
     def restore(self, path: str | os.PathLike) -> Position:
         """Restores what `save` wrote.

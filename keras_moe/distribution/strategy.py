@@ -1,13 +1,12 @@
 """Which devices train in step."""
 
-import json
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
 import keras
 
+from keras_moe.distribution.cluster_config import cluster_config
 from keras_moe.validation import check_choice
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def strategy(
 
 
 def _multi_worker(tf: Any) -> Any:
-    _check_tf_config(os.environ.get("TF_CONFIG"))
+    cluster_config()
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
@@ -95,39 +94,6 @@ def _multi_worker(tf: Any) -> Any:
             "computes anything: make it first thing in the program, before "
             f"models and data. TensorFlow says: {error}"
         ) from error
-
-
-def _check_tf_config(text: str | None) -> None:
-    """Raises `ValueError` unless `text` names this worker and its peers."""
-    rule = (
-        "The environment variable `TF_CONFIG` must be JSON of the form "
-        '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-        '"worker", "index": 0}}'
-    )
-    try:
-        config = json.loads(text) if text else None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{rule}. Received: {text!r} ({error}).") from error
-    received = f"Received: TF_CONFIG={text!r}."
-    if not isinstance(config, dict):
-        raise ValueError(f"{rule}. {received}")
-    cluster, task = config.get("cluster"), config.get("task")
-    if not isinstance(cluster, dict) or not cluster.get("worker"):
-        raise ValueError(f'{rule}: it has no "cluster" of "worker". {received}')
-    if (
-        not isinstance(task, dict)
-        or task.get("type") not in cluster
-        or not isinstance(task.get("index"), int)
-    ):
-        raise ValueError(
-            f'{rule}: its "task" must have the type of a job of the cluster, '
-            f"and an index. {received}"
-        )
-    if not 0 <= task["index"] < len(cluster[task["type"]]):
-        raise ValueError(
-            f'{rule}: the index of its "task" must be below '
-            f"{len(cluster[task['type']])}. {received}"
-        )
 
 
 def _tpu(tf: Any, name: str | None) -> Any:

@@ -123,16 +123,23 @@ class Experts(keras.layers.Layer):
         )
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        *groups, experts, slots, dim = ops.shape(inputs)
+        shape = ops.shape(inputs)
+        # Before the slots, axes are reversed, which undoes itself. Of two axes
+        # of groups the one along the rows of a batch comes first: merged with
+        # what follows it, it stays where it lies.
+        last = len(shape) - 1
+        turned = (*reversed(range(last - 1)), last - 1, last)
         # All slots of an expert in one matrix: [e, g * c, d].
-        rows = ops.moveaxis(inputs, -3, 0)
-        rows = ops.reshape(rows, (experts, math.prod(groups) * slots, dim))
+        rows = ops.transpose(inputs, turned)
+        across = ops.shape(rows)
+        rows = ops.reshape(
+            rows, (shape[-3], math.prod(across[1:-1]), shape[-1])
+        )
         hidden = self.activation(apply_bank(self.inner, rows))
         if self.gated:
             hidden = hidden * apply_bank(self.gate, rows)
         rows = apply_bank(self.outer, self.dropout(hidden, training=training))
-        rows = ops.reshape(rows, (experts, *groups, slots, dim))
-        return ops.moveaxis(rows, 0, -3)
+        return ops.transpose(ops.reshape(rows, across), turned)
 
     @property
     def banks(self) -> list[keras.layers.EinsumDense]:

@@ -1,0 +1,1 @@
+"""Programs on meshes of logical devices, which need processes of their own."""
