@@ -34,6 +34,7 @@ KINDS: dict[str, dict] = {
 _BATCH, _LENGTH, _VOCABULARY, _GROUP_SIZE = 16, 8, 32, 16
 
 
+@keras.saving.register_keras_serializable("benchmarks")
 class DenseAdam(keras.optimizers.Adam):
     """Adam, on one device as on many.
 

@@ -14,6 +14,7 @@ from keras_moe.distribution.name_nonfinite import (
     name_nonfinite as name_nonfinite,
 )
 from keras_moe.distribution.position import Position as Position
+from keras_moe.distribution.processes import initialize as initialize
 from keras_moe.distribution.strategy import strategy as strategy
 from keras_moe.distribution.variables import build_state as build_state
 from keras_moe.distribution.variables import named_variables as named_variables

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 
 class ClusterConfig(NamedTuple):
-    """A cluster, and the task in it that this process has.
+    """A cluster, and the place in it that this process has.
 
     Attributes:
         cluster: name of a job to the addresses of its tasks, `"host:port"`.
         job: of this process.
-        index: of this process among the tasks of its job.
+        task: number of this process among those of its job.
     """
 
     cluster: dict[str, list[str]]
     job: str
-    index: int
+    task: int
 
 
 def cluster_config() -> ClusterConfig:

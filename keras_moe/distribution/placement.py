@@ -103,7 +103,7 @@ def differing(values: dict[str, np.ndarray], mesh: dtensor.Mesh) -> list[str]:
     """
     if not values:
         return []
-    digests = [zlib.crc32(np.ascontiguousarray(v)) for v in values.values()]
+    digests = [zlib.crc32(np.asarray(v).tobytes()) for v in values.values()]
     # Each device shows those of its process, in a place of its own.
     own = np.array(digests, "uint32").astype("int32")
     own = own.reshape([1] * len(mesh.dim_names) + [-1])
@@ -111,6 +111,4 @@ def differing(values: dict[str, np.ndarray], mesh: dtensor.Mesh) -> list[str]:
     parts = [tf.constant(own)] * mesh.num_local_devices()
     shown = gather(dtensor.pack(parts, layout)).reshape(-1, len(digests))
     same = (shown == shown[0]).all(axis=0)
-    return [
-        name for name, equal in zip(values, same, strict=True) if not equal
-    ]
+    return [name for name, equal in zip(values, same, strict=True) if not equal]

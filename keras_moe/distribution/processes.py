@@ -64,7 +64,7 @@ def initialize() -> None:
         for job in _JOBS
         for index, address in enumerate(config.cluster.get(job, []))
     ]
-    number = [task[:2] for task in tasks].index((config.job, config.index))
+    number = [task[:2] for task in tasks].index((config.job, config.task))
     variables = {
         "DTENSOR_JOB_NAME": "worker",
         "DTENSOR_JOBS": ",".join(address for _, _, address in tasks),

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_moe.compilation import refuse_ignored_distribution
 from keras_moe.distribution.callback_list import callback_list
 from keras_moe.distribution.checkpoints import Checkpoints
 from keras_moe.distribution.checks import check_accumulation
@@ -102,6 +103,7 @@ class Trainer:
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.steps_per_execution = steps_per_execution
         self.max_retries = max_retries
+        refuse_ignored_distribution()
         self.strategy = model.distribute_strategy
         self.position = Position()
         self._workers = Workers(self.strategy)

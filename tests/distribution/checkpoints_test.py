@@ -13,8 +13,8 @@ import pytest
 
 from keras_moe.distribution import checkpoints as checkpoints_module
 from keras_moe.distribution.array_file import read_arrays
-from keras_moe.distribution.checkpoints import Checkpoints
 from keras_moe.distribution.checkpoint_file import load_into
+from keras_moe.distribution.checkpoints import Checkpoints
 from keras_moe.distribution.damaged_file_error import DamagedFileError
 from keras_moe.distribution.position import Position
 from keras_moe.distribution.variables import named_variables

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.compilation import refuse_ignored_distribution
 from keras_moe.layers.moe.executors import EXECUTORS
 from keras_moe.layers.moe.executors import choose_executor
 from keras_moe.layers.moe.experts import Experts
@@ -151,6 +152,7 @@ class SparseMoE(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
+        refuse_ignored_distribution()
         dim = input_shape[-1]
         if dim is None or len(input_shape) < 2:
             raise ValueError(

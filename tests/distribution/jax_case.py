@@ -1,0 +1,170 @@
+"""On Keras's JAX backend: `python -m tests.distribution.jax_case FOLDER`.
+
+It has eight devices, as the test sets them, and says in the end what it found.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+import jax
+import keras
+import numpy as np
+
+from keras_moe import distribution
+from keras_moe import ops
+from keras_moe.layers import ExpertChoiceRouter
+from keras_moe.layers import SparseMoE
+from keras_moe.layers import SwitchRouter
+from keras_moe.layers import TopKRouter
+
+VOCABULARY, LENGTH, DIM, EXPERTS, ROWS, STEPS = 32, 16, 16, 8, 16, 10
+ROUTERS = {
+    "switch": SwitchRouter,
+    "top_2": TopKRouter,
+    "expert_choice": ExpertChoiceRouter,
+}
+# Devices along "batch" and "expert".
+MESHES = {"2x4": (2, 4), "1x8": (1, 8)}
+
+
+def make_model(router):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((LENGTH,), dtype="int32")
+    x = keras.layers.Embedding(VOCABULARY, DIM)(inputs)
+    x = x + keras.layers.Dense(DIM, activation="relu")(x)
+    # Eight groups a batch, one for each device.
+    router = ROUTERS[router](num_experts=EXPERTS, group_size=2 * LENGTH)
+    x = x + SparseMoE(EXPERTS, 32, router=router, name="sparse_moe")(x)
+    model = keras.Model(inputs, keras.layers.Dense(VOCABULARY)(x))
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def batches():
+    rng = np.random.default_rng(0)
+    shape = (STEPS, ROWS, LENGTH)
+    x = rng.integers(0, VOCABULARY, shape).astype("int32")
+    return x, (x * 3 + 1) % VOCABULARY
+
+
+def make_engine(mesh):
+    batch, expert = MESHES[mesh]
+    device_mesh = distribution.device_mesh(batch=batch, expert=expert)
+    return distribution.engine(distribution.layout_map(device_mesh))
+
+
+def train(model):
+    return [
+        model.train_on_batch(x, y, return_dict=True)["loss"]
+        for x, y in zip(*batches(), strict=True)
+    ]
+
+
+def arrays_of(model):
+    variables = distribution.named_variables(model)
+    return {name: np.asarray(v.value) for name, v in variables.items()}
+
+
+def bytes_of_experts(model):
+    """Returns for each device its part of the experts' kernels and slots."""
+    parts = dict.fromkeys(jax.devices(), 0)
+    whole = 0
+    for name, variable in distribution.named_variables(model).items():
+        if "/experts/" in name and "/kernel" in name:
+            whole += variable.value.nbytes
+            for shard in variable.value.addressable_shards:
+                parts[shard.device] += shard.data.nbytes
+    return [part / whole for part in parts.values()]
+
+
+def num_all_to_alls(engine, model):
+    """Counts them in what XLA makes of one layer's forward pass."""
+    layer = model.get_layer("sparse_moe")
+
+    def forward(trainable, others, x):
+        x = ops.constrain(x, engine.rows_axis, None, None)
+        outputs, _ = layer.stateless_call(trainable, others, x, training=False)
+        return ops.constrain(outputs, engine.rows_axis, None, None)
+
+    compiled = jax.jit(forward).lower(
+        [v.value for v in layer.trainable_variables],
+        [v.value for v in layer.non_trainable_variables],
+        np.ones((ROWS, LENGTH, DIM), "float32"),
+    )
+    program = compiled.compile().as_text()
+    return len(re.findall(r" all-to-all(?:-start)?\(", program))
+
+
+def trained_on(mesh, router, alone):
+    """Trains on a mesh, and gathers the model; returns what came of it."""
+    engine = make_engine(mesh)
+    model = make_model(router)
+    engine.distribute(model)
+    losses = train(model)
+    parts = bytes_of_experts(model)
+    before = arrays_of(model)
+    engine.gather(model)
+    after = arrays_of(model)
+    values = [v.value for v in distribution.named_variables(model).values()]
+    x, y = (array[0] for array in batches())
+    return {
+        "losses": losses,
+        "parts": parts,
+        "gathered": all(
+            np.array_equal(before[name], after[name]) for name in before
+        ),
+        "devices": max(len(value.devices()) for value in values),
+        "evaluated": model.evaluate(x, y, verbose=0),
+        "expected": alone.evaluate(x, y, verbose=0),
+    }
+
+
+def stored_and_restored(mesh, folder):
+    """Saves on a mesh, changes all, restores there."""
+    engine = make_engine(mesh)
+    model = make_model("switch")
+    engine.distribute(model)
+    train(model)
+    saved, parts = arrays_of(model), bytes_of_experts(model)
+    checkpoint = engine.checkpoint(model)
+    checkpoint.save(folder / mesh, distribution.Position(step=STEPS))
+    train(model)
+    changed = arrays_of(model)
+    position = checkpoint.restore(folder / mesh)
+    restored = arrays_of(model)
+    said = {
+        "changed": any(not np.array_equal(changed[n], saved[n]) for n in saved),
+        "restored": all(np.array_equal(restored[n], saved[n]) for n in saved),
+        "step": position.step,
+        "parts_stay": bytes_of_experts(model) == parts,
+        "all_to_alls": num_all_to_alls(engine, model),
+    }
+    engine.gather(model)
+    return said
+
+
+def main(folder):
+    said = {"devices": len(jax.devices()), "trained": {}, "stored": {}}
+    x = keras.ops.ones((4, 3))
+    said["identity"] = ops.constrain(x, "batch", "expert") is x
+    for router in ROUTERS:
+        alone = make_model(router)
+        said[router] = train(alone)
+        for mesh in MESHES:
+            said["trained"][f"{router} {mesh}"] = trained_on(
+                mesh, router, alone
+            )
+    for mesh in MESHES:
+        said["stored"][mesh] = stored_and_restored(mesh, folder)
+    said["identity_after"] = ops.constrain(x, "batch", "expert") is x
+    print("REPORT", json.dumps(said, default=float), flush=True)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
