@@ -23,3 +23,5 @@ resolve setup.py --all-extras -o constraints/python3.11.txt
 # the CPU: 4.6 GB.
 echo "torch==2.13.* transformers==5.23.*" | tr ' ' '\n' |
   resolve -o constraints/peers/transformers.txt -
+# Into an environment that is put before ours: all else it needs is there.
+printf '%s\n' "jax==0.10.2" "jaxlib==0.10.2" >constraints/peers/jax.txt

@@ -103,22 +103,17 @@ def _num_bytes(shape: str, dtype: str) -> int:
 
 
 def _last_step(folder: str | os.PathLike) -> str:
-    # The pass runs more than once for a step; the first is the one.
-    paths = list(pathlib.Path(folder).glob("*.mlir"))
     steps: dict[str, list[pathlib.Path]] = {}
-    for path in paths:
+    for path in pathlib.Path(folder).glob("*.mlir"):
         steps.setdefault(path.name.rsplit(".", 2)[-2], []).append(path)
-    last = max(steps.values(), key=lambda group: max(map(_time, group)))
-    chosen = min(
-        (path for path in last if _PASS in path.name),
-        key=lambda path: path.name,
-        default=None,
-    )
-    if chosen is None:
+    if not steps:
         raise ValueError(
             f"No step was written down in {folder}: the process must start "
             f"with {FOLDER_VARIABLE} and {TRACING}."
         )
+    last = max(steps.values(), key=lambda group: max(map(_time, group)))
+    # The pass runs more than once for a step; the first is the one.
+    chosen = min(path for path in last if _PASS in path.name)
     return chosen.read_text()
 
 
