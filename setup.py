@@ -17,10 +17,15 @@ CORE = [
     "scipy",
     "tensorflow>=2.21,<2.22",
 ]
-SERVING = ["grpcio", "protobuf", "tensorflow-serving-api>=2.19,<2.22"]
+SERVING = [
+    "grpcio",
+    "protobuf",
+    "prometheus-client>=0.22",
+    "tensorflow-serving-api>=2.19,<2.22",
+]
 EXTRAS = {
     # Pipelines. TFX brings Beam, ML Metadata, TFDV, TFT and TFMA with it.
-    "tfx": ["tfx==1.21.0", "rich", *SERVING],
+    "tfx": ["tfx==1.21.0", "pydantic>=2", "pyyaml", "rich", *SERVING],
     # Subword tokenisers inside the served graph.
     "text": ["tensorflow-text>=2.21,<2.22", "sentencepiece"],
     # The embedded model server and the client.

@@ -26,13 +26,16 @@ class _Handler(grpc.GenericRpcHandler):
 
 
 @contextlib.contextmanager
-def behind_bare_grpc(function: Callable[[], Any]) -> Iterator[Callable]:
-    """Gives a call that runs `function` behind gRPC and nothing more.
+def behind_bare_grpc(function: Callable[[], Any]) -> Iterator[int]:
+    """Runs `function` behind gRPC and nothing more.
 
     No message is parsed, built or checked on either side.
 
     Args:
         function: what the server runs.
+
+    Yields:
+        The port, on loopback.
     """
     pool = concurrent.futures.ThreadPoolExecutor(4)
     server = grpc.server(pool)
@@ -40,9 +43,15 @@ def behind_bare_grpc(function: Callable[[], Any]) -> Iterator[Callable]:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = channel.unary_unary(_METHOD)
-            yield lambda: call(_REQUEST)
+        yield port
     finally:
         server.stop(None)
         pool.shutdown()
+
+
+@contextlib.contextmanager
+def bare_call(port: int) -> Iterator[Callable[[], bytes]]:
+    """Gives a call of what runs behind a port of `behind_bare_grpc`."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(_METHOD)
+        yield lambda: call(_REQUEST)

@@ -10,21 +10,27 @@ from typing import Any
 
 if TYPE_CHECKING:
     from keras_moe.serving.client import Client as Client
+    from keras_moe.serving.request_log import RequestLog as RequestLog
+    from keras_moe.serving.rollout import Rollout as Rollout
     from keras_moe.serving.saved_model import export as export
     from keras_moe.serving.server import Server as Server
     from keras_moe.serving.serving_error import ServingError as ServingError
+    from keras_moe.serving.tls import Tls as Tls
     from keras_moe.serving.warmup import (
         write_warmup_requests as write_warmup_requests,
     )
 
 _MODULES = {
     "Client": "keras_moe.serving.client",
+    "RequestLog": "keras_moe.serving.request_log",
+    "Rollout": "keras_moe.serving.rollout",
     "Server": "keras_moe.serving.server",
     "ServingError": "keras_moe.serving.serving_error",
+    "Tls": "keras_moe.serving.tls",
     "export": "keras_moe.serving.saved_model",
     "write_warmup_requests": "keras_moe.serving.warmup",
 }
-_EXTRA = ("google.protobuf", "grpc", "tensorflow_serving")
+_EXTRA = ("google.protobuf", "grpc", "prometheus_client", "tensorflow_serving")
 
 __all__ = sorted(_MODULES)
 

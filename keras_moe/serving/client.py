@@ -3,6 +3,9 @@
 import base64
 import http.client
 import json
+import os
+import pathlib
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -44,6 +47,10 @@ class Client:
         grpc_port: its gRPC port; needed by `predict`.
         rest_port: its REST port; needed by `predict_rest`.
         model_name: the model to ask.
+        token: the server's bearer token, if it asks for one.
+        certificate_authority: PEM file with what the server's certificate is
+            signed by, for a server that shows one; `host` must be a name or
+            address that the certificate is for.
 
     Raises:
         ServingError: by any method, when the server refuses or cannot be
@@ -57,6 +64,8 @@ class Client:
         rest_port: int | None = None,
         *,
         model_name: str,
+        token: str | None = None,
+        certificate_authority: str | os.PathLike | None = None,
     ):
         if grpc_port is None and rest_port is None:
             raise ValueError(
@@ -67,13 +76,12 @@ class Client:
         bracketed = f"[{host}]" if ":" in host else host
         self._channel: grpc.Channel | None = None
         self._rest: str | None = None
+        self._metadata = []
+        if token is not None:
+            self._metadata = [("authorization", f"Bearer {token}")]
+        authority = certificate_authority
         if grpc_port is not None:
-            self._channel = grpc.insecure_channel(
-                f"{bracketed}:{grpc_port}",
-                options=[
-                    ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)
-                ],
-            )
+            self._channel = _channel(f"{bracketed}:{grpc_port}", authority)
             self._predictions = (
                 prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
             )
@@ -81,7 +89,9 @@ class Client:
                 self._channel
             )
         if rest_port is not None:
-            self._rest = f"http://{bracketed}:{rest_port}/v1/models"
+            scheme = "http" if authority is None else "https"
+            self._rest = f"{scheme}://{bracketed}:{rest_port}/v1/models"
+            self._opener = _opener(authority)
 
     def predict(
         self,
@@ -89,6 +99,7 @@ class Client:
         signature_name: str = "serving_default",
         version: int | None = None,
         timeout: float = 10.0,
+        label: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Asks over gRPC.
 
@@ -99,19 +110,20 @@ class Client:
             signature_name: the signature to run.
             version: the version to ask; `None` means the newest.
             timeout: seconds to wait.
+            label: the label to ask instead: `"stable"` or `"canary"`.
 
         Returns:
             Output name to array.
         """
         self._need(self._channel, "predict", "grpc_port")
         request = predict_pb2.PredictRequest(
-            model_spec=self._spec(version, signature_name)
+            model_spec=self._spec(version, signature_name, label)
         )
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(
                 tensor_codec.to_proto(tensor_codec.as_array(value))
             )
-        response = _call(self._predictions.Predict, request, timeout)
+        response = self._call(self._predictions.Predict, request, timeout)
         return {
             name: tensor_codec.to_array(name, proto, _MAX_ANSWER_BYTES)
             for name, proto in response.outputs.items()
@@ -123,6 +135,7 @@ class Client:
         signature_name: str = "serving_default",
         version: int | None = None,
         timeout: float = 10.0,
+        label: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Asks over REST; arguments and result are those of `predict`.
 
@@ -138,9 +151,10 @@ class Client:
             "inputs": {k: _to_json(v) for k, v in arrays.items()},
         }
         answer = self._http(
-            f"{self._path(version)}:predict", timeout, json.dumps(body)
+            f"{self._path(version, label)}:predict", timeout, json.dumps(body)
         )["outputs"]
-        signature = self._signatures_rest(version, timeout)[signature_name]
+        signatures = self._signatures_rest(version, timeout, label)
+        signature = signatures[signature_name]
         if len(signature.outputs) == 1:
             answer = {next(iter(signature.outputs)): answer}
         if answer.keys() - signature.outputs.keys():
@@ -158,7 +172,7 @@ class Client:
             request = get_model_status_pb2.GetModelStatusRequest(
                 model_spec=self._spec()
             )
-            response = _call(self._models.GetModelStatus, request, timeout)
+            response = self._call(self._models.GetModelStatus, request, timeout)
         else:
             response = json_format.ParseDict(
                 self._http(self._path(), timeout),
@@ -182,7 +196,9 @@ class Client:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=self._spec(version), metadata_field=["signature_def"]
         )
-        response = _call(self._predictions.GetModelMetadata, request, timeout)
+        response = self._call(
+            self._predictions.GetModelMetadata, request, timeout
+        )
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         return read_signatures(signatures.signature_def)
@@ -203,6 +219,12 @@ class Client:
     ) -> None:
         self.close()
 
+    def _call(self, method: Any, request: Any, timeout: float) -> Any:
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise ServingError(error.code().name, error.details()) from error
+
     def _need(self, transport: Any, method: str, argument: str) -> None:
         if transport is None:
             raise ValueError(
@@ -211,23 +233,34 @@ class Client:
             )
 
     def _spec(
-        self, version: int | None = None, signature_name: str = ""
+        self,
+        version: int | None = None,
+        signature_name: str = "",
+        label: str | None = None,
     ) -> model_pb2.ModelSpec:
+        _check_choice(version, label)
         spec = model_pb2.ModelSpec(
             name=self.model_name, signature_name=signature_name
         )
         if version is not None:
             spec.version.value = version
+        if label is not None:
+            spec.version_label = label
         return spec
 
-    def _path(self, version: int | None = None) -> str:
+    def _path(
+        self, version: int | None = None, label: str | None = None
+    ) -> str:
+        _check_choice(version, label)
         path = "/" + urllib.parse.quote(self.model_name, safe="")
+        if label is not None:
+            return f"{path}/labels/{urllib.parse.quote(label, safe='')}"
         return path if version is None else f"{path}/versions/{version}"
 
     def _signatures_rest(
-        self, version: int | None, timeout: float
+        self, version: int | None, timeout: float, label: str | None = None
     ) -> dict[str, Signature]:
-        document = self._http(f"{self._path(version)}/metadata", timeout)
+        document = self._http(f"{self._path(version, label)}/metadata", timeout)
         signatures = json_format.ParseDict(
             document["metadata"]["signature_def"],
             get_model_metadata_pb2.SignatureDefMap(),
@@ -238,11 +271,10 @@ class Client:
         request = urllib.request.Request(
             f"{self._rest}{path}",
             data=None if body is None else body.encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json"} | dict(self._metadata),
         )
         try:
-            # The server is named outright: no proxy has a say.
-            with _OPENER.open(request, timeout=timeout) as response:
+            with self._opener.open(request, timeout=timeout) as response:
                 return json.loads(response.read())
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
@@ -263,14 +295,33 @@ class Client:
             ) from error
 
 
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _check_choice(version: int | None, label: str | None) -> None:
+    if version is not None and label is not None:
+        raise ValueError(
+            "Only one of `version` and `label` may be given. "
+            f"Received: version={version}, label={label!r}"
+        )
 
 
-def _call(method: Any, request: Any, timeout: float) -> Any:
-    try:
-        return method(request, timeout=timeout)
-    except grpc.RpcError as error:
-        raise ServingError(error.code().name, error.details()) from error
+def _channel(address: str, authority: str | os.PathLike | None) -> grpc.Channel:
+    options = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
+    if authority is None:
+        return grpc.insecure_channel(address, options)
+    root = pathlib.Path(authority).read_bytes()
+    return grpc.secure_channel(
+        address, grpc.ssl_channel_credentials(root), options
+    )
+
+
+def _opener(
+    authority: str | os.PathLike | None,
+) -> urllib.request.OpenerDirector:
+    # The server is named outright: no proxy has a say.
+    handlers: list[Any] = [urllib.request.ProxyHandler({})]
+    if authority is not None:
+        context = ssl.create_default_context(cafile=os.fspath(authority))
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
 def _to_json(array: np.ndarray) -> Any:

@@ -9,7 +9,8 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from keras_moe.serving import status_codes
 from keras_moe.serving.model_watcher import ModelWatcher
 from keras_moe.serving.prediction_service import answer
-from keras_moe.serving.prediction_service import requested_version
+from keras_moe.serving.predictor import requested_version
+from keras_moe.serving.server_metrics import ServerMetrics
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -17,22 +18,29 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     Args:
         watcher: knows the versions.
+        metrics: counts the requests.
     """
 
-    def __init__(self, watcher: ModelWatcher):
+    def __init__(self, watcher: ModelWatcher, metrics: ServerMetrics):
         self._watcher = watcher
+        self._metrics = metrics
 
     def GetModelStatus(  # noqa: D102, N802
         self,
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        return answer(context, self.get_model_status, request)
+        with answer(context, self._metrics, "GetModelStatus"):
+            return self.get_model_status(request)
 
     def HandleReloadConfigRequest(  # noqa: D102, N802
         self, request: Any, context: grpc.ServicerContext
     ) -> None:
-        return answer(context, _refuse)
+        with answer(context, self._metrics, "HandleReloadConfigRequest"):
+            raise status_codes.unimplemented(
+                "HandleReloadConfigRequest is not offered by the embedded "
+                "model server. It serves the versions in its one folder."
+            )
 
     def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest
@@ -46,7 +54,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         states = {}
         if name == self._watcher.model_name:
             states = self._watcher.states()
-        version = requested_version(request.model_spec)
+        version = self._watcher.resolve(
+            name, *requested_version(request.model_spec)
+        )
         if version is not None:
             if version not in states:
                 raise status_codes.not_found(
@@ -65,10 +75,3 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             entry.status.error_code = status_codes.code_number(state.error_code)
             entry.status.error_message = state.error_message
         return response
-
-
-def _refuse() -> None:
-    raise status_codes.unimplemented(
-        "HandleReloadConfigRequest is not offered by the embedded model "
-        "server. It serves the newest version of its one model."
-    )

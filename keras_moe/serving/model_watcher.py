@@ -1,4 +1,4 @@
-"""Keeps the newest version of a model loaded."""
+"""Keeps the versions of a model loaded that are to be served."""
 
 import contextlib
 import logging
@@ -9,11 +9,19 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from keras_moe.serving import status_codes
+from keras_moe.serving.confinement import check_assets
+from keras_moe.serving.confinement import check_links
+from keras_moe.serving.rollout import CANARY
+from keras_moe.serving.rollout import STABLE
+from keras_moe.serving.rollout import Rollout
 from keras_moe.serving.servable import Servable
+from keras_moe.serving.version_folders import find_versions
+from keras_moe.serving.version_folders import fingerprint
 
 _LOG = logging.getLogger(__name__)
-_MAX_VERSION = 2**63 - 1
 
 
 class VersionState(NamedTuple):
@@ -31,22 +39,25 @@ class VersionState(NamedTuple):
 
 
 class ModelWatcher:
-    """Watches a folder of versions and serves the newest that loads.
+    """Watches a folder of versions and serves the newest that load.
 
-    - A version is a folder whose name is a number and that holds a
-      `saved_model.pb`; without one it is still being written.
-    - A new version is loaded and warmed up before it takes over, and the old
-      one is closed when the last request on it has been answered.
-    - A version that fails to load is reported and left alone until one of its
-      files changes; meanwhile the one before it is served.
-    - Removing the newest version goes back to the one before it. When none is
-      left, the one in memory is kept.
+    - A version is loaded when its files have been the same at two looks and
+      are still the same when it has been loaded: never half-written.
+    - A new version is loaded and warmed up before it answers, and one that it
+      displaces is closed when the last request on it has been answered.
+    - A version that fails to load, or that leads out of the folder, is
+      reported and left alone until one of its files changes; meanwhile those
+      before it are served.
+    - Versions that were withdrawn (see `Rollout`) or removed are no longer
+      served. When none is left, those in memory are kept.
 
     Args:
         model_name: name that requests give.
         base_path: folder that holds the versions; it may not exist yet.
         poll_seconds: pause between two looks at the folder.
         load: makes a `Servable` of a path and a version.
+        num_versions: how many versions are served at a time.
+        forget: called with the number of each version that was closed.
     """
 
     def __init__(
@@ -55,19 +66,25 @@ class ModelWatcher:
         base_path: str | os.PathLike,
         poll_seconds: float = 1.0,
         load: Callable[[pathlib.Path, int], Servable] = Servable,
+        num_versions: int = 2,
+        forget: Callable[[int], None] = lambda version: None,
     ):
         self.model_name = model_name
         self.base_path = pathlib.Path(base_path)
         self._poll_seconds = poll_seconds
         self._load = load
+        self._num_versions = num_versions
+        self._forget = forget
         self._changed = threading.Condition()
         # All below is guarded by `_changed`.
-        self._live: Servable | None = None
+        self._served: dict[int, Servable] = {}
+        self._rollout = Rollout()
         self._users: dict[Servable, int] = {}
         self._retired: set[Servable] = set()
         self._states: dict[int, VersionState] = {}
-        # What a version's files looked like when it failed. Only the
-        # watching thread uses it.
+        # What a version's files looked like at the last look, and when it
+        # failed. Only the watching thread uses them.
+        self._seen: dict[int, tuple] = {}
         self._failures: dict[int, tuple] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -79,57 +96,51 @@ class ModelWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops watching and closes the model once it is idle."""
+        """Stops watching and closes the models once they are idle."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._replace(None)
+        for servable in list(self._served.values()):
+            self._retire(servable)
 
     @property
     def live(self) -> Servable | None:
-        """The version that answers, if there is one."""
-        return self._live
+        """The version that answers where none is asked for, if there is one."""
+        with self._changed:
+            return self._served[max(self._served)] if self._served else None
 
     def states(self) -> dict[int, VersionState]:
         """Every version seen so far, newest first."""
         with self._changed:
             return dict(sorted(self._states.items(), reverse=True))
 
+    def labels(self) -> dict[str, int]:
+        """The version that each label means now."""
+        with self._changed:
+            return self._labels()
+
     def wait_until_available(self, timeout: float) -> bool:
         """Waits for a version to answer; tells whether one does."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._live is not None, timeout
-            )
+            return self._changed.wait_for(lambda: bool(self._served), timeout)
 
     @contextlib.contextmanager
     def lease(
-        self, name: str, version: int | None = None
+        self, name: str, version: int | None = None, label: str = ""
     ) -> Iterator[Servable]:
         """Keeps a version open for the length of a request.
 
         Args:
             name: the model asked for.
             version: the version asked for; `None` means the newest.
+            label: the label asked for instead; empty for none.
 
         Raises:
+            tf.errors.InvalidArgumentError: there is no such label.
             tf.errors.NotFoundError: it is not being served.
         """
         with self._changed:
-            servable = self._live
-            if (
-                servable is None
-                or name != self.model_name
-                or version not in (None, servable.version)
-            ):
-                wanted = (
-                    f"Latest({name})"
-                    if version is None
-                    else f"Specific({name}, {version})"
-                )
-                raise status_codes.not_found(
-                    f"Servable not found for request: {wanted}"
-                )
+            servable = self._find(name, version, label)
             self._users[servable] = self._users.get(servable, 0) + 1
         try:
             yield servable
@@ -140,19 +151,47 @@ class ModelWatcher:
             if idle:
                 self._close(servable)
 
+    def resolve(self, name: str, version: int | None, label: str) -> int | None:
+        """Gives the number that a request means; `None` if it gives none."""
+        if not label:
+            return version
+        with self._changed:
+            return self._find(name, version, label).version
+
     def refresh(self) -> None:
         """Looks at the folder once, and loads what has to be loaded."""
-        for version, path in self._versions_on_disk():
-            live = self._live
-            if live is not None and live.version == version:
+        paths = find_versions(self.base_path)
+        try:
+            rollout = Rollout.read(self.base_path)
+        except (OSError, ValueError) as error:
+            # What was decided before stays in force.
+            _LOG.error("The rollout is left as it is: %s", error)
+            rollout = self._rollout
+        # Before labels follow the decision, so that none means a version
+        # that is not loaded yet.
+        loaded: list[int] = []
+        refused: set[int] = set()
+        while True:
+            wanted = rollout.to_serve(set(paths) - refused, self._num_versions)
+            missing = [version for version in wanted if version not in loaded]
+            if not missing:
+                break
+            version = missing[0]
+            if version in self._served or self._try(version, paths[version]):
+                loaded.append(version)
+            else:
+                refused.add(version)
+        with self._changed:
+            self._rollout = rollout
+            if not loaded:
                 return
-            fingerprint = _fingerprint(path)
-            if self._failures.get(version) == fingerprint:
-                continue
-            if self._try(version, path):
-                self._failures.pop(version, None)
-                return
-            self._failures[version] = fingerprint
+            leaving = [
+                servable
+                for version, servable in self._served.items()
+                if version not in loaded
+            ]
+        for servable in leaving:
+            self._retire(servable)
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -163,53 +202,90 @@ class ModelWatcher:
                 _LOG.exception("Could not look at %s", self.base_path)
             self._stop.wait(self._poll_seconds)
 
-    def _versions_on_disk(self) -> list[tuple[int, pathlib.Path]]:
-        found: dict[int, pathlib.Path] = {}
-        try:
-            entries = sorted(self.base_path.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        for path in entries:
-            name = path.name
-            if not (name.isascii() and name.isdigit()):
-                continue
-            if int(name) > _MAX_VERSION or not _is_saved_model(path):
-                continue
-            found.setdefault(int(name), path)
-        return sorted(found.items(), reverse=True)
+    def _labels(self) -> dict[str, int]:
+        return self._rollout.labels(self._served) or Rollout().labels(
+            self._served
+        )
+
+    def _find(self, name: str, version: int | None, label: str) -> Servable:
+        if label:
+            if label not in (STABLE, CANARY):
+                raise status_codes.invalid_argument(
+                    f"Unrecognized servable version label: {label}. There "
+                    f"are: {STABLE}, {CANARY}."
+                )
+            version = self._labels().get(label)
+        elif version is None and self._served:
+            version = max(self._served)
+        if name != self.model_name or version not in self._served:
+            wanted = f"Specific({name}, {label or version})"
+            if version is None and not label or name != self.model_name:
+                wanted = f"Latest({name})"
+            raise status_codes.not_found(
+                f"Servable not found for request: {wanted}"
+            )
+        return self._served[version]
 
     def _try(self, version: int, path: pathlib.Path) -> bool:
+        """Loads a version; tells whether it answers."""
+        try:
+            check_links(path, self.base_path)
+            files = fingerprint(path)
+        except tf.errors.OpError as error:
+            files = (type(error).__name__, str(path.resolve()))
+            self._fail(version, files, error)
+            return False
+        if self._failures.get(version) == files:
+            return False
+        if self._seen.get(version) != files:
+            self._seen[version] = files
+            return False
         self._set_state(version, VersionState("LOADING"))
         _LOG.info("Loading version %d of %s", version, self.model_name)
         try:
+            check_assets(path)
             servable = self._load(path, version)
         except Exception as error:
-            code, message = status_codes.describe(error)
-            self._set_state(version, VersionState("END", code, message))
-            _LOG.error(
-                "Version %d of %s cannot be served: %s: %s",
-                version,
-                self.model_name,
-                code,
-                message,
-            )
+            self._fail(version, files, error)
             return False
-        self._replace(servable)
+        if fingerprint(path) != files:
+            servable.close()
+            del self._seen[version]
+            _LOG.warning("Version %d changed while it was loaded", version)
+            return False
+        self._failures.pop(version, None)
+        with self._changed:
+            self._served[version] = servable
+            self._states[version] = VersionState("AVAILABLE")
+            self._changed.notify_all()
         _LOG.info("Serving version %d of %s", version, self.model_name)
         return True
 
-    def _replace(self, servable: Servable | None) -> None:
+    def _fail(self, version: int, files: tuple, error: Exception) -> None:
+        if self._failures.get(version) == files:
+            return
+        self._failures[version] = files
+        code, message = status_codes.describe(error)
+        self._set_state(version, VersionState("END", code, message))
+        _LOG.error(
+            "Version %d of %s cannot be served: %s: %s",
+            version,
+            self.model_name,
+            code,
+            message,
+        )
+
+    def _retire(self, servable: Servable) -> None:
         with self._changed:
-            old, self._live = self._live, servable
-            if servable is not None:
-                self._states[servable.version] = VersionState("AVAILABLE")
-            if old is not None:
-                self._states[old.version] = VersionState("UNLOADING")
-                self._retired.add(old)
-            idle = old is not None and self._is_idle(old)
+            del self._served[servable.version]
+            self._states[servable.version] = VersionState("UNLOADING")
+            self._retired.add(servable)
+            # One that is pushed anew under the same number is looked at anew.
+            self._seen.pop(servable.version, None)
+            idle = self._is_idle(servable)
             self._changed.notify_all()
-        if old is not None and idle:
-            self._close(old)
+        if idle:
+            self._close(servable)
 
     def _is_idle(self, servable: Servable) -> bool:
         """Tells, once, that a retired version may be closed."""
@@ -225,25 +301,10 @@ class ModelWatcher:
             # Unless the version has been loaded again meanwhile.
             if self._states[servable.version].state == "UNLOADING":
                 self._states[servable.version] = VersionState("END")
+                self._forget(servable.version)
             self._changed.notify_all()
 
     def _set_state(self, version: int, state: VersionState) -> None:
         with self._changed:
             self._states[version] = state
             self._changed.notify_all()
-
-
-def _is_saved_model(path: pathlib.Path) -> bool:
-    return any(
-        (path / name).is_file()
-        for name in ("saved_model.pb", "saved_model.pbtxt")
-    )
-
-
-def _fingerprint(path: pathlib.Path) -> tuple:
-    """Tells one state of a folder's files from another."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return tuple(
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in files
-    )

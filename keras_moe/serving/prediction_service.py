@@ -1,56 +1,63 @@
 """gRPC `tensorflow.serving.PredictionService`."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
+import numpy as np
 from tensorflow_serving.apis import get_model_metadata_pb2
-from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from keras_moe.serving import status_codes
 from keras_moe.serving import tensor_codec
+from keras_moe.serving.call import Call
+from keras_moe.serving.call import counted
 from keras_moe.serving.model_watcher import ModelWatcher
+from keras_moe.serving.predictor import Predictor
+from keras_moe.serving.predictor import requested_version
+from keras_moe.serving.server_metrics import ServerMetrics
+from keras_moe.serving.signature import Signature
 
 _GRPC_CODES = {code.name: code for code in grpc.StatusCode}
 
 
+@contextlib.contextmanager
 def answer(
-    context: grpc.ServicerContext, function: Callable[..., Any], *args: Any
-) -> Any:
-    """Calls `function`, turning what it raises into a gRPC status."""
+    context: grpc.ServicerContext, metrics: ServerMetrics, method: str
+) -> Iterator[Call]:
+    """Counts a call, and turns what it raises into a gRPC status."""
     try:
-        return function(*args)
+        with counted(metrics, "grpc", method) as call:
+            yield call
+        return
     except Exception as error:
         name, message = status_codes.describe(error)
     context.abort(_GRPC_CODES[name], message)
-
-
-def requested_version(model_spec: model_pb2.ModelSpec) -> int | None:
-    """Reads the version that a request asks for; `None` is the newest."""
-    if model_spec.WhichOneof("version_choice") == "version_label":
-        # Labels are part of the stock server's configuration file.
-        raise status_codes.invalid_argument(
-            "Unrecognized servable version label: "
-            f"{model_spec.version_label}. The embedded model server serves "
-            "versions by number."
-        )
-    if model_spec.HasField("version"):
-        return model_spec.version.value
-    return None
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers `Predict` and `GetModelMetadata`; the rest is refused.
 
     Args:
-        watcher: knows the version to ask.
+        watcher: knows the versions.
+        predictor: runs them.
+        metrics: counts the requests.
         max_tensor_bytes: largest input that a request may describe.
     """
 
-    def __init__(self, watcher: ModelWatcher, max_tensor_bytes: int):
+    def __init__(
+        self,
+        watcher: ModelWatcher,
+        predictor: Predictor,
+        metrics: ServerMetrics,
+        max_tensor_bytes: int,
+    ):
         self._watcher = watcher
+        self._predictor = predictor
+        self._metrics = metrics
         self._max_tensor_bytes = max_tensor_bytes
 
     def Predict(  # noqa: N802, D102
@@ -58,54 +65,53 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         request: predict_pb2.PredictRequest,
         context: grpc.ServicerContext,
     ) -> predict_pb2.PredictResponse:
-        return answer(context, self.predict, request)
+        with answer(context, self._metrics, "Predict") as call:
+            return self.predict(request, call)
 
     def GetModelMetadata(  # noqa: N802, D102
         self,
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: grpc.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        return answer(context, self.get_model_metadata, request)
+        with answer(context, self._metrics, "GetModelMetadata"):
+            return self.get_model_metadata(request)
 
     def Classify(self, request: Any, context: grpc.ServicerContext):  # noqa: D102, N802
-        return answer(context, _refuse, "Classify")
+        with answer(context, self._metrics, "Classify"):
+            _refuse("Classify")
 
     def Regress(self, request: Any, context: grpc.ServicerContext):  # noqa: D102, N802
-        return answer(context, _refuse, "Regress")
+        with answer(context, self._metrics, "Regress"):
+            _refuse("Regress")
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext):  # noqa: D102, N802
-        return answer(context, _refuse, "MultiInference")
+        with answer(context, self._metrics, "MultiInference"):
+            _refuse("MultiInference")
 
     def predict(
-        self, request: predict_pb2.PredictRequest
+        self, request: predict_pb2.PredictRequest, call: Call
     ) -> predict_pb2.PredictResponse:
         """Runs a signature.
 
         Raises:
             tf.errors.OpError: with the code to answer.
         """
+
+        def decode(signature: Signature) -> Mapping[str, np.ndarray]:
+            return {
+                name: tensor_codec.to_array(name, proto, self._max_tensor_bytes)
+                for name, proto in request.inputs.items()
+            }
+
         spec = request.model_spec
-        with self._watcher.lease(
-            spec.name, requested_version(spec)
-        ) as servable:
-            outputs = servable.predict(
-                {
-                    name: tensor_codec.to_array(
-                        name, proto, self._max_tensor_bytes
-                    )
-                    for name, proto in request.inputs.items()
-                },
-                spec.signature_name,
-                request.output_filter,
-            )
-            version = servable.version
+        prediction = self._predictor.predict(
+            call, spec, decode, request.output_filter
+        )
         response = predict_pb2.PredictResponse()
         response.model_spec.name = spec.name
-        response.model_spec.version.value = version
-        response.model_spec.signature_name = (
-            spec.signature_name or "serving_default"
-        )
-        for name, array in outputs.items():
+        response.model_spec.version.value = prediction.version
+        response.model_spec.signature_name = prediction.signature_name
+        for name, array in prediction.outputs.items():
             response.outputs[name].CopyFrom(tensor_codec.to_proto(array))
         return response
 
@@ -130,7 +136,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         spec = request.model_spec
         signatures = get_model_metadata_pb2.SignatureDefMap()
         with self._watcher.lease(
-            spec.name, requested_version(spec)
+            spec.name, *requested_version(spec)
         ) as servable:
             for name, definition in servable.signature_defs.items():
                 signatures.signature_def[name].CopyFrom(definition)

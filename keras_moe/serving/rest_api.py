@@ -8,22 +8,30 @@ import logging
 import re
 import socket
 import socketserver
+import ssl
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
+from typing import NoReturn
 
+import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 
 from keras_moe.serving import json_codec
+from keras_moe.serving import server_metrics
 from keras_moe.serving import status_codes
+from keras_moe.serving.call import Call
+from keras_moe.serving.call import counted
+from keras_moe.serving.gate import Gate
 from keras_moe.serving.model_service import ModelService
-from keras_moe.serving.model_watcher import ModelWatcher
 from keras_moe.serving.prediction_service import PredictionService
-from keras_moe.serving.prediction_service import requested_version
+from keras_moe.serving.predictor import Predictor
+from keras_moe.serving.server_metrics import ServerMetrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,8 +41,10 @@ _GET = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE)
 # A version is a signed 64-bit number in the API's messages.
 _MAX_VERSION_DIGITS = 18
 _IDLE_SECONDS = 60.0
+_HANDSHAKE_SECONDS = 10.0
 _LINGER_SECONDS = 2.0
 _MAX_CONNECTIONS = 128
+_JSON = "application/json"
 _JSON_OPTIONS = {
     "preserving_proto_field_name": True,
     "always_print_fields_with_no_presence": True,
@@ -47,25 +57,46 @@ class RestApi:
     Args:
         host: address to listen on.
         port: port; 0 takes a free one.
-        watcher: knows the version to ask.
+        predictions: answers what is asked of a model.
+        models: answers what is asked about it.
+        predictor: runs it.
+        metrics: counts the requests, and is exposed.
+        gate: says who may ask.
         max_body_bytes: largest body to read.
+        tls: the certificate to show; `None` speaks in the clear.
 
     Attributes:
         port: the port that is listened on.
     """
 
     def __init__(
-        self, host: str, port: int, watcher: ModelWatcher, max_body_bytes: int
+        self,
+        host: str,
+        port: int,
+        predictions: PredictionService,
+        models: ModelService,
+        predictor: Predictor,
+        metrics: ServerMetrics,
+        gate: Gate,
+        max_body_bytes: int,
+        tls: ssl.SSLContext | None = None,
     ):
         handler = type(
             "Handler",
             (_Handler,),
-            {"watcher": watcher, "max_body_bytes": max_body_bytes},
+            {
+                "predictions": predictions,
+                "models": models,
+                "predictor": predictor,
+                "metrics": metrics,
+                "gate": gate,
+                "max_body_bytes": max_body_bytes,
+            },
         )
         server_class = type(
             "HttpServer",
             (_HttpServer,),
-            {"address_family": _address_family(host)},
+            {"address_family": _address_family(host), "tls": tls},
         )
         self._server = server_class((host, port), handler)
         self.port: int = self._server.server_address[1]
@@ -93,6 +124,7 @@ class _HttpServer(http.server.ThreadingHTTPServer):
     # Otherwise closing waits for connections that clients keep alive.
     block_on_close = False
     request_queue_size = 64
+    tls: ssl.SSLContext | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
@@ -113,17 +145,35 @@ class _HttpServer(http.server.ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            # Here, not where connections are accepted: a client that is slow
+            # to shake hands keeps nobody else waiting.
+            super().process_request_thread(
+                self._encrypt(request), client_address
+            )
+        except (OSError, ssl.SSLError):
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
         finally:
             self._slots.release()
+
+    def _encrypt(self, request: socket.socket) -> socket.socket:
+        if self.tls is None:
+            return request
+        request.settimeout(_HANDSHAKE_SECONDS)
+        return self.tls.wrap_socket(request, server_side=True)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _LOG.debug("A client broke off", exc_info=True)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    watcher: ModelWatcher
+    predictions: PredictionService
+    models: ModelService
+    predictor: Predictor
+    metrics: ServerMetrics
+    gate: Gate
     max_body_bytes: int
+    _call: Call
 
     protocol_version = "HTTP/1.1"
     server_version = "keras_moe"
@@ -158,9 +208,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return False
         return super().handle_expect_100()
 
-    def _answer(self, function: Any) -> None:
+    def _answer(self, function: Callable[[], tuple[bytes, str]]) -> None:
         try:
-            self._send(200, function())
+            with counted(self.metrics, "rest") as self._call:
+                self._check_gate()
+                body, content_type = function()
+            self._send(200, body, content_type)
         except _Refusal as refusal:
             self.send_error(*refusal.args)
         except Exception as error:
@@ -169,21 +222,37 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             name, message = status_codes.describe(error)
             self._send(status_codes.http_status(name), _error(message))
 
-    def _get(self) -> bytes:
+    def _check_gate(self) -> None:
+        try:
+            self.gate.check(self.headers.get("Authorization"))
+        except tf.errors.OpError as error:
+            # A stranger's body is not even read.
+            name, message = status_codes.describe(error)
+            self._refuse(name, status_codes.http_status(name), message)
+
+    def _refuse(self, name: str, status: int, message: str) -> NoReturn:
+        self._call.code = name
+        raise _Refusal(status, message)
+
+    def _get(self) -> tuple[bytes, str]:
         self._read_body()
+        if self.path.partition("?")[0] == server_metrics.PATH:
+            self._call.method = "Metrics"
+            return self.metrics.expose(), server_metrics.CONTENT_TYPE
         match = self._match(_GET)
         spec = _model_spec(*match.group(1, 2, 3))
         if match[4]:
-            return self._metadata(spec)
-        response = ModelService(self.watcher).get_model_status(
+            self._call.method = "GetModelMetadata"
+            return self._metadata(spec), _JSON
+        self._call.method = "GetModelStatus"
+        response = self.models.get_model_status(
             get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
         )
         document = json_format.MessageToDict(response, **_JSON_OPTIONS)
-        return json.dumps(document, indent=1).encode()
+        return json.dumps(document, indent=1).encode(), _JSON
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
-        service = PredictionService(self.watcher, self.max_body_bytes)
-        response = service.get_model_metadata(
+        response = self.predictions.get_model_metadata(
             get_model_metadata_pb2.GetModelMetadataRequest(
                 model_spec=spec, metadata_field=["signature_def"]
             )
@@ -203,7 +272,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         return json.dumps(document, indent=1).encode()
 
-    def _post(self) -> bytes:
+    def _post(self) -> tuple[bytes, str]:
         # Before anything else: what is not read would be taken for the next
         # request of the connection.
         content = self._read_body()
@@ -214,13 +283,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 f":{match[4]} is not offered by the embedded model server. "
                 "Use :predict."
             )
+        self._call.method = "Predict"
         body = json_codec.parse(content)
-        with self.watcher.lease(spec.name, requested_version(spec)) as servable:
-            signature = servable.signature(body.signature_name)
-            outputs = servable.predict(
-                json_codec.decode(body, signature), signature.name
-            )
-        return json_codec.encode(outputs, body.is_row)
+        spec.signature_name = body.signature_name
+        prediction = self.predictor.predict(
+            self._call,
+            spec,
+            lambda signature: json_codec.decode(body, signature),
+        )
+        return json_codec.encode(prediction.outputs, body.is_row), _JSON
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
         path = self.path.partition("?")[0]
@@ -249,7 +320,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _read_body(self) -> bytes:
         refusal = self._length_refusal()
         if refusal:
-            raise _Refusal(*refusal)
+            self._refuse(status_codes.from_http_status(refusal[0]), *refusal)
         length = int(self.headers.get("Content-Length", "0"))
         body = self.rfile.read(length)
         if len(body) < length:
@@ -270,9 +341,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 if time.monotonic() > deadline:
                     break
 
-    def _send(self, code: int, body: bytes) -> None:
+    def _send(self, code: int, body: bytes, content_type: str = _JSON) -> None:
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
+        if code == http.HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")

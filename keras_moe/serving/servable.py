@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_moe.serving import warmup
+from keras_moe.serving.batcher import Batcher
 from keras_moe.serving.signature import Signature
 from keras_moe.serving.signature import read_signatures
 
@@ -110,6 +111,7 @@ class Servable:
         inputs: Mapping[str, np.ndarray],
         signature_name: str = "",
         output_filter: Iterable[str] = (),
+        batcher: Batcher | None = None,
     ) -> dict[str, np.ndarray]:
         """Checks the inputs against a signature and runs it.
 
@@ -117,6 +119,7 @@ class Servable:
             inputs: input name to array; strings are object arrays of `bytes`.
             signature_name: the signature; empty means `serving_default`.
             output_filter: outputs to return; empty means all.
+            batcher: joins the request with others; `None` runs it by itself.
 
         Returns:
             Output name to array.
@@ -125,8 +128,12 @@ class Servable:
         signature.check(inputs)
         outputs = signature.select_outputs(output_filter)
         runner = self.runner(signature, outputs)
+        feeds = [inputs[name] for name in signature.inputs]
         try:
-            values = runner(*[inputs[name] for name in signature.inputs])
+            if batcher is None:
+                values = runner(*feeds)
+            else:
+                values = batcher.run(runner, signature, outputs, feeds)
         except tf.errors.OpError as error:
             raise _without_stack(error) from None
         return {

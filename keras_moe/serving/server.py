@@ -6,8 +6,6 @@ python -m keras_moe.serving.server --model_name=g2p \
 ```
 """
 
-import argparse
-import concurrent.futures
 import contextlib
 import ipaddress
 import logging
@@ -16,40 +14,52 @@ import pathlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from collections.abc import Sequence
 from types import TracebackType
 
-import grpc
-from tensorflow_serving.apis import model_service_pb2_grpc
-from tensorflow_serving.apis import prediction_service_pb2_grpc
-
+from keras_moe.serving import command_line
+from keras_moe.serving.batcher import Batcher
+from keras_moe.serving.gate import Gate
+from keras_moe.serving.grpc_api import GrpcApi
 from keras_moe.serving.model_service import ModelService
 from keras_moe.serving.model_watcher import ModelWatcher
 from keras_moe.serving.model_watcher import VersionState
 from keras_moe.serving.prediction_service import PredictionService
+from keras_moe.serving.predictor import Predictor
+from keras_moe.serving.request_log import RequestLog
 from keras_moe.serving.rest_api import RestApi
 from keras_moe.serving.servable import Servable
+from keras_moe.serving.server_metrics import ServerMetrics
+from keras_moe.serving.tls import Tls
+from keras_moe.validation import check_size
 
 _LOG = logging.getLogger(__name__)
-# More than this many waiting requests are refused, not hoarded.
 _MAX_PORT = 65535
 _NO_VERSION = (
     "no version; the folder must hold numbered folders, each with a "
     "saved_model.pb"
 )
-_MAX_WAITING = 256
+# A thread of gRPC for each request that is worked on; with batching most of
+# them wait, to be joined.
+_WORKERS, _BATCHING_WORKERS = 4, 32
 
 
 class Server:
-    """Serves the newest version of a model over TensorFlow Serving's API.
+    """Serves versions of a model over TensorFlow Serving's API.
 
     An embedded model server for tests, demonstrations and machines without
     the stock one. Clients cannot tell the two apart for what it offers, so a
     `tensorflow/serving` container can take its place: gRPC
     `PredictionService` (`Predict`, `GetModelMetadata`) and `ModelService`
-    (`GetModelStatus`), REST `/v1/models/NAME[/versions/V]`, `:predict` and
-    `/metadata`. There is no authentication: it listens on the loopback
-    interface unless told otherwise.
+    (`GetModelStatus`), REST `/v1/models/NAME[/versions/V|/labels/L]`,
+    `:predict` and `/metadata`, and metrics for Prometheus at
+    `/monitoring/prometheus/metrics` of the REST port.
+
+    The newest version answers unless a request names another, or a label:
+    `canary` is the newest, `stable` the promoted one (see `Rollout`). It
+    listens on the loopback interface, in the clear and to anybody, unless told
+    otherwise.
 
     Example:
     ```python
@@ -64,7 +74,8 @@ class Server:
     Args:
         model_name: name that requests give.
         model_base_path: local folder that holds the numbered versions. It is
-            watched; it may be empty or missing at first.
+            watched; it may be empty or missing at first. Nothing outside it is
+            read.
         host: address to listen on. Any but a loopback address exposes the
             model to whoever can reach it.
         grpc_port: port for gRPC; 0 takes a free one, `None` leaves gRPC out.
@@ -72,14 +83,30 @@ class Server:
         poll_seconds: pause between two looks at the folder.
         max_request_bytes: largest request that is read, and largest array
             that may come of it.
-        max_workers: gRPC requests that are answered at the same time.
+        max_workers: gRPC requests that are answered at the same time; by
+            default 4, and 32 with batching.
         intra_op_threads: threads that share one operation of a request. One
             suits small requests, which then run on a core each; more suits
             few and large ones.
+        num_versions: versions that are served at a time.
+        max_batch_rows: most rows of waiting requests that run together;
+            `None` runs each request by itself.
+        tls: the certificate to show; `None` speaks in the clear.
+        token: what requests must send as `Authorization: Bearer TOKEN`, at
+            least 16 characters; `None` lets anyone in.
+        requests_per_second: requests that are let in, of all clients together;
+            `None` is no limit.
+        burst: how many of them may come at once; by default a second's.
+        request_log: where a sample of the requests is written; the server
+            starts and stops it.
 
     Attributes:
         grpc_port: the port that gRPC listens on, or `None`.
         rest_port: the port that REST listens on, or `None`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        OSError: a port cannot be listened on.
     """
 
     def __init__(
@@ -91,8 +118,15 @@ class Server:
         rest_port: int | None = 0,
         poll_seconds: float = 1.0,
         max_request_bytes: int = 64 << 20,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         intra_op_threads: int = 1,
+        num_versions: int = 2,
+        max_batch_rows: int | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
+        requests_per_second: float | None = None,
+        burst: int | None = None,
+        request_log: RequestLog | None = None,
     ):
         if not model_name or set(model_name) & set("/:"):
             raise ValueError(
@@ -116,27 +150,21 @@ class Server:
                     f"`{name}` must be in [0, {_MAX_PORT}]. "
                     f"Received: {name}={port}"
                 )
-        if max_workers < 1:
-            raise ValueError(
-                "`max_workers` must be at least 1. "
-                f"Received: max_workers={max_workers}"
-            )
+        check_size(
+            max_request_bytes=max_request_bytes,
+            max_workers=max_workers,
+            intra_op_threads=intra_op_threads,
+            num_versions=num_versions,
+            max_batch_rows=max_batch_rows,
+        )
         if poll_seconds <= 0:
             raise ValueError(
                 "`poll_seconds` must be positive. "
                 f"Received: poll_seconds={poll_seconds}"
             )
-        if intra_op_threads < 1:
-            raise ValueError(
-                "`intra_op_threads` must be at least 1. "
-                f"Received: intra_op_threads={intra_op_threads}"
-            )
+        gate = Gate(token, requests_per_second, burst)
         if not _is_loopback(host):
-            _LOG.warning(
-                "Listening on %s: whoever can reach this machine can use the "
-                "model. There is no authentication.",
-                host,
-            )
+            _warn(host, gate, tls)
         self._watcher = ModelWatcher(
             model_name,
             pathlib.Path(model_base_path),
@@ -144,38 +172,70 @@ class Server:
             lambda path, version: Servable(
                 path, version, max_request_bytes, intra_op_threads
             ),
+            num_versions,
+            lambda version: metrics.forget(version),
         )
-        self._grpc: grpc.Server | None = None
+        metrics = ServerMetrics(self._watcher.states, self._watcher.labels)
+        batcher = None
+        if max_batch_rows is not None:
+            batcher = Batcher(max_batch_rows, metrics.count_batch)
+        if request_log is not None:
+            request_log.count = metrics.count_log_record
+        predictor = Predictor(self._watcher, metrics, batcher, request_log)
+        predictions = PredictionService(
+            self._watcher, predictor, metrics, max_request_bytes
+        )
+        models = ModelService(self._watcher, metrics)
+        self._log = request_log
+        self._grpc: GrpcApi | None = None
         self._rest: RestApi | None = None
         self.grpc_port: int | None = None
         self.rest_port: int | None = None
         self._state = "new"
         if rest_port is not None:
-            self._rest = _listen_rest(
-                host, rest_port, self._watcher, max_request_bytes
-            )
+            with _naming_the_port(host, rest_port):
+                self._rest = RestApi(
+                    host,
+                    rest_port,
+                    predictions,
+                    models,
+                    predictor,
+                    metrics,
+                    gate,
+                    max_request_bytes,
+                    tls.context if tls else None,
+                )
             self.rest_port = self._rest.port
         if grpc_port is not None:
             try:
-                self._grpc, self.grpc_port = _listen_grpc(
+                self._grpc = GrpcApi(
                     host,
                     grpc_port,
-                    self._watcher,
+                    predictions,
+                    models,
+                    metrics,
+                    gate,
                     max_request_bytes,
-                    max_workers,
+                    max_workers or (_BATCHING_WORKERS if batcher else _WORKERS),
+                    tls.grpc_credentials() if tls else None,
                 )
             except BaseException:
                 self.stop()
                 raise
+            self.grpc_port = self._grpc.port
 
     @property
     def servable(self) -> Servable | None:
-        """The version that answers, for measurements in the same process."""
+        """The newest version, for measurements in the same process."""
         return self._watcher.live
 
     def versions(self) -> dict[int, VersionState]:
         """State of every version seen so far, newest first."""
         return self._watcher.states()
+
+    def labels(self) -> dict[str, int]:
+        """The version that each label means now."""
+        return self._watcher.labels()
 
     def start(self) -> "Server":
         """Starts to answer and to load; returns at once."""
@@ -185,6 +245,8 @@ class Server:
                 f"This one is {self._state}."
             )
         self._state = "started"
+        if self._log is not None:
+            self._log.start()
         self._watcher.start()
         if self._grpc is not None:
             self._grpc.start()
@@ -200,8 +262,10 @@ class Server:
         if self._rest is not None:
             self._rest.stop()
         if self._grpc is not None:
-            self._grpc.stop(grace).wait()
+            self._grpc.stop(grace)
         self._watcher.stop()
+        if self._log is not None:
+            self._log.stop()
 
     def wait_until_available(self, timeout: float = 60.0) -> None:
         """Waits until a version answers.
@@ -234,52 +298,15 @@ class Server:
         self.stop()
 
 
-def _listen_rest(
-    host: str, port: int, watcher: ModelWatcher, max_bytes: int
-) -> RestApi:
+@contextlib.contextmanager
+def _naming_the_port(host: str, port: int) -> Iterator[None]:
     try:
-        return RestApi(host, port, watcher, max_bytes)
+        yield
     except OSError as error:
         raise OSError(
             "`rest_port` must be a port that can be listened on. "
             f"Received: host={host!r}, rest_port={port}: {error}"
         ) from error
-
-
-def _listen_grpc(
-    host: str, port: int, watcher: ModelWatcher, max_bytes: int, workers: int
-) -> tuple[grpc.Server, int]:
-    server = grpc.server(
-        concurrent.futures.ThreadPoolExecutor(
-            workers, thread_name_prefix="grpc"
-        ),
-        maximum_concurrent_rpcs=_MAX_WAITING,
-        options=[
-            ("grpc.max_receive_message_length", max_bytes),
-            ("grpc.max_send_message_length", -1),
-            # Else a second server on the same port takes half the requests.
-            ("grpc.so_reuseport", 0),
-        ],
-    )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(watcher, max_bytes), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        ModelService(watcher), server
-    )
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    error: Exception | None = None
-    bound = 0
-    try:
-        bound = server.add_insecure_port(address)
-    except RuntimeError as failure:
-        error = failure
-    if not bound:
-        raise OSError(
-            "`grpc_port` must be a port that can be listened on. "
-            f"Received: host={host!r}, grpc_port={port}"
-        ) from error
-    return server, bound
 
 
 def _is_loopback(host: str) -> bool:
@@ -288,38 +315,28 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+def _warn(host: str, gate: Gate, tls: Tls | None) -> None:
+    missing = []
+    if not gate.needs_token:
+        missing.append("no authentication (`token`)")
+    if tls is None:
+        missing.append("no encryption (`tls`)")
+    if missing:
+        _LOG.warning(
+            "Listening on %s: whoever can reach this machine can use the "
+            "model. There is %s.",
+            host,
+            " and ".join(missing),
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves until it is told to stop; flags are named as the stock ones."""
-    parser = argparse.ArgumentParser(
-        prog="python -m keras_moe.serving.server",
-        description="The embedded model server of keras_moe.",
-    )
-    parser.add_argument("--model_name", default="default")
-    parser.add_argument("--model_base_path", required=True)
-    parser.add_argument("--host", default="127.0.0.1", help="%(default)s")
-    parser.add_argument("--port", type=int, default=8500, help="gRPC; 0: none")
-    parser.add_argument(
-        "--rest_api_port", type=int, default=0, help="REST; 0: none"
-    )
-    parser.add_argument(
-        "--file_system_poll_wait_seconds", type=float, default=1.0
-    )
-    parser.add_argument(
-        "--tensorflow_intra_op_parallelism", type=int, default=1
-    )
-    options = parser.parse_args(arguments)
+    settings = command_line.parse(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    server = Server(
-        options.model_name,
-        options.model_base_path,
-        options.host,
-        options.port or None,
-        options.rest_api_port or None,
-        options.file_system_poll_wait_seconds,
-        intra_op_threads=options.tensorflow_intra_op_parallelism,
-    )
+    server = Server(**settings)
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())

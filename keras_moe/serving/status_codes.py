@@ -49,6 +49,15 @@ def unimplemented(message: str) -> tf.errors.UnimplementedError:
     return tf.errors.UnimplementedError(None, None, message)
 
 
+def canonical_name(error: Exception) -> str:
+    """Names an error's canonical code; what is none of ours is `INTERNAL`."""
+    if isinstance(error, tf.errors.OpError):
+        return _NAMES.get(error.error_code, "UNKNOWN")
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return "CANCELLED"
+    return "INTERNAL"
+
+
 def describe(error: Exception) -> tuple[str, str]:
     """Names an error's canonical code and its message, cut to a fair length.
 
@@ -56,7 +65,7 @@ def describe(error: Exception) -> tuple[str, str]:
     logged with its traceback and reported as `INTERNAL`.
     """
     if isinstance(error, tf.errors.OpError):
-        name = _NAMES.get(error.error_code, "UNKNOWN")
+        name = canonical_name(error)
         return name, (error.message or name)[:_MAX_MESSAGE]
     _LOG.error("Unexpected error while answering", exc_info=error)
     return "INTERNAL", f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
@@ -70,6 +79,7 @@ def http_status(name: str) -> int:
 def from_http_status(status: int) -> str:
     """Gives the likeliest canonical code of an HTTP status."""
     codes = {400: "INVALID_ARGUMENT", 413: "RESOURCE_EXHAUSTED"}
+    codes[411] = "INVALID_ARGUMENT"
     codes |= {404: "NOT_FOUND", 500: "INTERNAL"}
     if status in codes:
         return codes[status]

@@ -27,7 +27,7 @@ def test_models_config_serves_the_pushed_model(dockerfile):
     (model,) = config.model_config_list.config
     assert model.name == configs.MODEL_NAME
     assert f"COPY ${{MODEL}} {model.base_path}\n" in dockerfile
-    assert model.model_version_policy.latest.num_versions == 1
+    assert model.model_version_policy.latest.num_versions == 2
 
 
 def test_container_finds_its_files(dockerfile):

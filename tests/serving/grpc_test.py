@@ -181,14 +181,32 @@ class TestGrpc:
 
         assert response.outputs["score"].float_val[1] == 10_000
 
-    def test_version_label(self, predictions):
+    @pytest.mark.parametrize("label", ["stable", "canary"])
+    def test_version_label(self, predictions, models_stub, label):
         request = make_request({"word": ["a"]})
-        request.model_spec.version_label = "canary"
+        request.model_spec.version_label = label
+        response = predictions.Predict(request, timeout=10)
+        assert response.model_spec.version.value == 3
+
+        metadata = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=request.model_spec, metadata_field=["signature_def"]
+        )
+        answer = predictions.GetModelMetadata(metadata, timeout=10)
+        assert answer.model_spec.version.value == 3
+        status = get_model_status_pb2.GetModelStatusRequest(
+            model_spec=request.model_spec
+        )
+        (entry,) = models_stub.GetModelStatus(status).model_version_status
+        assert entry.version == 3
+
+    def test_unknown_version_label(self, predictions):
+        request = make_request({"word": ["a"]})
+        request.model_spec.version_label = "beta"
 
         code, details = refusal(predictions.Predict, request)
 
         assert code == "INVALID_ARGUMENT"
-        assert "Unrecognized servable version label: canary" in details
+        assert "Unrecognized servable version label: beta" in details
 
     def test_unimplemented(self, predictions, models_stub):
         for method, request in (

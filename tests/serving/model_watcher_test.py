@@ -14,8 +14,8 @@ WORD = {"word": ["ab"]}
 
 
 @contextlib.contextmanager
-def serving_of(base):
-    with serving.Server("toy", base, poll_seconds=0.05) as server:
+def serving_of(base, **options):
+    with serving.Server("toy", base, poll_seconds=0.05, **options) as server:
         with serving.Client(
             grpc_port=server.grpc_port,
             rest_port=server.rest_port,
@@ -43,7 +43,7 @@ def test_replays_warm_up_requests(server):
 def test_hot_swap_under_continuous_requests(models, tmp_path, eventually):
     base = tmp_path / "toy"
     toy_model.push(models[1], base, 1)
-    with serving_of(base) as (server, client):
+    with serving_of(base, num_versions=1) as (server, client):
         server.wait_until_available()
         stop, failures = threading.Event(), []
         answers = {"predict": [], "predict_rest": []}
@@ -99,7 +99,7 @@ def test_old_version_stays_open_for_requests_under_way(
 ):
     base = tmp_path / "toy"
     toy_model.push(models[1], base, 1)
-    with serving_of(base) as (server, client):
+    with serving_of(base, num_versions=1) as (server, client):
         server.wait_until_available()
         with server._watcher.lease("toy") as old:
             toy_model.push(models[2], base, 2)

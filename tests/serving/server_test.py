@@ -41,6 +41,14 @@ class TestServer:
 
         serving.Server("toy", tmp_path, host="0.0.0.0").stop()
         assert "no authentication" in caplog.text
+        assert "no encryption" in caplog.text
+
+        caplog.clear()
+        token = "a-long-enough-secret"
+        serving.Server("toy", tmp_path, host="0.0.0.0", token=token).stop()
+        assert "no authentication" not in caplog.text
+        assert "no encryption" in caplog.text
+        assert token not in caplog.text
 
     def test_starts_once(self, tmp_path):
         server = serving.Server("toy", tmp_path)
@@ -105,7 +113,12 @@ class TestServer:
     [
         ({"grpc_port": -5}, "`grpc_port` must be in .*grpc_port=-5"),
         ({"rest_port": 65536}, "`rest_port` must be in .*rest_port=65536"),
-        ({"max_workers": 0}, "`max_workers` must be at least 1"),
+        ({"num_versions": 0}, "`num_versions` must be a positive integer"),
+        ({"max_batch_rows": 0}, "`max_batch_rows` must be a positive"),
+        ({"token": "short"}, "`token` must be at least 16"),
+        ({"requests_per_second": 0}, "`requests_per_second` must be"),
+        ({"burst": 3}, "`burst` must .*come with"),
+        ({"max_workers": 0}, "`max_workers` must be a positive integer"),
     ],
 )
 def test_numbers_out_of_range(tmp_path, arguments, message):

@@ -1,0 +1,1 @@
+"""What puts load, good and bad, on the embedded model server."""

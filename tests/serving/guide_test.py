@@ -1,0 +1,110 @@
+"""The guide's code runs as it stands, and its commands do what they say."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+import keras_moe
+from keras_moe.serving import Rollout
+from keras_moe.serving import command_line
+from keras_moe.serving import rollout
+from tests.serving import toy_model
+from tests.serving.security_test import certify
+
+GUIDE = pathlib.Path(__file__).parents[2] / "docs/serving.md"
+ROLLOUT = "python -m keras_moe.serving.rollout "
+SERVER = "python -m keras_moe.serving.server "
+BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def folder(models, tmp_path, monkeypatch):
+    for version in (1, 2):
+        toy_model.push(models[version], tmp_path / "serving/g2p", version)
+    for path, name in zip(
+        certify(tmp_path, "guide"), ("server.pem", "server.key"), strict=True
+    ):
+        path.rename(tmp_path / name)
+    (tmp_path / "token").write_text("a-long-enough-secret\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_everything_in_its_order(folder, eventually):
+    names = {
+        "keras_moe": keras_moe,
+        "pathlib": pathlib,
+        "prediction_log_pb2": prediction_log_pb2,
+        "tf": tf,
+    }
+    seen = []
+    for language, block in BLOCK.findall(GUIDE.read_text()):
+        if language == "python":
+            exec(block, names)
+            if "server" in names and "labels" not in seen:
+                eventually(lambda: len(names["server"].labels()) == 2)
+                eventually(lambda: names["server"].labels()["stable"] == 1)
+                seen.append("labels")
+            continue
+        for line in block.replace("\\\n", "").splitlines():
+            _run(line, seen)
+    names["server"].stop()
+
+    assert seen == ["server", "labels", "rollback", "restore"] + [
+        *("promote", "status", "status", "server", "benchmark")
+    ]
+    assert Rollout.read("serving/g2p") == Rollout(stable=2)
+    assert "version_labels" in (folder / "models.config").read_text()
+
+
+def _run(line, seen):
+    if line.startswith(ROLLOUT):
+        arguments = shlex.split(line.removeprefix(ROLLOUT))
+        assert rollout.main(arguments) == 0
+        seen.append(arguments[0])
+    elif line.startswith(SERVER):
+        settings = command_line.parse(shlex.split(line.removeprefix(SERVER)))
+        settings |= {"grpc_port": 0, "rest_port": 0, "host": "127.0.0.1"}
+        settings |= {"poll_seconds": 0.05}
+        with keras_moe.serving.Server(**settings) as server:
+            server.wait_until_available()
+        seen.append("server")
+    else:
+        assert line.startswith("python -m benchmarks.serving ")
+        seen.append("benchmark")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tls_certificate=server.pem"], "go with each other"),
+        (["--token_file=missing"], "missing"),
+        (
+            ["--tls_certificate=token", "--tls_private_key=token"],
+            "fit each other",
+        ),
+        (
+            ["--request_log_directory=x", "--request_log_sampling_rate=2"],
+            "sampling_rate=2",
+        ),
+    ],
+)
+def test_flags_that_cannot_be_right(folder, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        command_line.parse(["--model_base_path=serving/g2p", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_flags():
+    settings = command_line.parse(
+        ["--model_base_path=b", "--enable_batching", "--num_versions=3"]
+    )
+    assert settings["max_batch_rows"] == 32
+    assert settings["num_versions"] == 3
+    assert settings["host"] == "127.0.0.1"
+    assert settings["token"] is None
+    assert command_line.parse(["--model_base_path=b"])["max_batch_rows"] is None
