@@ -1,13 +1,16 @@
 """The flags that the runner and the demo share."""
 
 import argparse
-import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
+
+import yaml
 
 from pipelines.configs import PipelineConfig
+from pipelines.configs import load_config
 
-# Flags that override a field of `TrainingConfig`, with their types.
+# Flags to the fields that they set; `--set` sets any field.
 _TRAINING = {
     "steps": int,
     "batch_size": int,
@@ -15,18 +18,32 @@ _TRAINING = {
     "max_minutes": float,
     "seed": int,
 }
+_FIELDS = {
+    "output": "output",
+    "dictionary": "data.dictionary",
+    "max_words": "data.max_words",
+    "preset": "teacher.preset",
+    "max_phoneme_error_rate": "evaluation.max_phoneme_error_rate",
+} | {name: f"teacher.training.{name}" for name in _TRAINING}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags to a parser. Defaults are those of `PipelineConfig`."""
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(PipelineConfig)
-    }
+    parser.add_argument(
+        "--config",
+        type=pathlib.Path,
+        help="a YAML file with fields of the configuration; flags count more",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any field, such as student.training.steps=2000",
+    )
     parser.add_argument(
         "--output",
         type=pathlib.Path,
-        default=defaults["output"],
         help="where data, metadata and models go (default: build/demo)",
     )
     parser.add_argument(
@@ -43,14 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-words", type=int, help="use a fixed sample of so many words"
     )
-    parser.add_argument(
-        "--preset", default=defaults["preset"], help="the model to train"
-    )
+    parser.add_argument("--preset", help="the teacher to train")
     parser.add_argument(
         "--max-phoneme-error-rate",
         type=float,
-        default=defaults["max_phoneme_error_rate"],
-        help="push no model above this rate (default: %(default)s)",
+        help="push no model above this rate",
     )
     parser.add_argument(
         "--no-cache",
@@ -61,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             type=kind,
-            help=f"training: {name.replace('_', ' ')}",
+            help=f"the teacher's training: {name.replace('_', ' ')}",
         )
 
 
@@ -76,24 +90,26 @@ def parse(
     """
     arguments = parser.parse_args(argv)
     try:
-        return arguments, _config_from(arguments)
-    except ValueError as error:
+        return arguments, load_config(arguments.config, _overrides(arguments))
+    except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
 
 
-def _config_from(arguments: argparse.Namespace) -> PipelineConfig:
-    training = {
-        name: getattr(arguments, name)
-        for name in _TRAINING
-        if getattr(arguments, name) is not None
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    overrides = {
+        field: getattr(arguments, flag)
+        for flag, field in _FIELDS.items()
+        if getattr(arguments, flag) is not None
     }
-    return PipelineConfig(
-        output=arguments.output,
-        dictionary=arguments.dictionary,
-        keep_stress=arguments.keep_stress,
-        max_words=arguments.max_words,
-        preset=arguments.preset,
-        training=training,
-        max_phoneme_error_rate=arguments.max_phoneme_error_rate,
-        enable_cache=not arguments.no_cache,
-    )
+    if arguments.keep_stress:
+        overrides["data.keep_stress"] = True
+    if arguments.no_cache:
+        overrides["enable_cache"] = False
+    for text in arguments.set:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(
+                f"`--set` must be FIELD=VALUE. Received: --set {text}"
+            )
+        overrides[field] = yaml.safe_load(value)
+    return overrides

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pipelines.outcome import ComponentRun
 
 # Components that write progress of their own: no spinner beside it.
-_TALKING = ("Trainer",)
+_TALKING = ("Trainer", "Distiller")
 
 
 class ComponentProgress:

@@ -1,74 +1,212 @@
 """Everything that can be chosen about a pipeline run, in one object."""
 
-import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping
+from typing import Annotated
+from typing import Any
+from typing import Literal
+
+import pydantic
+import yaml
+from pydantic import Field
 
 from pipelines.data.splits import DEFAULT_FRACTIONS
 from pipelines.data.splits import SPLITS
+from pipelines.modules.training_config import TrainingConfig
 
 PIPELINE_NAME = "g2p"
 MODEL_NAME = "g2p"
 
+_SCHEMA = pathlib.Path(__file__).parent / "data" / "schema.pbtxt"
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
-@dataclasses.dataclass(frozen=True)
-class PipelineConfig:
-    """The configuration of a run. `dataclasses.replace` makes variations.
+
+def _absolute(path: pathlib.Path) -> pathlib.Path:
+    # It goes into the metadata, which outlives this run.
+    return path.resolve()
+
+
+Path = Annotated[pathlib.Path, pydantic.AfterValidator(_absolute)]
+
+
+class _Section(pydantic.BaseModel):
+    """Unknown names are errors; nothing changes once it is checked."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, validate_default=True
+    )
+
+
+class DataConfig(_Section):
+    """What is learned from.
 
     Attributes:
-        output: Where all that is made goes: data, metadata, models.
-        dictionary: A CSV file with the columns `word` and `pronunciation`, or
+        dictionary: a CSV file with the columns `word` and `pronunciation`, or
             `None` for the installed CMU dictionary.
-        keep_stress: Whether vowels keep their stress digit.
-        max_words: Use only a fixed sample of so many words; `None` for all.
-        fractions: The shares of train, validation, calibration and test.
-        preset: The `SwitchTransformer` preset to train.
-        training: Overrides of the fields of
-            `pipelines.modules.training.TrainingConfig`.
-        max_phoneme_error_rate: The Evaluator blesses no model above it.
-        beam_pipeline_args: Flags for Beam, such as `--runner=FlinkRunner`.
-        enable_cache: Whether components whose inputs did not change are
+        keep_stress: whether vowels keep their stress digit.
+        max_words: use only a fixed sample of so many words; `None` for all.
+        fractions: the shares of train, validation, calibration and test.
+        schema_file: what the examples must look like; `None` to infer it from
+            those of train (the first time, to have a file to start from).
+    """
+
+    dictionary: Path | None = None
+    keep_stress: bool = False
+    max_words: Positive | None = None
+    fractions: tuple[float, ...] = DEFAULT_FRACTIONS
+    schema_file: Path | None = _SCHEMA
+
+    @pydantic.field_validator("fractions")
+    @classmethod
+    def _check_fractions(
+        cls, fractions: tuple[float, ...]
+    ) -> tuple[float, ...]:
+        if (
+            len(fractions) != len(SPLITS)
+            or not all(fraction > 0 for fraction in fractions)
+            or not math.isclose(sum(fractions), 1.0)
+        ):
+            raise ValueError(
+                f"must be {len(SPLITS)} positive numbers that sum to 1, for "
+                f"{', '.join(SPLITS)}"
+            )
+        return fractions
+
+    @pydantic.field_validator("schema_file")
+    @classmethod
+    def _check_schema(cls, path: pathlib.Path | None) -> pathlib.Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("must be a file that exists")
+        return path
+
+
+class TeacherConfig(_Section):
+    """The sparse model.
+
+    Attributes:
+        preset: the `SwitchTransformer` preset to train.
+        training: how long and how; `max_minutes` is the budget of the stage.
+        strategy: which devices train in step, see
+            `keras_moe.distribution.strategy`.
+        tuner_trials: so many short trainings choose learning rate and label
+            smoothing first; 0 for none.
+    """
+
+    preset: str = "switch_g2p_demo"
+    training: TrainingConfig = TrainingConfig(max_minutes=7.0)
+    strategy: Literal["default", "mirrored", "multi_worker", "tpu"] = "default"
+    tuner_trials: Annotated[int, Field(ge=0)] = 0
+
+    @pydantic.field_validator("preset")
+    @classmethod
+    def _check_preset(cls, preset: str) -> str:
+        # Imported late: it brings TensorFlow, which a command line need not
+        # wait for to print its help.
+        from keras_moe.models import SwitchTransformer
+
+        if preset not in SwitchTransformer.presets:
+            known = ", ".join(sorted(SwitchTransformer.presets))
+            raise ValueError(f"must be one of {known}")
+        return preset
+
+
+class StudentConfig(_Section):
+    """The dense model that is served: as wide as the teacher, less deep.
+
+    Attributes:
+        num_encoder_layers: of the student.
+        num_decoder_layers: of the student; each is an exit.
+        training: how long and how; `max_minutes` is the budget of the stage.
+        student_loss_weight: what labels count; the teacher has the rest.
+    """
+
+    num_encoder_layers: Positive = 2
+    num_decoder_layers: Positive = 2
+    training: TrainingConfig = TrainingConfig(
+        steps=1500, max_minutes=4.0, label_smoothing=0.0
+    )
+    student_loss_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.75
+
+
+class ExitConfig(_Section):
+    """How early tokens may leave, and what that may cost.
+
+    Attributes:
+        confidence: see `keras_moe.generation.EarlyExitPolicy`.
+        thresholds: candidates, from the safest to the boldest.
+        tolerance: greatest phoneme error above that of the full student.
+        confidence_level: with which probability that is to hold.
+        max_words: calibrate on so many words: the budget of the stage.
+    """
+
+    confidence: Literal["softmax", "state", "entropy"] = "softmax"
+    thresholds: Annotated[tuple[float, ...], Field(min_length=1)] = (
+        *(0.99, 0.95, 0.9, 0.85, 0.8),
+        *(0.75, 0.7, 0.6, 0.5),
+    )
+    tolerance: Fraction = 0.02
+    confidence_level: Fraction = 0.95
+    max_words: Positive = 6000
+
+    @pydantic.field_validator("thresholds")
+    @classmethod
+    def _check_thresholds(
+        cls, thresholds: tuple[float, ...]
+    ) -> tuple[float, ...]:
+        if list(thresholds) != sorted(set(thresholds), reverse=True):
+            raise ValueError("must strictly decrease, from the safest on")
+        return thresholds
+
+
+class EvaluationConfig(_Section):
+    """What is good enough to be pushed.
+
+    Attributes:
+        max_phoneme_error_rate: nothing above it is blessed.
+        max_phoneme_error_rate_increase: nor what is worse by more than this
+            than the last blessed model.
+    """
+
+    max_phoneme_error_rate: Annotated[float, Field(gt=0.0)] = 0.15
+    max_phoneme_error_rate_increase: Annotated[float, Field(ge=0.0)] = 0.005
+
+
+class PipelineConfig(_Section):
+    """The configuration of a run. `model_copy(update=...)` makes variations.
+
+    Attributes:
+        output: where all that is made goes: data, metadata, models.
+        data: what is learned from.
+        teacher: the sparse model.
+        student: the dense model that is served.
+        exits: how early tokens may leave.
+        evaluation: what is good enough to be pushed.
+        warm_start: whether trainings on a new span of examples go on from the
+            last model that was blessed before.
+        warm_start_share: share of the steps and of the budget for those.
+        infra_requests: how many requests the model must answer in a server.
+        beam_pipeline_args: flags for Beam, such as `--runner=FlinkRunner`.
+        enable_cache: whether components whose inputs did not change are
             skipped.
     """
 
-    output: pathlib.Path = pathlib.Path("build/demo")
-    dictionary: pathlib.Path | None = None
-    keep_stress: bool = False
-    max_words: int | None = None
-    fractions: tuple[float, ...] = DEFAULT_FRACTIONS
-    preset: str = "switch_g2p_demo"
-    training: Mapping[str, int | float] = dataclasses.field(
-        default_factory=dict
-    )
-    max_phoneme_error_rate: float = 0.15
+    output: Path = pathlib.Path("build/demo")
+    data: DataConfig = DataConfig()
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    student: StudentConfig = StudentConfig()
+    exits: ExitConfig = ExitConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    warm_start: bool = True
+    warm_start_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    infra_requests: Positive = 5
     # One thread: the work is small, and a second one only contends for it.
     beam_pipeline_args: tuple[str, ...] = ("--direct_num_workers=1",)
     enable_cache: bool = True
 
-    def __post_init__(self) -> None:
-        # Absolute paths: they go into the metadata, which outlives this run.
-        object.__setattr__(self, "output", pathlib.Path(self.output).resolve())
-        if self.dictionary is not None:
-            dictionary = pathlib.Path(self.dictionary).resolve()
-            object.__setattr__(self, "dictionary", dictionary)
-        _check_fractions(self.fractions)
-        _check_training(self.training)
-        _check_preset(self.preset)
-        if self.max_words is not None and self.max_words < 1:
-            raise ValueError(
-                "`max_words` must be `None` or a positive integer. "
-                f"Received: max_words={self.max_words!r}"
-            )
-        if not self.max_phoneme_error_rate > 0:
-            raise ValueError(
-                "`max_phoneme_error_rate` must be positive. Received: "
-                f"max_phoneme_error_rate={self.max_phoneme_error_rate!r}"
-            )
-
     @property
     def data_dir(self) -> pathlib.Path:
-        """Where the split TFRecord files are."""
+        """Where the spans of split TFRecord files are."""
         return self.output / "data"
 
     @property
@@ -87,39 +225,75 @@ class PipelineConfig:
         return self.output / "serving" / MODEL_NAME
 
 
-def _check_fractions(fractions: tuple[float, ...]) -> None:
-    if (
-        len(fractions) != len(SPLITS)
-        or not all(fraction > 0 for fraction in fractions)
-        or not math.isclose(sum(fractions), 1.0)
+def load_config(
+    path: pathlib.Path | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> PipelineConfig:
+    """Reads a configuration from a YAML file.
+
+    Args:
+        path: the file; `None` for the defaults.
+        overrides: field, such as `"teacher.training.steps"`, to value. They
+            count more than the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a valid configuration; the message names file,
+            field and rule.
+    """
+    source = "the command line" if path is None else str(path)
+    document: Any = {}
+    if path is not None:
+        if not path.is_file():
+            raise FileNotFoundError(f"The configuration {path} does not exist.")
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is not YAML: {reason}.") from error
+        if not isinstance(document, dict):
+            raise ValueError(
+                f"{path} must hold names and values. Received: "
+                f"{type(document).__name__}."
+            )
+    for field, value in (overrides or {}).items():
+        _set(document, field, value)
+    _complete_trainings(document)
+    try:
+        return PipelineConfig(**document)
+    except pydantic.ValidationError as error:
+        raise ValueError(_explain(error, source)) from error
+
+
+def _set(document: dict[str, Any], field: str, value: Any) -> None:
+    *sections, name = field.split(".")
+    for section in sections:
+        inner = document.setdefault(section, {})
+        if not isinstance(inner, dict):
+            return  # which the checks will say
+        document = inner
+    document[name] = value
+
+
+def _complete_trainings(document: dict[str, Any]) -> None:
+    """Fills partial trainings with the defaults of their stage."""
+    for section, defaults in (
+        ("teacher", TeacherConfig.model_fields["training"].default),
+        ("student", StudentConfig.model_fields["training"].default),
     ):
-        raise ValueError(
-            f"`fractions` must be {len(SPLITS)} positive numbers that sum to "
-            f"1, for {', '.join(SPLITS)}. Received: fractions={fractions!r}"
-        )
+        stage = document.get(section)
+        if isinstance(stage, dict) and isinstance(stage.get("training"), dict):
+            stage["training"] = vars(defaults) | stage["training"]
 
 
-def _check_preset(preset: str) -> None:
-    from keras_moe.models import SwitchTransformer
-
-    if preset not in SwitchTransformer.presets:
-        raise ValueError(
-            "`preset` must be one of "
-            f"{', '.join(sorted(SwitchTransformer.presets))}. "
-            f"Received: preset={preset!r}"
-        )
-
-
-def _check_training(training: Mapping[str, int | float]) -> None:
-    # Imported late: it brings TensorFlow, which a command line need not wait
-    # for to print its help.
-    from pipelines.modules.training import TrainingConfig
-
-    known = {field.name for field in dataclasses.fields(TrainingConfig)}
-    unknown = sorted(set(training) - known)
-    if unknown:
-        raise ValueError(
-            f"`training` must name fields of `TrainingConfig`: "
-            f"{', '.join(sorted(known))}. Received: {', '.join(unknown)}"
-        )
-    TrainingConfig(**training)  # it checks the values
+def _explain(error: pydantic.ValidationError, source: str) -> str:
+    """Returns a sentence for each field that is wrong."""
+    sentences = []
+    for found in error.errors(include_url=False):
+        field = ".".join(str(part) for part in found["loc"]) or "all of it"
+        rule = found["msg"].removeprefix("Value error, ").rstrip(".")
+        text = f"{source}: `{field}`: {rule}"
+        if "Received" not in rule:
+            text += f". Received: {found['input']!r}"
+        sentences.append(text + ".")
+    return " ".join(sentences)

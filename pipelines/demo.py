@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import pathlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -32,6 +30,8 @@ from pipelines.data.records import read_records
 from pipelines.data.splits import position
 
 if TYPE_CHECKING:
+    from pipelines.comparison import Entries
+    from pipelines.comparison import Served
     from pipelines.outcome import Outcome
 
 _NUM_WORDS = 8
@@ -70,38 +70,70 @@ def run_demo(
     Returns:
         What `report.json` holds.
     """
+    from keras_moe.atomic_file import atomic_file
+
     outcome = local_runner.run(config, console)
     local_runner.require_pushed(outcome, console)
-    answers = ask(config)
+    entries = read_records(records_path(outcome.data_dir, "test"))
+    answers = ask(config, entries)
+    served = _compare(config, outcome, entries)
     minutes = (time.time() - began) / 60
     report = {
         "phoneme_error_rate": outcome.metrics["phoneme_error_rate"],
         "word_error_rate": outcome.metrics["word_error_rate"],
         "word_error_rate_strict": outcome.metrics["word_error_rate_strict"],
+        "mean_exit_layer": outcome.metrics["mean_exit_layer"],
         "minutes": round(minutes, 2),
         "version": int(outcome.pushed.name) if outcome.pushed else None,
+        "models": [dataclasses.asdict(row) for row in served],
         "served": [dataclasses.asdict(answer) for answer in answers],
     }
-    _write_atomically(config.output / _REPORT, report)
-    _show(answers, outcome, minutes, console)
+    with atomic_file(config.output / _REPORT) as partial:
+        partial.write_text(json.dumps(report, indent=2) + "\n")
+    _show(answers, served, outcome, minutes, console)
     return report
 
 
-def ask(config: PipelineConfig) -> list[Answer]:
+def _compare(
+    config: PipelineConfig, outcome: Outcome, entries: Entries
+) -> list[Served]:
+    """Puts teacher, student and early-exit student side by side."""
+    from keras_moe.models import SwitchTransformer
+    from pipelines.comparison import compare
+
+    preset = SwitchTransformer.presets[config.teacher.preset]["config"]
+    depth = config.student.num_decoder_layers
+    return compare(
+        {
+            "teacher": (
+                outcome.saved_model("Trainer", "model"),
+                preset["num_decoder_layers"],
+            ),
+            "student": (outcome.saved_model("Distiller", "student"), depth),
+            "early-exit student": (
+                outcome.saved_model("ExitCalibrator", "model"),
+                depth,
+            ),
+        },
+        entries,
+    )
+
+
+def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
     """Serves the pushed model and asks it for words of the test split.
 
     Each word goes over gRPC and over REST, and both must agree.
 
     Args:
         config: The configuration whose model was pushed.
+        entries: The words to choose from, with their pronunciations.
     """
     from keras_moe.serving import Client
     from keras_moe.serving import Server
 
-    entries = read_records(records_path(config.data_dir, "test"))
     # A fixed choice without a pattern: neither the easiest nor all on "a".
-    entries.sort(key=lambda entry: position(entry[0], salt="shown:"))
-    chosen = dict(entries[:_NUM_WORDS])
+    ordered = sorted(entries, key=lambda e: position(e[0], salt="shown:"))
+    chosen = dict(ordered[:_NUM_WORDS])
     request = {"word": list(chosen)}
     with Server(MODEL_NAME, config.serving_dir) as server:
         server.wait_until_available()
@@ -135,8 +167,14 @@ def _texts(outputs: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _show(
-    answers: list[Answer], outcome: Outcome, minutes: float, console: Console
+    answers: list[Answer],
+    served: list[Served],
+    outcome: Outcome,
+    minutes: float,
+    console: Console,
 ) -> None:
+    from pipelines.comparison import as_table
+
     table = Table(title="Words that were not in training, over gRPC and REST")
     for column in ("word", "predicted", "listed", "status"):
         table.add_column(column)
@@ -149,6 +187,7 @@ def _show(
             answer.status,
         )
     console.print(table)
+    console.print(as_table(served))
     metrics = outcome.metrics
     console.print(
         f"Phoneme error rate {metrics['phoneme_error_rate']:.2%} (against the "
@@ -158,12 +197,6 @@ def _show(
         f"{metrics['word_error_rate_strict']:.2%} (the first listed alone)\n"
         f"{minutes:.1f} minutes since the start"
     )
-
-
-def _write_atomically(path: pathlib.Path, report: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def main(argv: list[str] | None = None) -> int:

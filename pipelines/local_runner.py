@@ -8,9 +8,7 @@ It says what was pushed or why not, and fails when nothing was.
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
-import time
 import traceback
 from typing import TYPE_CHECKING
 
@@ -22,7 +20,9 @@ from pipelines import quiet
 from pipelines.component_progress import ComponentProgress
 from pipelines.configs import PipelineConfig
 from pipelines.data.dictionary import find_cmu_dictionary
-from pipelines.data.prepare import prepare
+from pipelines.data.prepare import prepare_span
+from pipelines.data.prepare import span_directory
+from pipelines.only_runner import only_runner
 
 if TYPE_CHECKING:
     from pipelines.outcome import Outcome
@@ -46,15 +46,21 @@ def run(config: PipelineConfig, console: Console) -> Outcome:
     Returns:
         The outcome; check `pushed`.
     """
-    counts = prepare(
-        config.dictionary or find_cmu_dictionary(),
+    with only_runner(config.metadata_path):
+        return _run(config, console)
+
+
+def _run(config: PipelineConfig, console: Console) -> Outcome:
+    data = config.data
+    span, counts = prepare_span(
+        data.dictionary or find_cmu_dictionary(),
         config.data_dir,
-        keep_stress=config.keep_stress,
-        max_words=config.max_words,
-        fractions=config.fractions,
+        keep_stress=data.keep_stress,
+        max_words=data.max_words,
+        fractions=data.fractions,
     )
     sizes = ", ".join(f"{n:,} {split}" for split, n in counts.items())
-    console.print(f"Words: {sizes}")
+    console.print(f"Span {span}: {sizes} words")
 
     # Imported late: it takes a while, with the line above to be read.
     console.print("[dim]Importing TFX[/]")
@@ -62,37 +68,25 @@ def run(config: PipelineConfig, console: Console) -> Outcome:
         from pipelines.outcome import read_outcome
         from pipelines.pipeline import create_pipeline
         from pipelines.reporting_runner import ReportingRunner
+        from pipelines.reporting_runner import record_reason
     quiet.silence_frameworks()
 
+    directory = span_directory(config.data_dir, span)
     progress = ComponentProgress(console)
-
-    def start(name: str) -> None:
-        if name == "Pusher":
-            _await_free_version(config.serving_dir)
-        progress.start(name)
-
-    runner = ReportingRunner(start, progress.end)
+    runner = ReportingRunner(progress.start, progress.end)
     with progress:
-        runner.run(create_pipeline(config))
-        outcome = read_outcome(runner.runs, config.max_phoneme_error_rate)
+        runner.run(create_pipeline(config, span))
+        outcome = read_outcome(runner.runs, directory)
         if outcome.needs_push:
             # Back to a configuration that ran before, or its version was
             # removed: all is in the cache, and yet it is not what is served.
             console.print("[dim]Pushing the cached model anew[/]")
-            runner = ReportingRunner(start, progress.end, ["Pusher"])
-            runner.run(create_pipeline(config))
-            outcome = read_outcome(runner.runs, config.max_phoneme_error_rate)
+            runner = ReportingRunner(progress.start, progress.end, ["Pusher"])
+            runner.run(create_pipeline(config, span))
+            outcome = read_outcome(runner.runs, directory)
+    if outcome.reason:
+        record_reason(config.metadata_path, outcome)
     return outcome
-
-
-def _await_free_version(serving_dir: pathlib.Path) -> None:
-    """Waits until the clock names a version that does not exist.
-
-    Versions are seconds. Where one exists, Pusher skips the copy and records
-    a push all the same: the model of a second ago would go by this name.
-    """
-    while (serving_dir / str(int(time.time()))).exists():
-        time.sleep(0.1)
 
 
 def require_pushed(outcome: Outcome, console: Console) -> None:
@@ -121,8 +115,11 @@ def report_failure(
     message = rich.markup.escape(str(error))
     if not isinstance(error, _SPEAKING):
         message = f"{type(error).__name__}: {message}"
+    closed = getattr(error, "gate_closed", False)
+    if closed:
+        message = f"Nothing was pushed: {message.rstrip('.')}."
     console.print(f"[bold red]Stopped.[/] {message}", soft_wrap=True)
-    if not isinstance(error, NothingPushedError):
+    if not (closed or isinstance(error, NothingPushedError)):
         log = config.output / "failure.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("".join(traceback.format_exception(error)))

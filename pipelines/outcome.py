@@ -5,24 +5,22 @@ pushed, or when everything came from the cache. Here is the difference.
 """
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 
-from pipelines import pipeline as pipeline_lib
+from keras_moe.components import newest_version
+from keras_moe.components import read_evaluation
+from keras_moe.components import read_failures
 
 # Artifacts by output key, as they stand in the metadata.
 Outputs = Mapping[str, Sequence[metadata_store_pb2.Artifact]]
 
-_METRICS = (
-    pipeline_lib.PHONEME_ERROR_RATE,
-    pipeline_lib.WORD_ERROR_RATE,
-    pipeline_lib.WORD_ERROR_RATE_STRICT,
-)
+# The custom property that says why nothing was pushed.
+REASON = "reason"
+_SERVING_DIRECTORY = "Format-Serving"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,8 @@ class Outcome:
 
     Attributes:
         runs: The components, in order.
-        metrics: Error rates on the test split.
+        evaluation: Slice to metric to value, on the test split.
+        data_dir: The span of examples that was used.
         pushed: The version directory that holds the model, or `None`.
         reason: Why nothing is pushed, in one sentence; empty if it is.
         needs_push: Whether the cache has a blessed model that a server would
@@ -56,10 +55,16 @@ class Outcome:
     """
 
     runs: tuple[ComponentRun, ...]
-    metrics: Mapping[str, float]
+    evaluation: Mapping[str, Mapping[str, float]]
+    data_dir: pathlib.Path
     pushed: pathlib.Path | None
     reason: str
     needs_push: bool = False
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The figures on the whole of the test split."""
+        return self.evaluation["overall"]
 
     @property
     def pushed_by_earlier_run(self) -> bool:
@@ -74,56 +79,46 @@ class Outcome:
         ran = ", ".join(run.name for run in self.runs) or "none"
         raise KeyError(f"No component {name!r} ran. Received: {ran}")
 
+    def artifact(self, name: str, key: str) -> metadata_store_pb2.Artifact:
+        """Returns the one artifact of a component's output."""
+        return _only(self.run_of(name).outputs, key)
+
+    def saved_model(self, name: str, key: str) -> pathlib.Path:
+        """Returns the SavedModel in a component's output."""
+        return pathlib.Path(self.artifact(name, key).uri, _SERVING_DIRECTORY)
+
 
 def read_outcome(
-    runs: Sequence[ComponentRun], max_phoneme_error_rate: float
+    runs: Sequence[ComponentRun], data_dir: pathlib.Path
 ) -> Outcome:
     """Judges a finished run.
 
     Args:
         runs: All components' runs.
-        max_phoneme_error_rate: The bound that the Evaluator was given.
+        data_dir: The span of examples that was used.
     """
     outputs = {run.name: run.outputs for run in runs}
-    metrics = _read_metrics(_only(outputs["Evaluator"], "evaluation").uri)
-    blessed = _integer(_only(outputs["Evaluator"], "blessing"), "blessed")
+    evaluation = _only(outputs["Evaluator"], "evaluation").uri
+    figures = read_evaluation(evaluation)
     artifact = _only(outputs["Pusher"], "pushed_model")
-    if _integer(artifact, "pushed"):
+    if artifact.custom_properties["pushed"].int_value:
         destination = artifact.custom_properties["pushed_destination"]
         pushed = pathlib.Path(destination.string_value)
         return Outcome(
             tuple(runs),
-            metrics,
+            figures,
+            data_dir,
             pushed,
             reason="",
-            needs_push=pushed != _newest_version(pushed.parent),
+            needs_push=pushed != newest_version(pushed.parent),
         )
-    if not blessed:
-        rate = metrics.get(pipeline_lib.PHONEME_ERROR_RATE, math.nan)
-        reason = (
-            f"the Evaluator did not bless the model: its phoneme error rate "
-            f"is {rate:.2%}, and at most {max_phoneme_error_rate:.2%} is "
-            "accepted"
+    reason = artifact.custom_properties[REASON].string_value
+    blessing = _only(outputs["Evaluator"], "blessing")
+    if not blessing.custom_properties["blessed"].int_value:
+        reason = "the Evaluator did not bless the model: " + "; ".join(
+            read_failures(evaluation)
         )
-    else:
-        reason = "the Pusher pushed nothing, though the model is blessed"
-    return Outcome(tuple(runs), metrics, None, reason)
-
-
-def _newest_version(directory: pathlib.Path) -> pathlib.Path | None:
-    """Returns the complete version that a model server would serve."""
-    versions = [
-        path
-        for path in directory.glob("*")
-        if path.name.isdecimal() and (path / "saved_model.pb").is_file()
-    ]
-    return max(versions, key=lambda path: int(path.name), default=None)
-
-
-def _read_metrics(uri: str) -> dict[str, float]:
-    result = tfma.load_eval_result(uri)
-    overall = result.get_metrics_for_slice()
-    return {name: overall[name]["doubleValue"] for name in _METRICS}
+    return Outcome(tuple(runs), figures, data_dir, None, reason)
 
 
 def _only(outputs: Outputs, key: str) -> metadata_store_pb2.Artifact:
@@ -134,7 +129,3 @@ def _only(outputs: Outputs, key: str) -> metadata_store_pb2.Artifact:
             f"Received: {len(artifacts)}"
         )
     return artifacts[0]
-
-
-def _integer(artifact: metadata_store_pb2.Artifact, name: str) -> int:
-    return artifact.custom_properties[name].int_value

@@ -1,97 +1,38 @@
-"""The TFX pipeline: from split records to a pushed model."""
+"""The TFX pipeline: from split records to a pushed, certified student."""
 
-import json
+from typing import Any
 
-from tensorflow_model_analysis.proto import config_pb2
 from tfx import v1 as tfx
+from tfx.types import standard_artifacts
 
+from keras_moe import components
+from keras_moe.generation import EarlyExitPolicy
 from pipelines import fingerprint
+from pipelines.configs import MODEL_NAME
 from pipelines.configs import PIPELINE_NAME
 from pipelines.configs import PipelineConfig
 from pipelines.data.splits import SPLITS
-from pipelines.modules.preprocessing import PRONUNCIATIONS
+from pipelines.evaluation import PHONEME_ERROR_RATE
+from pipelines.evaluation import evaluation_config
+from pipelines.modules import text
 
-# The names under which evaluation results appear.
-PHONEME_ERROR_RATE = "phoneme_error_rate"
-WORD_ERROR_RATE = "word_error_rate"
-WORD_ERROR_RATE_STRICT = "word_error_rate_strict"
+_MODULES = "pipelines.modules"
+# Calibration and test stay unseen until they are used for what they are.
+_HELD_OUT = ["calibration", "test"]
 
-_METRICS_MODULE = "keras_moe.components"
+Nodes = dict[str, Any]
 
 
-def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+def create_pipeline(config: PipelineConfig, span: int) -> tfx.dsl.Pipeline:
     """Builds the pipeline of a configuration.
 
     Args:
-        config: The configuration. Its data must have been prepared.
+        config: The configuration.
+        span: Which of the prepared spans of examples to use.
     """
-    example_gen = tfx.components.ImportExampleGen(
-        input_base=str(config.data_dir),
-        input_config=tfx.proto.Input(
-            splits=[
-                tfx.proto.Input.Split(name=split, pattern=f"{split}/*")
-                for split in SPLITS
-            ]
-        ),
-    )
-    examples = example_gen.outputs["examples"]
-    # Calibration and test stay unseen until they are used for what they are.
-    held_out = ["calibration", "test"]
-    statistics_gen = tfx.components.StatisticsGen(
-        examples=examples, exclude_splits=held_out
-    )
-    schema_gen = tfx.components.SchemaGen(
-        statistics=statistics_gen.outputs["statistics"],
-        infer_feature_shape=True,
-        exclude_splits=["validation", *held_out],
-    )
-    example_validator = tfx.components.ExampleValidator(
-        statistics=statistics_gen.outputs["statistics"],
-        schema=schema_gen.outputs["schema"],
-        exclude_splits=held_out,
-    )
-    transform = tfx.components.Transform(
-        examples=examples,
-        schema=schema_gen.outputs["schema"],
-        preprocessing_fn="pipelines.modules.preprocessing.preprocessing_fn",
-        splits_config=tfx.proto.SplitsConfig(
-            analyze=["train"], transform=["train", "validation"]
-        ),
-        # StatisticsGen has them; a second pass over the ids tells nothing new.
-        disable_statistics=True,
-        custom_config={
-            "keep_stress": config.keep_stress,
-            "code": fingerprint.preprocessing_fingerprint(),
-        },
-    )
-    trainer = tfx.components.Trainer(
-        run_fn="pipelines.modules.trainer.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        train_args=tfx.proto.TrainArgs(splits=["train"]),
-        eval_args=tfx.proto.EvalArgs(splits=["validation"]),
-        custom_config={
-            "preset": config.preset,
-            "keep_stress": config.keep_stress,
-            "training": dict(config.training),
-            "code": fingerprint.trainer_fingerprint(),
-        },
-    )
-    evaluator = tfx.components.Evaluator(
-        examples=examples,
-        model=trainer.outputs["model"],
-        example_splits=["test"],
-        eval_config=evaluation_config(config.max_phoneme_error_rate),
-    )
-    pusher = tfx.components.Pusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(
-                base_directory=str(config.serving_dir)
-            )
-        ),
-    )
+    nodes = _data(config, span)
+    nodes |= _models(config, nodes)
+    nodes |= _gates(config, nodes)
     return tfx.dsl.Pipeline(
         pipeline_name=PIPELINE_NAME,
         pipeline_root=str(config.pipeline_root),
@@ -100,73 +41,220 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
                 str(config.metadata_path)
             )
         ),
-        components=[
-            example_gen,
-            statistics_gen,
-            schema_gen,
-            example_validator,
-            transform,
-            trainer,
-            evaluator,
-            pusher,
-        ],
+        components=list(nodes.values()),
         enable_cache=config.enable_cache,
         beam_pipeline_args=list(config.beam_pipeline_args),
     )
 
 
-def evaluation_config(
-    max_phoneme_error_rate: float,
-) -> config_pb2.EvalConfig:
-    """Says what the Evaluator measures, and what it blesses.
+def _data(config: PipelineConfig, span: int) -> Nodes:
+    """Examples, what they look like, and whether they look as they must."""
+    static = tfx.proto.RangeConfig(
+        static_range=tfx.proto.StaticRange(
+            start_span_number=span, end_span_number=span
+        )
+    )
+    example_gen = tfx.components.ImportExampleGen(
+        input_base=str(config.data_dir),
+        input_config=tfx.proto.Input(
+            splits=[
+                tfx.proto.Input.Split(
+                    name=split, pattern=f"span-{{SPAN}}/{split}/*"
+                )
+                for split in SPLITS
+            ]
+        ),
+        range_config=static,
+    )
+    statistics_gen = tfx.components.StatisticsGen(
+        examples=example_gen.outputs["examples"], exclude_splits=_HELD_OUT
+    )
+    if config.data.schema_file is None:
+        schema_gen = tfx.components.SchemaGen(
+            statistics=statistics_gen.outputs["statistics"],
+            infer_feature_shape=True,
+            exclude_splits=["validation", *_HELD_OUT],
+        )
+    else:
+        schema_gen = tfx.components.ImportSchemaGen(
+            schema_file=str(config.data.schema_file)
+        )
+    example_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema_gen.outputs["schema"],
+        exclude_splits=_HELD_OUT,
+    )
+    gate = components.AnomalyGate(
+        anomalies=example_validator.outputs["anomalies"]
+    )
+    transform = tfx.components.Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn=f"{_MODULES}.preprocessing.preprocessing_fn",
+        splits_config=tfx.proto.SplitsConfig(
+            analyze=["train"], transform=["train", "validation"]
+        ),
+        # StatisticsGen has them; a second pass over the ids tells nothing new.
+        disable_statistics=True,
+        custom_config={
+            "keep_stress": config.data.keep_stress,
+            "code": fingerprint.preprocessing_fingerprint(),
+        },
+    )
+    transform.add_upstream_node(gate)
+    return {
+        "example_gen": example_gen,
+        "statistics_gen": statistics_gen,
+        "schema_gen": schema_gen,
+        "example_validator": example_validator,
+        "gate": gate,
+        "transform": transform,
+    }
 
-    Args:
-        max_phoneme_error_rate: The bound, on the whole split: TFMA would hold
-            a plain threshold against every slice.
-    """
-    overall = config_pb2.SlicingSpec()
-    bound = config_pb2.PerSliceMetricThreshold(
-        slicing_specs=[overall],
-        threshold=config_pb2.MetricThreshold(
-            value_threshold=config_pb2.GenericValueThreshold(
-                upper_bound={"value": max_phoneme_error_rate}
+
+def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
+    """Teacher, student, and the student with certified exits."""
+    made: Nodes = {}
+    examples = nodes["example_gen"].outputs["examples"]
+    transformed = nodes["transform"].outputs["transformed_examples"]
+    graph = nodes["transform"].outputs["transform_graph"]
+    shared = {
+        "keep_stress": config.data.keep_stress,
+        "warm_start_share": config.warm_start_share,
+        "code": fingerprint.trainer_fingerprint(),
+    }
+    splits = {
+        "train_args": tfx.proto.TrainArgs(splits=["train"]),
+        "eval_args": tfx.proto.EvalArgs(splits=["validation"]),
+    }
+    teacher_config = {
+        **shared,
+        "preset": config.teacher.preset,
+        "training": vars(config.teacher.training),
+        "strategy": config.teacher.strategy,
+    }
+    warm: dict[str, Any] = {}
+    if config.warm_start:
+        made["warm_start"] = _blessed_before("warm_start", examples)
+        warm = made["warm_start"].outputs
+    tuned = None
+    if config.teacher.tuner_trials:
+        made["tuner"] = tfx.components.Tuner(
+            examples=transformed,
+            transform_graph=graph,
+            tuner_fn=f"{_MODULES}.tuner.tuner_fn",
+            **splits,
+            custom_config={
+                **teacher_config,
+                "trials": config.teacher.tuner_trials,
+            },
+        )
+        tuned = made["tuner"].outputs["best_hyperparameters"]
+    trainer = made["trainer"] = tfx.components.Trainer(
+        run_fn=f"{_MODULES}.trainer.run_fn",
+        examples=transformed,
+        transform_graph=graph,
+        base_model=warm.get("teacher"),
+        hyperparameters=tuned,
+        **splits,
+        custom_config=teacher_config,
+    )
+    distiller = made["distiller"] = components.Distiller(
+        run_fn=f"{_MODULES}.student.run_fn",
+        examples=transformed,
+        teacher=trainer.outputs["model"],
+        base_student=warm.get("model"),
+        transform_graph=graph,
+        eval_splits=["validation"],
+        custom_config={
+            **shared,
+            "layers": {
+                "num_encoder_layers": config.student.num_encoder_layers,
+                "num_decoder_layers": config.student.num_decoder_layers,
+            },
+            "student_loss_weight": config.student.student_loss_weight,
+            "training": vars(config.student.training),
+        },
+    )
+    made["exit_calibrator"] = components.ExitCalibrator(
+        student=distiller.outputs["student"],
+        examples=examples,
+        transform_graph=graph,
+        task_fn=f"{_MODULES}.exits.exit_task",
+        policy=EarlyExitPolicy(config.exits.confidence),
+        thresholds=config.exits.thresholds,
+        tolerance=config.exits.tolerance,
+        confidence_level=config.exits.confidence_level,
+        max_length=text.MAX_PHONEMES,
+        splits=["calibration"],
+        custom_config={
+            "keep_stress": config.data.keep_stress,
+            "max_words": config.exits.max_words,
+            "code": fingerprint.trainer_fingerprint(),
+        },
+    )
+    return made
+
+
+def _gates(config: PipelineConfig, nodes: Nodes) -> Nodes:
+    """What the certified model must pass, and where it then goes."""
+    examples = nodes["example_gen"].outputs["examples"]
+    calibrator = nodes["exit_calibrator"]
+    model = calibrator.outputs["model"]
+    last_blessed = _blessed_before("last_blessed", model)
+    evaluator = tfx.components.Evaluator(
+        examples=examples,
+        model=model,
+        baseline_model=last_blessed.outputs["model"],
+        example_splits=["test"],
+        eval_config=evaluation_config(config.evaluation),
+    )
+    infra_validator = components.InfraValidator(
+        model=model,
+        examples=examples,
+        model_name=MODEL_NAME,
+        split="test",
+        num_examples=config.infra_requests,
+    )
+    pusher = components.Pusher(
+        # Not `model`: what is pushed is the model with the warm-up requests.
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=infra_validator.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(
+                base_directory=str(config.serving_dir)
             )
         ),
     )
-    return config_pb2.EvalConfig(
-        model_specs=[
-            config_pb2.ModelSpec(
-                signature_name="examples",
-                label_key=PRONUNCIATIONS,
-            )
-        ],
-        slicing_specs=[overall],
-        metrics_specs=[
-            config_pb2.MetricsSpec(
-                metrics=[
-                    _metric("PhonemeErrorRate", PHONEME_ERROR_RATE, bound),
-                    _metric("WordErrorRate", WORD_ERROR_RATE),
-                    _metric(
-                        "WordErrorRate", WORD_ERROR_RATE_STRICT, mode="strict"
-                    ),
-                ]
-            )
-        ],
+    report = components.RouterReport(
+        teacher=nodes["trainer"].outputs["model"],
+        examples=nodes["transform"].outputs["transformed_examples"],
+        inputs_fn=f"{_MODULES}.routing.teacher_inputs",
+        model_name=MODEL_NAME,
+        splits=["validation"],
+        model=model,
+        certificate=calibrator.outputs["certificate"],
+        evaluation=evaluator.outputs["evaluation"],
+        ranked_by=PHONEME_ERROR_RATE,
+        custom_config={"code": fingerprint.report_fingerprint()},
     )
+    return {
+        "last_blessed": last_blessed,
+        "evaluator": evaluator,
+        "infra_validator": infra_validator,
+        "report": report,
+        "pusher": pusher,
+    }
 
 
-def _metric(
-    class_name: str,
-    name: str,
-    *bounds: config_pb2.PerSliceMetricThreshold,
-    **arguments: str,
-) -> config_pb2.MetricConfig:
-    arguments["name"] = name
-    arguments["prediction_key"] = "phonemes"
-    arguments["revision"] = fingerprint.evaluation_fingerprint()
-    return config_pb2.MetricConfig(
-        class_name=class_name,
-        module=_METRICS_MODULE,
-        config=json.dumps(arguments),
-        per_slice_thresholds=bounds,
-    )
+def _blessed_before(name: str, before: Any) -> tfx.dsl.Resolver:
+    """The model that was the last blessed one when something came."""
+    models = {"model": tfx.dsl.Channel(type=standard_artifacts.Model)}
+    if name == "warm_start":
+        models["teacher"] = tfx.dsl.Channel(type=standard_artifacts.Model)
+    return tfx.dsl.Resolver(
+        strategy_class=components.BlessedBefore,
+        before=before,
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+        **models,
+    ).with_id(name)

@@ -1,6 +1,7 @@
 """TFX's local orchestrator, telling what it does."""
 
 import datetime
+import pathlib
 import time
 from collections.abc import Callable
 from collections.abc import Collection
@@ -15,17 +16,34 @@ from tfx.orchestration.portable import launcher
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from keras_moe.components import GateClosedError
+from pipelines.outcome import REASON
 from pipelines.outcome import ComponentRun
+from pipelines.outcome import Outcome
+
+_RESOLVER = "Resolver"
+_RESULT = "__execution_result__"  # TFX's name
 
 
 class ComponentFailedError(RuntimeError):
-    """A component failed. The message is the first cause's: Beam wraps it."""
+    """A component failed. The message is the first cause's: Beam wraps it.
+
+    Attributes:
+        name: The component.
+        gate_closed: Whether it failed because it must let nothing pass.
+    """
 
     def __init__(self, name: str, error: BaseException) -> None:
-        while error.__cause__ is not None:
+        while error.__cause__ is not None and not isinstance(
+            error, GateClosedError
+        ):
             error = error.__cause__
-        super().__init__(f"{name} failed: {type(error).__name__}: {error}")
         self.name = name
+        self.gate_closed = isinstance(error, GateClosedError)
+        if self.gate_closed:
+            super().__init__(str(error))
+        else:
+            super().__init__(f"{name} failed: {type(error).__name__}: {error}")
 
 
 class ReportingRunner(tfx.orchestration.LocalDagRunner):
@@ -104,16 +122,68 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
             try:
                 info = node_launcher.launch()
             except Exception as error:
-                raise ComponentFailedError(name, error) from error
+                failure = ComponentFailedError(name, error)
+                with metadata.Metadata(connection) as handle:
+                    _record_failure(handle.store, name, str(failure))
+                raise failure from error
             if info is None:
                 raise ComponentFailedError(
                     name, RuntimeError("TFX found none of its inputs")
                 )
+            if node.pipeline_node.node_info.type.name.endswith(_RESOLVER):
+                # It looks something up, and makes nothing. TFX goes on where it
+                # fails, as if there were nothing to be found.
+                with metadata.Metadata(connection) as handle:
+                    _check_resolved(handle.store, name, info.execution_id)
+                continue
             seconds = time.monotonic() - began
             with metadata.Metadata(connection) as handle:
                 run = _read_run(handle.store, name, info.execution_id, seconds)
             self.runs.append(run)
             self._on_end(run)
+
+
+def record_reason(metadata_path: pathlib.Path, outcome: Outcome) -> None:
+    """Writes why nothing was pushed where the pushed model would stand.
+
+    Args:
+        metadata_path: The SQLite file.
+        outcome: What a run came to.
+    """
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
+        str(metadata_path)
+    )
+    artifact = outcome.artifact("Pusher", "pushed_model")
+    artifact.custom_properties[REASON].string_value = outcome.reason
+    with metadata.Metadata(connection) as handle:
+        handle.store.put_artifacts([artifact])
+
+
+def _record_failure(store: mlmd.MetadataStore, name: str, reason: str) -> None:
+    """Writes the reason where the failed execution stands in the metadata."""
+    failed = [
+        execution
+        for execution in store.get_executions()
+        if execution.last_known_state == metadata_store_pb2.Execution.FAILED
+        and any(
+            context.name.endswith(f".{name}")
+            for context in store.get_contexts_by_execution(execution.id)
+        )
+    ]
+    if failed:
+        execution = max(failed, key=lambda each: each.id)
+        execution.custom_properties[REASON].string_value = reason
+        store.put_executions([execution])
+
+
+def _check_resolved(
+    store: mlmd.MetadataStore, name: str, execution_id: int
+) -> None:
+    (execution,) = store.get_executions_by_id([execution_id])
+    if execution.last_known_state == metadata_store_pb2.Execution.FAILED:
+        result = execution.custom_properties[_RESULT].string_value
+        error = RuntimeError(result or "it could not be resolved")
+        raise ComponentFailedError(name, error)
 
 
 def _read_run(

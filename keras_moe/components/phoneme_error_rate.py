@@ -1,11 +1,13 @@
 """Phoneme error rate for TFMA."""
 
 import functools
+from typing import Any
 
 from tensorflow_model_analysis.metrics import metric_types
 
 from keras_moe.components.ratio_of_sums import Sums
 from keras_moe.components.ratio_of_sums import computations
+from keras_moe.components.ratio_of_sums import text_of
 from keras_moe.metrics.edit_distance import nearest_reference
 
 
@@ -52,9 +54,11 @@ class PhonemeErrorRate(metric_types.Metric):
         )
 
 
-def _score(prediction: str, label: str, separator: str) -> Sums:
-    alternatives = [listed.split() for listed in label.split(separator)]
-    edits, lengths = nearest_reference([prediction.split()], [alternatives])
+def _score(prediction: Any, label: Any, separator: str) -> Sums:
+    said = text_of(prediction, "prediction").split()
+    listed = text_of(label, "label").split(separator)
+    alternatives = [pronunciation.split() for pronunciation in listed]
+    edits, lengths = nearest_reference([said], [alternatives])
     return float(edits[0]), float(lengths[0])
 
 

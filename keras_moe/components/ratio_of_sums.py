@@ -12,7 +12,7 @@ from tensorflow_model_analysis.metrics import metric_types
 Sums = tuple[float, float]
 # (prediction, reference) -> what one example adds to (numerator, denominator).
 # It travels to Beam's workers, so it must be picklable.
-Score = Callable[[str, str], Sums]
+Score = Callable[[Any, Any], Sums]
 
 
 class RatioOfSums(beam.CombineFn):
@@ -21,7 +21,8 @@ class RatioOfSums(beam.CombineFn):
     Args:
         key: The metric's key.
         prediction_key: The output of the signature that is the prediction.
-        score: Scores one example from its prediction and its label, both text.
+        score: Scores one example from its prediction and its label, as TFMA has
+            them; `text_of` reads what is text.
     """
 
     def __init__(
@@ -39,13 +40,14 @@ class RatioOfSums(beam.CombineFn):
         self, accumulator: Sums, element: metric_types.StandardMetricInputs
     ) -> Sums:
         """Adds one example."""
+        # A candidate beside a baseline has a name; a single model has none.
+        name = self._key.model_name or None
+        prediction = element.get_predictions(name)
         # A signature with several outputs gives TFMA a dictionary of them.
-        prediction = element.prediction
         if isinstance(prediction, Mapping):
             prediction = prediction[self._prediction_key]
         numerator, denominator = self._score(
-            _text(prediction, "prediction"),
-            _text(element.label, "label"),
+            prediction, element.get_labels(name)
         )
         return accumulator[0] + numerator, accumulator[1] + denominator
 
@@ -86,8 +88,16 @@ def computations(
     ]
 
 
-def _text(value: Any, what: str) -> str:
-    """Returns the one string of an example's prediction or label."""
+def text_of(value: Any, what: str) -> str:
+    """Returns the one string of an example's prediction or label.
+
+    Args:
+        value: as TFMA has it.
+        what: `"prediction"` or `"label"`, for the error.
+
+    Raises:
+        ValueError: if it is anything but one string.
+    """
     values = np.ravel(value)
     if values.size != 1 or not isinstance(values[0], bytes | str):
         raise ValueError(

@@ -1,11 +1,13 @@
 """Word error rate for TFMA."""
 
 import functools
+from typing import Any
 
 from tensorflow_model_analysis.metrics import metric_types
 
 from keras_moe.components.ratio_of_sums import Sums
 from keras_moe.components.ratio_of_sums import computations
+from keras_moe.components.ratio_of_sums import text_of
 from keras_moe.metrics.edit_distance import word_error_rate
 
 
@@ -42,9 +44,11 @@ class WordErrorRate(metric_types.Metric):
         )
 
 
-def _score(prediction: str, label: str, mode: str, separator: str) -> Sums:
-    alternatives = [listed.split() for listed in label.split(separator)]
-    wrong = word_error_rate([prediction.split()], [alternatives], mode)
+def _score(prediction: Any, label: Any, mode: str, separator: str) -> Sums:
+    said = text_of(prediction, "prediction").split()
+    listed = text_of(label, "label").split(separator)
+    alternatives = [pronunciation.split() for pronunciation in listed]
+    wrong = word_error_rate([said], [alternatives], mode)
     return wrong, 1.0
 
 

@@ -17,7 +17,8 @@ from pipelines.data.splits import split_of
 
 _MANIFEST = "manifest.json"
 _FILE = "words.tfrecord.gz"
-_FORMAT = 1  # raise it when the files' format changes
+_SPAN = "span-"
+_FORMAT = 2  # raise it when the files' format changes
 
 
 def prepare(
@@ -49,6 +50,51 @@ def prepare(
     for split, count in counts.items():
         verify_records(records_path(directory, split), count)
     return counts
+
+
+def prepare_span(
+    source: pathlib.Path,
+    directory: pathlib.Path,
+    keep_stress: bool = False,
+    max_words: int | None = None,
+    fractions: tuple[float, ...] = DEFAULT_FRACTIONS,
+) -> tuple[int, dict[str, int]]:
+    """Prepares a dictionary as a span of its own, unless it is one already.
+
+    A dictionary that has grown becomes the next span, whole; the spans before
+    stay as they are. One that was prepared before keeps its number.
+
+    Args:
+        source: As for `prepare`.
+        directory: Where the spans go, `span-1`, `span-2` and so on.
+        keep_stress: As for `prepare`.
+        max_words: As for `prepare`.
+        fractions: As for `prepare`.
+
+    Returns:
+        The number of the span, and the number of words in each split.
+    """
+    options = (keep_stress, max_words, fractions)
+    fingerprint = _fingerprint(source, *options)
+    # One without a manifest was interrupted: its number is free.
+    spans = {
+        int(path.parent.name.removeprefix(_SPAN)): path.parent
+        for path in directory.glob(f"{_SPAN}*/{_MANIFEST}")
+    }
+    span = next(
+        (
+            number
+            for number, path in sorted(spans.items())
+            if _written_of(path) == fingerprint
+        ),
+        max(spans, default=0) + 1,
+    )
+    return span, prepare(source, span_directory(directory, span), *options)
+
+
+def span_directory(directory: pathlib.Path, span: int) -> pathlib.Path:
+    """Returns where a span is."""
+    return directory / f"{_SPAN}{span}"
 
 
 def records_path(directory: pathlib.Path, split: str) -> pathlib.Path:
@@ -94,6 +140,15 @@ def _fingerprint(source: pathlib.Path, *options: object) -> str:
     # The suffix decides how a dictionary is read.
     digest.update(json.dumps([_FORMAT, source.suffix, *options]).encode())
     return digest.hexdigest()
+
+
+def _written_of(directory: pathlib.Path) -> str | None:
+    """Returns the fingerprint of what a directory was written of."""
+    try:
+        manifest = json.loads((directory / _MANIFEST).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return manifest.get("fingerprint")
 
 
 def _read_manifest(

@@ -10,6 +10,9 @@ from pipelines.phonemes import VARIANT_SEPARATOR
 
 _COMPRESSION = "GZIP"
 _READ_AT_ONCE = 4096
+# Greatest number of characters to the name of the length.
+_LENGTHS = {4: "1-4", 7: "5-7", 10: "8-10"}
+_LONG = "11+"
 
 
 def write_records(
@@ -95,9 +98,17 @@ def _count_readable(path: pathlib.Path) -> int:
     return count
 
 
+def length_of(word: str) -> str:
+    """Returns which of the lengths that are told apart a word has."""
+    for longest, name in _LENGTHS.items():
+        if len(word) <= longest:
+            return name
+    return _LONG
+
+
 def _example(word: str, pronunciations: tuple[str, ...]) -> tf.train.Example:
-    def feature(text: str) -> tf.train.Feature:
-        value = tf.train.BytesList(value=[text.encode()])
+    def feature(*texts: str) -> tf.train.Feature:
+        value = tf.train.BytesList(value=[text.encode() for text in texts])
         return tf.train.Feature(bytes_list=value)
 
     return tf.train.Example(
@@ -107,6 +118,9 @@ def _example(word: str, pronunciations: tuple[str, ...]) -> tf.train.Example:
                 "pronunciations": feature(
                     VARIANT_SEPARATOR.join(pronunciations)
                 ),
+                # What evaluation tells apart; the model never sees them.
+                "word_length": feature(length_of(word)),
+                "letters": feature(*sorted(set(word))),
             }
         )
     )

@@ -1,6 +1,5 @@
 """The training recipe, shared by the pipeline and the quality benchmark."""
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -9,46 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_moe import distribution
 from keras_moe.losses import token_crossentropy
 from keras_moe.ops import shift_right
+from pipelines.modules.training_config import TrainingConfig as TrainingConfig
 
 # Batches hold sequences of like length, so that little is padding.
 _BUCKETS = (5, 6, 7, 8, 9, 10, 12, 16)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How long and how to train.
-
-    Attributes:
-        steps: number of updates.
-        batch_size: word and pronunciation pairs of an update.
-        peak_learning_rate: highest learning rate, after the warm-up.
-        warmup: share of the training in which the rate rises to its peak;
-            after that it falls along a half cosine to zero.
-        max_minutes: budget; where the machine is too slow for `steps`, the
-            schedule is compressed to end here. 0 for no limit.
-        label_smoothing: see `keras_moe.losses.token_crossentropy`.
-        weight_decay: decoupled weight decay.
-        seed: seed of the batches.
-    """
-
-    steps: int = 3600
-    batch_size: int = 256
-    peak_learning_rate: float = 1.5e-3
-    warmup: float = 0.05
-    max_minutes: float = 8.0
-    label_smoothing: float = 0.05
-    weight_decay: float = 0.01
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("steps", "batch_size", "peak_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"`{name}` must be positive. Received: "
-                    f"{name}={getattr(self, name)!r}."
-                )
 
 
 class BudgetedSchedule(keras.callbacks.Callback):
@@ -111,7 +77,8 @@ def train(
     """Trains a `SwitchTransformer` on pairs of sequences.
 
     Args:
-        model: the model; it is compiled here.
+        model: the model; it is compiled here, under the strategy that it was
+            made under.
         source: int `[n, s]`, padded with the model's `pad_id`.
         target: int `[n, t]`, each ended by the model's `end_id`, padded.
         validation: such a pair, evaluated after each tenth of the steps;
@@ -131,19 +98,26 @@ def train(
             "`source` and `target` must hold the same, positive number of "
             f"rows. Received: {len(source)} and {len(target)}."
         )
-    compile_model(model, config)
+    with model.distribute_strategy.scope():
+        compile_model(model, config)
     epochs = min(10, config.steps)
-    return model.fit(
-        batches(source, target, model.config, config.batch_size, config.seed),
-        steps_per_epoch=-(-config.steps // epochs),
-        epochs=epochs,
-        validation_data=None
+    options = {
+        "steps_per_epoch": -(-config.steps // epochs),
+        "epochs": epochs,
+        "validation_data": None
         if validation is None
         else batches(*validation, model.config, config.batch_size, seed=None),
-        callbacks=[BudgetedSchedule(config), *callbacks],
-        shuffle=False,  # the stream of batches is shuffled already
-        verbose=0,
+        "callbacks": [BudgetedSchedule(config), *callbacks],
+        "verbose": 0,
+    }
+    stream = batches(
+        source, target, model.config, config.batch_size, config.seed
     )
+    if tf.distribute.get_strategy() is not model.distribute_strategy:
+        # Made under a strategy: the library's loop works under each of them.
+        return distribution.Trainer(model).fit(stream, **options)
+    # The stream of batches is shuffled already.
+    return model.fit(stream, shuffle=False, **options)
 
 
 def compile_model(model: keras.Model, config: TrainingConfig) -> None:

@@ -9,59 +9,29 @@ import json
 import pytest
 from rich.console import Console
 
-from pipelines import command_line
+from keras_moe.calibration import Certificate
 from pipelines import demo
 from pipelines import local_runner
 from pipelines.data.prepare import records_path
+from pipelines.data.prepare import span_directory
 from pipelines.modules import training
+from tests.pipelines.conftest import config_of
+from tests.pipelines.conftest import run
+from tests.pipelines.conftest import versions
 from tests.serving import native_loader
 
 pytestmark = pytest.mark.tfx
 
 HEAD = {
     "ImportExampleGen",
+    "ImportSchemaGen",
     "StatisticsGen",
-    "SchemaGen",
     "ExampleValidator",
+    "AnomalyGate",
     "Transform",
 }
-
-
-@pytest.fixture(scope="module")
-def flags(tmp_path_factory):
-    output = tmp_path_factory.mktemp("demo")
-    return [
-        *("--output", str(output)),
-        *("--preset", "switch_tiny"),
-        *("--max-words", "300"),
-        *("--steps", "20"),
-        *("--batch-size", "32"),
-        # Twenty steps teach next to nothing: any rate will do here.
-        *("--max-phoneme-error-rate", "100"),
-    ]
-
-
-@pytest.fixture
-def console(tmp_path):
-    with open(tmp_path / "console", "w") as file:
-        yield Console(file=file, width=200)
-
-
-def config_of(flags):
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    command_line.add_arguments(parser)
-    return command_line.parse(parser, flags)[1]
-
-
-def run(flags, console):
-    outcome = local_runner.run(config_of(flags), console)
-    return outcome, {run.name for run in outcome.runs if not run.cached}
-
-
-def versions(flags):
-    return sorted(path.name for path in config_of(flags).serving_dir.glob("*"))
+GATES = {"Evaluator", "InfraValidator", "RouterReport", "Pusher"}
+MODELS = {"Trainer", "Distiller", "ExitCalibrator"}
 
 
 def test_demo_pushes_serves_and_reports(flags, capfd):
@@ -73,19 +43,36 @@ def test_demo_pushes_serves_and_reports(flags, capfd):
     extra = config.serving_dir / version / "assets.extra"
     assert (extra / "model.keras").is_file()
     assert (extra / "tf_serving_warmup_requests").is_file()
+    # What is served is what was certified.
+    certificate = Certificate.load(extra / "certificate.json")
+    assert certificate.tolerance == config.exits.tolerance
 
     report = json.loads((config.output / "report.json").read_text())
     assert report["version"] == int(version)
     assert report["phoneme_error_rate"] > 0
     assert report["word_error_rate"] <= report["word_error_rate_strict"] <= 1
     assert report["minutes"] > 0
+    rows = {row["name"]: row for row in report["models"]}
+    assert set(rows) == {"teacher", "student", "early-exit student"}
+    assert rows["teacher"]["parameters"] > rows["student"]["parameters"] > 0
+    for row in rows.values():
+        assert row["milliseconds"] > 0
+        assert 1 <= row["mean_depth"] <= 2
+    # Two ways of measuring the same model on the same words.
+    exits = rows["early-exit student"]
+    assert exits["phoneme_error_rate"] == pytest.approx(
+        report["phoneme_error_rate"]
+    )
+    assert exits["mean_depth"] == pytest.approx(report["mean_exit_layer"])
     for answer in report["served"]:
         assert answer["status"] == "ok"
         assert answer["correct"] == (answer["phonemes"] in answer["listed"])
 
     output = capfd.readouterr().err
-    for name in (*HEAD, "Trainer", "Evaluator", "Pusher"):
+    for name in HEAD | MODELS | GATES:
         assert name in output
+    for model in rows:
+        assert model in output
     for noise in ("ZetaSQL", "ArtifactQuery", "deprecated", "WARNING"):
         assert noise not in output
 
@@ -139,18 +126,21 @@ def test_a_second_run_is_cached_and_counts_as_success(flags, capfd):
     assert local_runner.main(flags) == 0
     assert versions(flags) == before
     output = capfd.readouterr().err
-    assert output.count("cached") == len(HEAD) + 3
+    assert output.count("cached") == len(HEAD | MODELS | GATES)
     assert "Nothing changed" in output
 
 
-def test_a_changed_training_leaves_the_data_alone(flags, console):
-    outcome, ran = run([*flags, "--steps", "21"], console)
-    assert ran == {"Trainer", "Evaluator", "Pusher"}
-    assert outcome.pushed is not None
+@pytest.mark.large
+def test_a_changed_student_leaves_the_teacher_alone(flags, console):
+    changed = [*flags, "--set", "student.training.steps=151"]
+    outcome, ran = run(changed, console)
+    assert ran == {"Distiller", "ExitCalibrator"} | GATES
+    assert outcome.pushed is not None, outcome.reason
     assert versions(flags)[-1] == outcome.pushed.name
     assert len(versions(flags)) == 2
 
 
+@pytest.mark.large
 def test_going_back_pushes_the_cached_model_anew(flags, console):
     outcome, ran = run(flags, console)
     assert ran == {"Pusher"}
@@ -170,6 +160,7 @@ def test_an_unmet_threshold_pushes_nothing_and_fails(flags, capfd):
         assert versions(flags) == before
         output = capfd.readouterr().err
         assert "Nothing was pushed: the Evaluator did not bless" in output
+        assert "at most 0.0000 is accepted" in output.replace("\n", " ")
     outcome, ran = run(strict, Console(quiet=True))
     assert outcome.pushed is None
     assert not ran
@@ -191,7 +182,8 @@ def test_a_failing_component_is_named_with_its_cause(flags, capfd, monkeypatch):
 
 def test_a_truncated_record_file_stops_before_anything_runs(flags, capfd):
     before = versions(flags)
-    path = records_path(config_of(flags).data_dir, "train")
+    span = span_directory(config_of(flags).data_dir, 1)
+    path = records_path(span, "train")
     path.write_bytes(path.read_bytes()[:-100])
     assert local_runner.main(flags) == 1
     output = capfd.readouterr().err

@@ -111,3 +111,56 @@ def test_a_dictionary_too_small_to_split(tmp_path):
 def test_a_dictionary_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         prepare(tmp_path / "none.csv", tmp_path / "data")
+
+
+def test_a_dictionary_that_grew_is_the_next_span(source, tmp_path):
+    data = tmp_path / "data"
+    span, counts = prepare_lib.prepare_span(source, data)
+    assert (span, sum(counts.values())) == (1, len(WORDS))
+    first = times(data)
+    small = source.read_text()
+    source.write_text(small + "zebra,B AH\n")
+    span, counts = prepare_lib.prepare_span(source, data)
+    assert (span, sum(counts.values())) == (2, len(WORDS) + 1)
+    # The first is as it was, and found again.
+    source.write_text(small)
+    assert prepare_lib.prepare_span(source, data)[0] == 1
+    assert first.items() <= times(data).items()
+
+
+def test_the_number_of_an_interrupted_span_is_free(source, tmp_path):
+    data = tmp_path / "data"
+    left = prepare_lib.span_directory(data, 1)
+    left.mkdir(parents=True)
+    assert prepare_lib.prepare_span(source, data)[0] == 1
+    (left / "manifest.json").unlink()
+    assert prepare_lib.prepare_span(source, data)[0] == 1
+
+
+def test_records_say_what_evaluation_tells_apart(prepared):
+    import tensorflow as tf
+
+    path = records_path(prepared[0], "train")
+    record = next(iter(tf.data.TFRecordDataset(str(path), "GZIP")))
+    features = tf.train.Example.FromString(record.numpy()).features.feature
+    word = features["word"].bytes_list.value[0].decode()
+    letters = [v.decode() for v in features["letters"].bytes_list.value]
+    assert letters == sorted(set(word))
+    assert features["word_length"].bytes_list.value == [b"1-4"]
+
+
+@pytest.mark.parametrize(
+    ("length", "name"),
+    [
+        (1, "1-4"),
+        (4, "1-4"),
+        (5, "5-7"),
+        (10, "8-10"),
+        (11, "11+"),
+        (32, "11+"),
+    ],
+)
+def test_lengths(length, name):
+    from pipelines.data.records import length_of
+
+    assert length_of("a" * length) == name

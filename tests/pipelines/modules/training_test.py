@@ -118,3 +118,19 @@ def test_errors():
         training.train(model, source[1:], target, None, TrainingConfig())
     with pytest.raises(ValueError, match="0 and 0"):
         training.train(model, source[:0], target[:0], None, TrainingConfig())
+
+
+def test_a_strategy_trains_what_one_device_does():
+    from keras_moe import distribution
+
+    source, target = pairs()
+    config = TrainingConfig(steps=4, batch_size=8, max_minutes=0)
+    losses = []
+    for kind in ("default", "mirrored"):
+        keras.utils.set_random_seed(0)
+        with distribution.strategy(kind).scope():
+            model = SwitchTransformer.from_preset("switch_tiny")
+        history = training.train(model, source, target, None, config)
+        assert int(np.array(model.optimizer.iterations)) == 4
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-4)

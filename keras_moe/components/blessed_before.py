@@ -1,0 +1,108 @@
+"""Which blessed model there was before something came."""
+
+import ml_metadata as mlmd
+from tfx import types
+from tfx import v1 as tfx
+from tfx.orchestration.portable.mlmd import event_lib
+
+_CURRENT_MODEL = "current_model_id"
+_BLESSED = "blessed"
+# From a certified model back to its teacher, by the keys of the components
+# `ExitCalibrator` and `Distiller`.
+_TO_TEACHER = ("student", "teacher")
+
+
+class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
+    """Resolves the last model that was blessed before an artifact existed.
+
+    TFX's `LatestBlessedModelStrategy` finds, in a second run on unchanged data,
+    the model of the first: whoever compares with it or starts from it runs
+    again, for ever. "Before these examples" and "before this candidate" are the
+    same in each run, until there are other examples or another candidate.
+
+    Channels of the resolver:
+        before: what the model must be older than; of this pipeline.
+        model: of all models.
+        model_blessing: of all blessings.
+        teacher: of all models, optional: resolved to the teacher that the
+            model's student was distilled from.
+
+    Where there is no such model, nothing is resolved: use it for optional
+    inputs.
+
+    Example:
+    ```python
+    tfx.dsl.Resolver(
+        strategy_class=keras_moe.components.BlessedBefore,
+        before=example_gen.outputs["examples"],
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("warm_start")
+    ```
+    """
+
+    def resolve_artifacts(
+        self,
+        store: mlmd.MetadataStore,
+        input_dict: dict[str, list[types.Artifact]],
+    ) -> dict[str, list[types.Artifact]]:
+        """Returns one artifact for each channel, or none for all but `before`.
+
+        Args:
+            store: the metadata.
+            input_dict: the candidates of each channel.
+        """
+        resolved: dict[str, list[types.Artifact]] = dict.fromkeys(
+            input_dict, []
+        )
+        before = input_dict["before"]
+        resolved["before"] = before
+        # Ids grow: a lower one was there earlier.
+        horizon = min((artifact.id for artifact in before), default=0)
+        blessings = {
+            blessing.get_int_custom_property(_CURRENT_MODEL): blessing
+            for blessing in input_dict["model_blessing"]
+            if blessing.get_int_custom_property(_BLESSED) == 1
+            and blessing.id < horizon
+        }
+        models = [m for m in input_dict["model"] if m.id in blessings]
+        if not models:
+            return resolved
+        model = max(models, key=lambda m: m.id)
+        resolved["model"] = [model]
+        resolved["model_blessing"] = [blessings[model.id]]
+        if "teacher" in input_dict:
+            teacher = _ancestor(store, model.id, _TO_TEACHER)
+            resolved["teacher"] = [
+                candidate
+                for candidate in input_dict["teacher"]
+                if candidate.id == teacher
+            ]
+        return resolved
+
+
+def _ancestor(
+    store: mlmd.MetadataStore, artifact_id: int, keys: tuple[str, ...]
+) -> int | None:
+    """Follows an artifact back through the inputs that made it."""
+    current: int | None = artifact_id
+    for key in keys:
+        if current is None:
+            return None
+        current = _made_from(store, current, key)
+    return current
+
+
+def _made_from(
+    store: mlmd.MetadataStore, artifact_id: int, key: str
+) -> int | None:
+    makers = [
+        event.execution_id
+        for event in store.get_events_by_artifact_ids([artifact_id])
+        if event_lib.is_valid_output_event(event)
+    ]
+    # The first made it; later ones took it from the cache.
+    for event in store.get_events_by_execution_ids(makers[:1]):
+        if event_lib.is_valid_input_event(event, expected_input_key=key):
+            return event.artifact_id
+    return None

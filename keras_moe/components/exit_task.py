@@ -1,0 +1,50 @@
+"""What a project says of its exits, for `ExitCalibrator`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_moe.calibration import Certificate
+from keras_moe.generation import EarlyExitPolicy
+
+
+@dataclasses.dataclass(frozen=True)
+class ExitTaskArgs:
+    """What the project's function is given.
+
+    Attributes:
+        student: the trained model, as it will be served.
+        example_files: patterns of the files of the calibration splits.
+        transform_graph_path: directory of the TFX Transform's output, or
+            `None`.
+        max_length: greatest number of tokens of an answer.
+        custom_config: what the pipeline wants the function to know.
+    """
+
+    student: keras.Model
+    example_files: Sequence[str]
+    transform_graph_path: str | None
+    max_length: int
+    custom_config: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExitTask:
+    """What the project's function returns.
+
+    Attributes:
+        token_ids: int `(n, source_length)`, padded: the calibration examples.
+        loss: see `keras_moe.calibration.calibrate_exits`.
+        export: called with a directory, the policy and the certificate: writes
+            the certified model, as `keras_moe.serving.export` does.
+    """
+
+    token_ids: np.ndarray
+    loss: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    export: Callable[[pathlib.Path, EarlyExitPolicy, Certificate], None]

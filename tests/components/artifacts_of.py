@@ -1,0 +1,20 @@
+"""Artifacts with a place, as executors are given them."""
+
+import pathlib
+
+from tfx.types import artifact_utils
+
+
+def artifact(kind, uri, splits=None, **properties):
+    """Returns an artifact of a kind in an existing directory."""
+    made = kind()
+    made.uri = str(uri)
+    pathlib.Path(uri).mkdir(parents=True, exist_ok=True)
+    if splits is not None:
+        made.split_names = artifact_utils.encode_split_names(list(splits))
+    for name, value in properties.items():
+        if isinstance(value, int):
+            made.set_int_custom_property(name, value)
+        else:
+            made.set_string_custom_property(name, value)
+    return made

@@ -1,0 +1,119 @@
+import ml_metadata as mlmd
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx.types import standard_artifacts
+
+from keras_moe.components import BlessedBefore
+
+pytestmark = pytest.mark.tfx
+
+
+class World:
+    """A metadata store, written as TFX writes it."""
+
+    def __init__(self):
+        config = metadata_store_pb2.ConnectionConfig()
+        config.fake_database.SetInParent()
+        self.store = mlmd.MetadataStore(config)
+        kind = metadata_store_pb2.ArtifactType(name="Any")
+        self.artifact_type = self.store.put_artifact_type(kind)
+        kind = metadata_store_pb2.ExecutionType(name="Any")
+        self.execution_type = self.store.put_execution_type(kind)
+        self.models, self.blessings = [], []
+
+    def new(self, kind):
+        made = kind()
+        (made.id,) = self.store.put_artifacts(
+            [metadata_store_pb2.Artifact(type_id=self.artifact_type)]
+        )
+        return made
+
+    def model(self, **inputs):
+        """A model that was made from others, by key."""
+        made = self.new(standard_artifacts.Model)
+        (execution,) = self.store.put_executions(
+            [metadata_store_pb2.Execution(type_id=self.execution_type)]
+        )
+        ends = [("model", made, metadata_store_pb2.Event.OUTPUT)] + [
+            (key, value, metadata_store_pb2.Event.INPUT)
+            for key, value in inputs.items()
+        ]
+        for key, artifact, kind in ends:
+            event = metadata_store_pb2.Event(
+                artifact_id=artifact.id, execution_id=execution, type=kind
+            )
+            event.path.steps.add().key = key
+            event.path.steps.add().index = 0
+            self.store.put_events([event])
+        self.models.append(made)
+        return made
+
+    def bless(self, model, blessed=1):
+        blessing = self.new(standard_artifacts.ModelBlessing)
+        blessing.set_int_custom_property("current_model_id", model.id)
+        blessing.set_int_custom_property("blessed", blessed)
+        self.blessings.append(blessing)
+        return blessing
+
+    def resolve(self, before):
+        return BlessedBefore().resolve_artifacts(
+            self.store,
+            {
+                "before": [before],
+                "model": list(self.models),
+                "model_blessing": list(self.blessings),
+                "teacher": list(self.models),
+            },
+        )
+
+    def line(self):
+        """A teacher, its student, and the certified student."""
+        teacher = self.model()
+        student = self.model(teacher=teacher, examples=self.examples())
+        return teacher, self.model(student=student, examples=self.examples())
+
+    def examples(self):
+        return self.new(standard_artifacts.Examples)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def ids(artifacts):
+    return [artifact.id for artifact in artifacts]
+
+
+def test_nothing_was_blessed_before(world):
+    examples = world.examples()
+    _, model = world.line()
+    for blessed in (None, 0, 1):
+        if blessed is not None:
+            world.bless(model, blessed)
+        resolved = world.resolve(examples)
+        assert ids(resolved["before"]) == [examples.id]
+        for key in ("model", "model_blessing", "teacher"):
+            assert resolved[key] == []
+
+
+def test_the_last_blessed_one_with_its_own_teacher(world):
+    world.bless(world.line()[1])
+    teacher, model = world.line()
+    blessing = world.bless(model)
+    world.bless(world.line()[1], blessed=0)
+    examples = world.examples()
+    resolved = world.resolve(examples)
+    assert ids(resolved["model"]) == [model.id]
+    assert ids(resolved["model_blessing"]) == [blessing.id]
+    assert ids(resolved["teacher"]) == [teacher.id]
+
+
+def test_what_comes_later_changes_nothing(world):
+    """So that a run on unchanged data finds what it found before."""
+    world.bless(world.line()[1])
+    examples = world.examples()
+    before = {k: ids(v) for k, v in world.resolve(examples).items()}
+    world.bless(world.line()[1])
+    assert {k: ids(v) for k, v in world.resolve(examples).items()} == before
+    assert world.resolve(world.examples())["model"][0].id != before["model"][0]

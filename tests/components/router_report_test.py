@@ -1,0 +1,94 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from tfx.types import standard_artifacts
+
+from keras_moe import components
+from keras_moe.calibration import calibrate
+from keras_moe.components.model_card import model_card
+from keras_moe.components.router_report import RouterReportExecutor
+from keras_moe.models import SwitchTransformer
+from keras_moe.visualization import LayerLoads
+from tests.components.artifacts_of import artifact
+
+pytestmark = pytest.mark.tfx
+
+
+def inputs(args):
+    (pattern,) = args.example_files
+    assert "Split-validation" in pattern
+    ids = np.random.default_rng(0).integers(2, 32, (20, 5))
+    return {"encoder_token_ids": ids, "decoder_token_ids": ids}
+
+
+def kept(model, directory):
+    made = artifact(standard_artifacts.Model, directory)
+    extra = directory / "Format-Serving" / "assets.extra"
+    extra.mkdir(parents=True)
+    model.save(extra / "model.keras")
+    return made
+
+
+def test_pictures_and_card(tmp_path):
+    teacher = SwitchTransformer.from_preset("switch_tiny")
+    student = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    certificate = calibrate(np.zeros([200, 1]), [0.5], tolerance=0.05)
+    granted = artifact(components.Certificate, tmp_path / "granted")
+    certificate.save(tmp_path / "granted" / "certificate.json")
+    outputs = {
+        "expert_load": [artifact(components.ExpertLoad, tmp_path / "load")],
+        "model_card": [artifact(components.ModelCard, tmp_path / "card")],
+    }
+    RouterReportExecutor().Do(
+        {
+            "teacher": [kept(teacher, tmp_path / "teacher")],
+            "examples": [
+                artifact(
+                    standard_artifacts.Examples, tmp_path / "x", ["validation"]
+                )
+            ],
+            "model": [kept(student, tmp_path / "student")],
+            "certificate": [granted],
+        },
+        outputs,
+        {
+            "inputs_fn": f"{__name__}.inputs",
+            "splits": json.dumps(["validation"]),
+            "model_name": "little",
+            "custom_config": "{}",
+        },
+    )
+    picture = pathlib.Path(tmp_path, "load", "expert_load.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    text = pathlib.Path(tmp_path, "load", "expert_load.json").read_text()
+    for layer in json.loads(text).values():
+        assert len(layer["load"]) == 4
+        assert sum(layer["load"]) == pytest.approx(1.0)
+    card = pathlib.Path(tmp_path, "card", "model_card.md").read_text()
+    assert "# Model card: little" in card
+    for model in (teacher, student):
+        assert f"{model.count_params():,}" in card
+    assert "threshold 0.5 is at most 0.05" in card
+
+
+def test_a_card_names_the_worst_slices_first():
+    loads = LayerLoads(("moe",), (np.array([0.5, 0.5, 0.0]),), (0.25,))
+    evaluation = {
+        "overall": {"error": 0.1},
+        "letters=a": {"error": 3},
+        "letters=b": {"error": 9},
+        "letters=c": {"error": 5},
+    }
+    text = model_card(
+        "little",
+        SwitchTransformer.from_preset("switch_tiny"),
+        loads,
+        evaluation=evaluation,
+        ranked_by="error",
+    )
+    assert "| moe | 3 | 0.00 to 1.50 | 1 | 25.0% |" in text
+    assert text.index("letters=b") < text.index("letters=c")
+    assert text.index("letters=c") < text.index("letters=a")
+    assert "Early exit" not in text
