@@ -101,7 +101,7 @@ def layer(router, dispatch, mesh, masked=True):
     return [gap(a, b) for a, b in zip(run(), run(engine(mesh)), strict=True)]
 
 
-def attention(causal, length=24):
+def attention(causal, length=24, mesh="2x2x2"):
     """Attention through random features, trained: outputs and state."""
     tokens = CHOOSE.normal(size=(8, length, DIM)).astype("float32")
 
@@ -122,7 +122,7 @@ def attention(causal, length=24):
         losses = [model.train_on_batch(tokens, tokens) for _ in range(3)]
         return [losses, *(np.asarray(v) for v in model.variables)]
 
-    return max(map(gap, run(), run(engine("2x2x2"))))
+    return max(map(gap, run(), run(engine(mesh))))
 
 
 # === Fit ===
@@ -132,6 +132,7 @@ def make_model(compiled=True, dtype=None, **options):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((LENGTH,), dtype="int32")
     x = keras.layers.Embedding(VOCABULARY, DIM)(inputs)
+    x = keras.layers.add([x, keras.layers.Dense(DIM, "relu")(x)])
     moe = SparseMoE(EXPERTS, 16, ROUTERS["switch"](), dtype=dtype, name="moe")
     x = keras.layers.add([x, moe(x)])
     head = keras.layers.Dense(VOCABULARY, dtype=dtype)

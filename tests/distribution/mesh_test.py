@@ -56,7 +56,11 @@ def test_any_layer_computes_what_one_device_does():
 
 @pytest.mark.large
 def test_attention_through_random_features_trains_as_on_one_device():
-    cases = ["attention(False)", "attention(True)", "attention(True, 300)"]
+    cases = [
+        "attention(False)",
+        "attention(True, 8, '2x4')",
+        "attention(True, 300)",
+    ]
     differences = found_by(*cases)
     assert max(differences.values()) <= ROUNDING, differences
 
