@@ -360,10 +360,14 @@ def test_no_kill_makes_a_checkpoint_unreadable(tmp_path):
     try:
         assert writer.stdout.readline() == "ready\n"
         last, partial = 0, 0
-        for _ in range(25):
+        for kill in range(25):
+            before = checkpoints.latest
             print("go", file=writer.stdin, flush=True)
             _, child, begun = writer.stdout.readline().split()
             assert int(begun) == last
+            # Every other one saves something first, on the slowest machine.
+            while kill % 2 and checkpoints.latest == before:
+                time.sleep(0.001)
             time.sleep(choose.uniform(0, 0.15))
             os.kill(int(child), signal.SIGKILL)
             assert writer.stdout.readline() == "dead\n"
@@ -376,7 +380,7 @@ def test_no_kill_makes_a_checkpoint_unreadable(tmp_path):
             if position is not None:
                 assert position.step >= last
                 last = position.step
-        assert last > 25 and partial > 0
+        assert last >= 12 and partial > 0
     finally:
         writer.stdin.close()
         writer.kill()

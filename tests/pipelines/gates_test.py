@@ -69,10 +69,14 @@ def test_anomalous_data(refused, store, tmp_path):
 
 
 def test_worse_than_the_last_blessed(refused, store):
-    line = refused("--set", "student.training.steps=1")
+    # On so little training any error is near the other: none may be added.
+    line = refused(
+        *("--set", "student.training.steps=1"),
+        *("--set", "evaluation.max_phoneme_error_rate_increase=0.0"),
+    )
     assert line.startswith("the Evaluator did not bless the model: ")
     assert "differs from the last blessed model's by" in line
-    assert "at most 0.5000 is accepted" in line
+    assert "at most 0.0000 is accepted" in line
     assert reason(store.get_artifacts_by_type("PushedModel")) in line
 
 
