@@ -100,6 +100,19 @@ def num_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def metrics_are_in_reach() -> bool:
+    """Whether a layer that is being called can update metrics of its own.
+
+    Not in the loops of Keras's JAX backend: they take the values of metrics
+    away while a model is called, and drop what a call would make of them.
+    """
+    if keras.backend.backend() != "jax":
+        return True
+    from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+    return not in_stateless_scope()
+
+
 def refuse_ignored_distribution() -> None:
     """Refuses what Keras would take, and not act upon.
 

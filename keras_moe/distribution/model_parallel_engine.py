@@ -23,7 +23,10 @@ class ModelParallelEngine(MeshEngine):
 
     It has the methods of `DTensorEngine`; what differs is that Keras on JAX
     knows of one distribution at a time: from `distribute` to `gather` it is
-    this engine's, for all models.
+    this engine's, for all models. Devices are those of one process.
+
+    Keras's loops on JAX (3.15), on a mesh or not, take the values of layers'
+    metrics away while the model is called: what routers measure stays at zero.
 
     Args:
         layout_map: of weights. Paths that match nothing are whole on each

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe.serving.signature import Signature
-from keras_moe.serving.signature import TensorSpec
 from keras_moe.validation import check_size
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class Batcher:
         self,
         runner: "Runner",
         signature: Signature,
-        outputs: tuple[str, ...],
         inputs: Sequence[np.ndarray],
     ) -> list[np.ndarray]:
         """Runs a request, perhaps with others.
@@ -60,16 +58,15 @@ class Batcher:
             runner: the session's callable for the signature; requests with
                 the same one are joined.
             signature: what it was made for.
-            outputs: the outputs that it gives.
             inputs: the arrays that it takes, already checked.
 
         Returns:
-            The arrays of `outputs`.
+            The arrays of the signature's outputs.
 
         Raises:
             tf.errors.OpError: the model refuses this request.
         """
-        if not inputs or not _can_join(signature, outputs):
+        if not signature.has_rows:
             return self._alone(runner, inputs)
         rows = inputs[0].shape[0]
         if any(array.shape[0] != rows for array in inputs):
@@ -163,15 +160,3 @@ class _Request:
         self.woken = threading.Event()
         self.runs_alone = False
         self.answer: list[np.ndarray] | None = None
-
-
-def _can_join(signature: Signature, outputs: tuple[str, ...]) -> bool:
-    """Tells whether a signature has nothing but rows of examples."""
-    return all(map(_has_rows, signature.inputs.values())) and all(
-        _has_rows(spec) and -1 not in (spec.shape or ())[1:]
-        for spec in (signature.outputs[name] for name in outputs)
-    )
-
-
-def _has_rows(spec: TensorSpec) -> bool:
-    return (spec.shape or ())[:1] == (-1,)

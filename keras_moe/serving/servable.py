@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import pathlib
+import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -59,8 +60,13 @@ class Servable:
         try:
             self._meta_graph = _load(self._session, graph, self.path)
             self.signatures = read_signatures(self.signature_defs)
-            self._runners: dict[tuple, Runner] = {}
+            self._runners: dict[str, Runner] = {}
+            self._making = threading.Lock()
             self.warmup_requests = self._warm_up(max_tensor_bytes)
+            # The graph is optimised for each signature, which may take a
+            # second. No request is to wait for that.
+            for signature in self.signatures.values():
+                self.runner(signature)
         except BaseException:
             self._session.close()
             raise
@@ -87,24 +93,30 @@ class Servable:
             )
         return self.signatures[name]
 
-    def runner(self, signature: Signature, outputs: tuple[str, ...]) -> Runner:
+    def runner(self, signature: Signature) -> Runner:
         """Gives the session's callable for a signature.
 
         It takes the inputs in the order of `signature.inputs` and returns the
-        arrays of `outputs`. It is made once.
+        arrays of `signature.outputs`: all of them, since a callable is a graph
+        of its own, and clients could ask for one of every choice of outputs.
         """
-        key = (signature.name, outputs)
-        runner = self._runners.get(key)
-        if runner is None:
-            options = config_pb2.CallableOptions(
-                feed=[spec.tensor_name for spec in signature.inputs.values()],
-                fetch=[signature.outputs[name].tensor_name for name in outputs],
-            )
-            # Not the public `make_callable`: with feeds it is `Session.run`
-            # under another name, and several times slower.
-            runner = self._session._make_callable_from_options(options)
-            self._runners[key] = runner
-        return runner
+        runner = self._runners.get(signature.name)
+        if runner is not None:
+            return runner
+        with self._making:
+            # Whoever waited for the lock finds it made.
+            if signature.name not in self._runners:
+                self._runners[signature.name] = self._make_runner(signature)
+            return self._runners[signature.name]
+
+    def _make_runner(self, signature: Signature) -> Runner:
+        options = config_pb2.CallableOptions(
+            feed=[spec.tensor_name for spec in signature.inputs.values()],
+            fetch=[spec.tensor_name for spec in signature.outputs.values()],
+        )
+        # Not the public `make_callable`: with feeds it is `Session.run` under
+        # another name, and several times slower.
+        return self._session._make_callable_from_options(options)
 
     def predict(
         self,
@@ -126,19 +138,20 @@ class Servable:
         """
         signature = self.signature(signature_name)
         signature.check(inputs)
-        outputs = signature.select_outputs(output_filter)
-        runner = self.runner(signature, outputs)
+        wanted = signature.select_outputs(output_filter)
+        runner = self.runner(signature)
         feeds = [inputs[name] for name in signature.inputs]
         try:
             if batcher is None:
                 values = runner(*feeds)
             else:
-                values = batcher.run(runner, signature, outputs, feeds)
+                values = batcher.run(runner, signature, feeds)
         except tf.errors.OpError as error:
             raise _without_stack(error) from None
+        answers = dict(zip(signature.outputs, values, strict=True))
         return {
-            name: np.asarray(value, signature.outputs[name].dtype)
-            for name, value in zip(outputs, values, strict=True)
+            name: np.asarray(answers[name], signature.outputs[name].dtype)
+            for name in wanted
         }
 
     def close(self) -> None:

@@ -61,12 +61,22 @@ class Signature:
         name: key of the signature.
         inputs: input name to `TensorSpec`, sorted by name.
         outputs: output name to `TensorSpec`, sorted by name.
+        has_rows: whether all of them have a row for each example, and outputs
+            no other size that is unknown: requests can then be joined.
     """
 
     def __init__(self, name: str, definition: meta_graph_pb2.SignatureDef):
         self.name = name
         self.inputs = _specs(definition.inputs)
         self.outputs = _specs(definition.outputs)
+        specs = [*self.inputs.values(), *self.outputs.values()]
+        self.has_rows = (
+            bool(self.inputs)
+            and all((spec.shape or ())[:1] == (-1,) for spec in specs)
+            and not any(
+                -1 in (spec.shape or ())[1:] for spec in self.outputs.values()
+            )
+        )
 
     def check(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Raises `InvalidArgumentError` unless `arrays` may be fed."""

@@ -60,7 +60,8 @@ class TeacherSpace(keras_tuner.HyperModel):
         batches = training.batches(
             *self._validation, model.config, plain.batch_size, seed=None
         )
-        return {"val_loss": float(model.evaluate(batches, verbose=0))}
+        figures = model.evaluate(batches, verbose=0, return_dict=True)
+        return {"val_loss": float(figures["loss"])}
 
 
 def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
@@ -78,6 +79,8 @@ def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
         space,
         objective=keras_tuner.Objective("val_loss", "min"),
         max_trials=options["trials"],
+        # Else a trial that fails is passed over, and any may be the best.
+        max_consecutive_failed_trials=1,
         seed=options["training"]["seed"],
         directory=fn_args.working_dir,
         project_name="teacher",

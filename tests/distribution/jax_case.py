@@ -101,6 +101,11 @@ def num_all_to_alls(engine, model):
     return len(re.findall(r" all-to-all(?:-start)?\(", program))
 
 
+def evaluated(model):
+    x, y = (array[0] for array in batches())
+    return model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+
+
 def trained_on(mesh, router, alone):
     """Trains on a mesh, and gathers the model; returns what came of it."""
     engine = make_engine(mesh)
@@ -112,7 +117,6 @@ def trained_on(mesh, router, alone):
     engine.gather(model)
     after = arrays_of(model)
     values = [v.value for v in distribution.named_variables(model).values()]
-    x, y = (array[0] for array in batches())
     return {
         "losses": losses,
         "parts": parts,
@@ -120,9 +124,24 @@ def trained_on(mesh, router, alone):
             np.array_equal(before[name], after[name]) for name in before
         ),
         "devices": max(len(value.devices()) for value in values),
-        "evaluated": model.evaluate(x, y, verbose=0),
-        "expected": alone.evaluate(x, y, verbose=0),
+        "evaluated": evaluated(model),
+        "expected": evaluated(alone),
     }
+
+
+def fitted(mesh=None):
+    """Losses of Keras's own loops, on a mesh or on one device."""
+    model = make_model("switch")
+    engine = None if mesh is None else make_engine(mesh)
+    if engine is not None:
+        engine.distribute(model)
+    x, y = (np.concatenate(array) for array in batches())
+    history = model.fit(
+        x, y, ROWS, validation_data=(x, y), shuffle=False, verbose=0
+    ).history
+    if engine is not None:
+        engine.gather(model)
+    return [history["loss"][0], history["val_loss"][0]]
 
 
 def stored_and_restored(mesh, folder):
@@ -160,6 +179,7 @@ def main(folder):
             said["trained"][f"{router} {mesh}"] = trained_on(
                 mesh, router, alone
             )
+    said["fitted"] = {str(mesh): fitted(mesh) for mesh in (None, *MESHES)}
     for mesh in MESHES:
         said["stored"][mesh] = stored_and_restored(mesh, folder)
     said["identity_after"] = ops.constrain(x, "batch", "expert") is x

@@ -82,6 +82,13 @@ def test_gather_gives_the_same_values_on_one_device(said, router, mesh):
 
 
 @pytest.mark.parametrize("mesh", MESHES)
+def test_fit_on_the_mesh_is_that_of_one_device(said, mesh):
+    np.testing.assert_allclose(
+        said["fitted"][mesh], said["fitted"]["None"], rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("mesh", MESHES)
 def test_a_layer_exchanges_tokens_twice(said, mesh):
     assert said["stored"][mesh]["all_to_alls"] == 2
 

@@ -8,6 +8,7 @@ from keras_moe.components import embedded_server_runner
 from pipelines import configs
 from pipelines import local_runner
 from tests.pipelines.conftest import config_of
+from tests.pipelines.conftest import run
 from tests.pipelines.conftest import versions
 
 pytestmark = [pytest.mark.tfx, pytest.mark.large]
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.tfx, pytest.mark.large]
 def refused(pushed, capfd):
     """Runs with further flags, and returns the one line and the metadata's."""
 
-    def run(*more):
+    def refuse(*more):
         before = versions(pushed)
         assert local_runner.main([*pushed, *more]) == 1
         assert versions(pushed) == before
@@ -29,7 +30,7 @@ def refused(pushed, capfd):
         assert len(lines) == 1
         return lines[0].partition("Nothing was pushed: ")[2]
 
-    return run
+    return refuse
 
 
 @pytest.fixture
@@ -68,11 +69,29 @@ def test_anomalous_data(refused, store, tmp_path):
     assert reason(failed(store)) in line
 
 
-def test_worse_than_the_last_blessed(refused, store):
-    # On so little training any error is near the other: none may be added.
+def test_worse_than_the_last_blessed(refused, store, pushed, console):
+    # Which of two students that have learned next to nothing is the worse one
+    # is chance: it is measured.
+    lenient = ["--set", "evaluation.max_phoneme_error_rate_increase=100"]
+    students = [[], ["--set", "student.training.steps=1"]]
+    rates = [
+        run([*pushed, *student, *lenient], console)[0].metrics[
+            "phoneme_error_rate"
+        ]
+        for student in students
+    ]
+    assert rates[0] != rates[1]
+    better, worse = students if rates[0] < rates[1] else students[::-1]
+    # Other thresholds make other candidates of the same students.
+    last, _ = run(
+        [*pushed, *better, *lenient, "--set", "exits.thresholds=[1.1, 0.52]"],
+        console,
+    )
+    assert last.pushed is not None, last.reason
     line = refused(
-        *("--set", "student.training.steps=1"),
-        *("--set", "evaluation.max_phoneme_error_rate_increase=0.0"),
+        *worse,
+        *("--set", "exits.thresholds=[1.1, 0.51]"),
+        *("--set", "evaluation.max_phoneme_error_rate_increase=0"),
     )
     assert line.startswith("the Evaluator did not bless the model: ")
     assert "differs from the last blessed model's by" in line

@@ -45,7 +45,6 @@ class SlowRunner:
 def run_together(servable, requests, signature_name, max_rows=64):
     """Gives the answers (or errors), and the rows of each run."""
     signature = servable.signature(signature_name)
-    outputs = tuple(signature.outputs)
     batcher = Batcher(max_rows)
     first = {
         "serving_default": [np.array([b"first"], object)],
@@ -53,13 +52,11 @@ def run_together(servable, requests, signature_name, max_rows=64):
         "ratio": [np.ones((1, 2), np.float32)],
         "with_threshold": [np.ones(1, np.float32), np.array([b"a"], object)],
     }[signature_name]
-    runner = SlowRunner(
-        servable.runner(signature, outputs), batcher, len(requests)
-    )
+    runner = SlowRunner(servable.runner(signature), batcher, len(requests))
 
     def ask(feeds):
         try:
-            return batcher.run(runner, signature, outputs, feeds)
+            return batcher.run(runner, signature, feeds)
         except tf.errors.OpError as error:
             return type(error)
 
@@ -75,7 +72,7 @@ def run_together(servable, requests, signature_name, max_rows=64):
 
 def alone(servable, feeds, signature_name):
     signature = servable.signature(signature_name)
-    runner = servable.runner(signature, tuple(signature.outputs))
+    runner = servable.runner(signature)
     try:
         return runner(*feeds)
     except tf.errors.OpError as error:
@@ -155,12 +152,11 @@ def test_several_inputs_are_joined(servable):
 def test_outputs_without_rows_are_not_joined(servable):
     signature = servable.signature("count")
     batcher = Batcher(64)
-    outputs = tuple(signature.outputs)
-    runner = servable.runner(signature, outputs)
+    runner = servable.runner(signature)
 
     def ask(words):
         feeds = [tensor_codec.as_array(words)]
-        count, first = batcher.run(runner, signature, outputs, feeds)
+        count, first = batcher.run(runner, signature, feeds)
         return int(count), first
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

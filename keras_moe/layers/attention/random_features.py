@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_moe.compilation import is_sharded
+from keras_moe.compilation import metrics_are_in_reach
 from keras_moe.layers.attention.feature_options import FEATURE_MAPS
 from keras_moe.layers.attention.feature_options import SOFTMAX_MAPS
 from keras_moe.layers.attention.feature_options import check_options
@@ -263,7 +264,7 @@ class RandomFeatures(keras.layers.Layer):
         power_of_two = ops.bitwise_and(number, number - 1) == 0
         interval = self.redraw_interval or _FIT_INTERVAL
         self._refit(power_of_two | (number % interval == 0), number)
-        if self.is_softmax:
+        if self.is_softmax and metrics_are_in_reach():
             self.relative_variance.update_state(
                 ops.max(self.predicted_variance)
             )

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_moe.compilation import metrics_are_in_reach
 from keras_moe.layers.routers.replica_losses import ReplicaLosses
 from keras_moe.losses import load_balancing_loss
 from keras_moe.losses import router_z_loss
@@ -297,6 +298,8 @@ class Router(ReplicaLosses):
             self.add_loss(self.load_balancing_loss_weight * balance)
         if self.router_z_loss_weight:
             self.add_loss(self.router_z_loss_weight * z_loss)
+        if not metrics_are_in_reach():
+            return
         statistics = routing_statistics(plan, padding_mask)
         statistics["auxiliary_loss"] = balance
         statistics["router_z_loss"] = z_loss
