@@ -58,7 +58,7 @@ def overhead(folder: pathlib.Path, rounds: int) -> dict[str, float]:
     saved = models.save_words(folder / "base/1", malformed.SCALE)
     servable = Servable(saved, 1)
     signature = servable.signature()
-    runner = servable.runner(signature, tuple(signature.outputs))
+    runner = servable.runner(signature)
     array = np.array([WORDS[0].encode()], dtype=object)
     with contextlib.ExitStack() as stack:
         stack.callback(servable.close)

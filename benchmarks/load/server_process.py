@@ -95,7 +95,7 @@ def main() -> None:
         server.wait_until_available(_START_SECONDS)
         servable = server.servable
         signature = servable.signature()
-        runner = servable.runner(signature, tuple(signature.outputs))
+        runner = servable.runner(signature)
         word = np.array([b"pronunciation"], dtype=object)
         with behind_bare_grpc(lambda: runner(word)) as bare_port:
             ports = [server.grpc_port, server.rest_port, bare_port]

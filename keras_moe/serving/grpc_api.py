@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import tensorflow as tf
+from google.protobuf import message
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -57,7 +58,10 @@ class GrpcApi:
                 workers, thread_name_prefix="grpc"
             ),
             maximum_concurrent_rpcs=_MAX_WAITING,
-            interceptors=() if gate.is_open else (_Gatekeeper(gate, metrics),),
+            interceptors=(
+                *(() if gate.is_open else (_Gatekeeper(gate, metrics),)),
+                _Parser(metrics),
+            ),
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -120,3 +124,40 @@ class _Gatekeeper(grpc.ServerInterceptor):
                 lambda request, context: context.abort(code, message)
             )
         return continuation(handler_call_details)
+
+
+class _Parser(grpc.ServerInterceptor):
+    """Parses requests where gRPC would.
+
+    gRPC calls a request that does not parse its own fault, `INTERNAL`, writes
+    a traceback, and never frees what it holds of it: about 18 KiB (grpcio
+    1.85), which anybody could have it lose.
+    """
+
+    def __init__(self, metrics: ServerMetrics):
+        self._metrics = metrics
+
+    def intercept_service(
+        self,
+        continuation: Callable[[Any], Any],
+        handler_call_details: Any,
+    ) -> Any:
+        handler = continuation(handler_call_details)
+        if handler is None:  # there is no such method
+            return None
+
+        def parse_and_answer(data: bytes, context: grpc.ServicerContext) -> Any:
+            try:
+                request = handler.request_deserializer(data)
+            except message.DecodeError as error:
+                name = "INVALID_ARGUMENT"
+                self._metrics.count_request("grpc", "", name, 0.0)
+                context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"The request could not be parsed: {error}",
+                )
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            parse_and_answer, response_serializer=handler.response_serializer
+        )

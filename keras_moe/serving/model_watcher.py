@@ -95,13 +95,21 @@ class ModelWatcher:
         """Starts to watch, in a thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stops watching and closes the models once they are idle."""
+    def stop(self, grace: float = 5.0) -> None:
+        """Stops watching and closes the models.
+
+        Args:
+            grace: seconds to wait for requests under way. A thread that is
+                still inside TensorFlow when the interpreter ends would abort
+                the process.
+        """
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
         for servable in list(self._served.values()):
             self._retire(servable)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._retired, grace)
 
     @property
     def live(self) -> Servable | None:

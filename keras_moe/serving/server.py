@@ -263,7 +263,7 @@ class Server:
             self._rest.stop()
         if self._grpc is not None:
             self._grpc.stop(grace)
-        self._watcher.stop()
+        self._watcher.stop(grace)
         if self._log is not None:
             self._log.stop()
 

@@ -153,6 +153,21 @@ class TestGrpc:
         assert message in details
         assert predictions.Predict(make_request({"word": ["a"]}), timeout=10)
 
+    @pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff\xff\xff\xff", b"no"])
+    def test_what_is_no_message(self, channel, data):
+        for method in (
+            "PredictionService/Predict",
+            "ModelService/GetModelStatus",
+        ):
+            call = channel.unary_unary(f"/tensorflow.serving.{method}")
+            code, details = refusal(call, data)
+            assert code == "INVALID_ARGUMENT"
+            assert "could not be parsed" in details
+
+    def test_what_is_no_method(self, channel):
+        call = channel.unary_unary("/tensorflow.serving.Nothing/Here")
+        assert refusal(call, b"")[0] == "UNIMPLEMENTED"
+
     def test_tensor_bomb(self, predictions):
         bomb = tensor_pb2.TensorProto(
             dtype=types_pb2.DT_STRING, string_val=[b"x"]
