@@ -1,5 +1,8 @@
 """Mixture-of-experts parts for Keras 3 and TFX."""
 
+import importlib
+from typing import Any
+
 from keras_moe import calibration as calibration
 from keras_moe import conversion as conversion
 from keras_moe import distillation as distillation
@@ -13,3 +16,17 @@ from keras_moe import ops as ops
 from keras_moe import serving as serving
 from keras_moe import visualization as visualization
 from keras_moe.version import __version__ as __version__
+
+# Kubeflow imports the class of an artifact by its `TYPE_NAME`, such as
+# `keras_moe.Certificate`.
+_ARTIFACTS = ("Certificate", "DataBlessing", "ExpertLoad", "ModelCard")
+
+
+def __getattr__(name: str) -> Any:
+    """Finds what needs the extra [tfx], which takes seconds to import."""
+    if name == "components":
+        return importlib.import_module("keras_moe.components")
+    if name in _ARTIFACTS:
+        artifacts = importlib.import_module("keras_moe.components.artifacts")
+        return getattr(artifacts, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -172,6 +172,41 @@ class EvaluationConfig(_Section):
     max_phoneme_error_rate_increase: Annotated[float, Field(ge=0.0)] = 0.005
 
 
+class Resources(_Section):
+    """What a container of a component gets.
+
+    Attributes:
+        cpu: cores.
+        memory_gib: memory in GiB.
+        accelerator: kind, such as `"NVIDIA_TESLA_T4"`; `None` for none.
+        accelerator_count: how many of them.
+    """
+
+    cpu: Annotated[float, Field(gt=0.0)] = 4.0
+    memory_gib: Annotated[float, Field(gt=0.0)] = 16.0
+    accelerator: str | None = None
+    accelerator_count: Positive = 1
+
+
+class ClusterConfig(_Section):
+    """Where the pipeline lies, and on what it runs, in Kubeflow or Vertex.
+
+    Attributes:
+        output: what all containers reach, such as `gs://bucket/g2p`, or a path
+            of a volume that they share. Prepared spans are in `data` of it.
+        image: of the components, made by `deploy/components.Dockerfile`.
+        images: other images, such as one with drivers, by component.
+        resources: by component; what is not named gets the cluster's default.
+        source_dir: where the repository lies in the image.
+    """
+
+    output: Annotated[str, Field(pattern=r"^([a-z0-9]+://[^/]|/)")]
+    image: Annotated[str, Field(min_length=1)]
+    images: dict[str, str] = Field(default_factory=dict)
+    resources: dict[str, Resources] = Field(default_factory=dict)
+    source_dir: Annotated[str, Field(pattern="^/")] = "/keras_moe"
+
+
 class PipelineConfig(_Section):
     """The configuration of a run. `model_copy(update=...)` makes variations.
 
@@ -186,9 +221,12 @@ class PipelineConfig(_Section):
             last model that was blessed before.
         warm_start_share: share of the steps and of the budget for those.
         infra_requests: how many requests the model must answer in a server.
+        infra_image_tags: see `keras_moe.components.InfraValidator`.
         beam_pipeline_args: flags for Beam, such as `--runner=FlinkRunner`.
         enable_cache: whether components whose inputs did not change are
             skipped.
+        cluster: what `pipelines.kubeflow_v2_runner` needs; `None` on one
+            machine.
     """
 
     output: Path = pathlib.Path("build/demo")
@@ -200,9 +238,11 @@ class PipelineConfig(_Section):
     warm_start: bool = True
     warm_start_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     infra_requests: Positive = 5
+    infra_image_tags: tuple[str, ...] = ()
     # One thread: the work is small, and a second one only contends for it.
     beam_pipeline_args: tuple[str, ...] = ("--direct_num_workers=1",)
     enable_cache: bool = True
+    cluster: ClusterConfig | None = None
 
     @property
     def data_dir(self) -> pathlib.Path:

@@ -15,6 +15,8 @@ from pipelines.data.splits import SPLITS
 from pipelines.evaluation import PHONEME_ERROR_RATE
 from pipelines.evaluation import evaluation_config
 from pipelines.modules import text
+from pipelines.places import Places
+from pipelines.places import find_places
 
 _MODULES = "pipelines.modules"
 # Calibration and test stay unseen until they are used for what they are.
@@ -23,39 +25,46 @@ _HELD_OUT = ["calibration", "test"]
 Nodes = dict[str, Any]
 
 
-def create_pipeline(config: PipelineConfig, span: int) -> tfx.dsl.Pipeline:
-    """Builds the pipeline of a configuration.
+def create_pipeline(
+    config: PipelineConfig, span: int | None = None
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline of a configuration, for any orchestrator.
 
     Args:
         config: The configuration.
-        span: Which of the prepared spans of examples to use.
+        span: Which of the prepared spans of examples to use; `None` for the
+            last one that there is when the pipeline runs.
     """
-    nodes = _data(config, span)
+    places = find_places(config)
+    nodes = _data(config, places, span)
     nodes |= _models(config, nodes)
-    nodes |= _gates(config, nodes)
+    nodes |= _gates(config, places, nodes)
+    metadata = None
+    if places.metadata_path is not None:
+        metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            places.metadata_path
+        )
     return tfx.dsl.Pipeline(
         pipeline_name=PIPELINE_NAME,
-        pipeline_root=str(config.pipeline_root),
-        metadata_connection_config=(
-            tfx.orchestration.metadata.sqlite_metadata_connection_config(
-                str(config.metadata_path)
-            )
-        ),
+        pipeline_root=places.pipeline_root,
+        metadata_connection_config=metadata,
         components=list(nodes.values()),
         enable_cache=config.enable_cache,
         beam_pipeline_args=list(config.beam_pipeline_args),
     )
 
 
-def _data(config: PipelineConfig, span: int) -> Nodes:
+def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
     """Examples, what they look like, and whether they look as they must."""
-    static = tfx.proto.RangeConfig(
-        static_range=tfx.proto.StaticRange(
-            start_span_number=span, end_span_number=span
+    static = None
+    if span is not None:
+        static = tfx.proto.RangeConfig(
+            static_range=tfx.proto.StaticRange(
+                start_span_number=span, end_span_number=span
+            )
         )
-    )
     example_gen = tfx.components.ImportExampleGen(
-        input_base=str(config.data_dir),
+        input_base=places.data_dir,
         input_config=tfx.proto.Input(
             splits=[
                 tfx.proto.Input.Split(
@@ -69,7 +78,7 @@ def _data(config: PipelineConfig, span: int) -> Nodes:
     statistics_gen = tfx.components.StatisticsGen(
         examples=example_gen.outputs["examples"], exclude_splits=_HELD_OUT
     )
-    if config.data.schema_file is None:
+    if places.schema_file is None:
         schema_gen = tfx.components.SchemaGen(
             statistics=statistics_gen.outputs["statistics"],
             infer_feature_shape=True,
@@ -77,7 +86,7 @@ def _data(config: PipelineConfig, span: int) -> Nodes:
         )
     else:
         schema_gen = tfx.components.ImportSchemaGen(
-            schema_file=str(config.data.schema_file)
+            schema_file=places.schema_file
         )
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
@@ -134,7 +143,9 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
         "strategy": config.teacher.strategy,
     }
     warm: dict[str, Any] = {}
-    if config.warm_start:
+    # A cluster's resolvers know the last blessed model alone: to start from
+    # that would train anew, for ever, on data that did not change.
+    if config.warm_start and config.cluster is None:
         made["warm_start"] = _blessed_before("warm_start", examples)
         warm = made["warm_start"].outputs
     tuned = None
@@ -196,12 +207,15 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
     return made
 
 
-def _gates(config: PipelineConfig, nodes: Nodes) -> Nodes:
+def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
     """What the certified model must pass, and where it then goes."""
     examples = nodes["example_gen"].outputs["examples"]
     calibrator = nodes["exit_calibrator"]
     model = calibrator.outputs["model"]
-    last_blessed = _blessed_before("last_blessed", model)
+    if config.cluster is None:
+        last_blessed = _blessed_before("last_blessed", model)
+    else:
+        last_blessed = _last_blessed("last_blessed")
     evaluator = tfx.components.Evaluator(
         examples=examples,
         model=model,
@@ -215,6 +229,7 @@ def _gates(config: PipelineConfig, nodes: Nodes) -> Nodes:
         model_name=MODEL_NAME,
         split="test",
         num_examples=config.infra_requests,
+        image_tags=config.infra_image_tags,
     )
     pusher = components.Pusher(
         # Not `model`: what is pushed is the model with the warm-up requests.
@@ -222,7 +237,7 @@ def _gates(config: PipelineConfig, nodes: Nodes) -> Nodes:
         infra_blessing=infra_validator.outputs["blessing"],
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(
-                base_directory=str(config.serving_dir)
+                base_directory=places.serving_dir
             )
         ),
     )
@@ -257,4 +272,13 @@ def _blessed_before(name: str, before: Any) -> tfx.dsl.Resolver:
         before=before,
         model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
         **models,
+    ).with_id(name)
+
+
+def _last_blessed(name: str) -> tfx.dsl.Resolver:
+    """The last blessed model, as a cluster can find it."""
+    return tfx.dsl.Resolver(
+        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
     ).with_id(name)

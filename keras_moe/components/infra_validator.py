@@ -1,14 +1,18 @@
-"""TFX's InfraValidator, for machines without a container engine."""
+"""TFX's InfraValidator, which needs no container engine."""
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 from tfx import types
 from tfx import v1 as tfx
 from tfx.components.infra_validator import executor as validator_executor
+from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
+from tfx.types import standard_artifacts
+from tfx.types import standard_component_specs
 from tfx.utils import path_utils
 
 from keras_moe.components.embedded_server_runner import EmbeddedServerRunner
@@ -16,10 +20,12 @@ from keras_moe.components.pusher import REASON
 
 _POLLING_SECONDS = 0.2
 _LOG_LINES = 3
+# Stands where TFX wants tags of an image.
+_EMBEDDED = "embedded"
 
 
 class InfraValidatorExecutor(validator_executor.Executor):
-    """TFX's executor, with another model server under it.
+    """TFX's executor, which can have the embedded model server under it.
 
     Requests, client, blessing and warm-up are TFX's own.
     """
@@ -42,8 +48,39 @@ class InfraValidatorExecutor(validator_executor.Executor):
         requests: list[Any],
     ) -> None:
         """Loads the model and sends it real requests."""
-        deadline = time.time() + validation_spec.max_loading_time_seconds
-        runner = EmbeddedServerRunner(model_path, serving_spec.model_name)
+        try:
+            if list(serving_spec.tensorflow_serving.tags) == [_EMBEDDED]:
+                self._validate_embedded(
+                    model_path,
+                    serving_binary,
+                    serving_spec.model_name,
+                    time.time() + validation_spec.max_loading_time_seconds,
+                    requests,
+                )
+            else:
+                super()._ValidateOnce(
+                    model_path,
+                    serving_binary,
+                    serving_spec,
+                    validation_spec,
+                    requests,
+                )
+        except Exception as error:
+            said = getattr(error, "__notes__", [])
+            self._reason = " ".join(
+                f"{type(error).__name__}: {error} {' '.join(said)}".split()
+            )
+            raise
+
+    def _validate_embedded(
+        self,
+        model_path: str,
+        serving_binary: Any,
+        model_name: str,
+        deadline: float,
+        requests: list[Any],
+    ) -> None:
+        runner = EmbeddedServerRunner(model_path, model_name)
         try:
             runner.Start()
             runner.WaitUntilRunning(deadline)
@@ -53,10 +90,8 @@ class InfraValidatorExecutor(validator_executor.Executor):
             )
             client.SendRequests(requests)
         except Exception as error:
-            said = runner.GetLogs().strip().splitlines()[-_LOG_LINES:]
-            self._reason = " ".join(
-                f"{type(error).__name__}: {error} {' '.join(said)}".split()
-            )
+            for line in runner.GetLogs().strip().splitlines()[-_LOG_LINES:]:
+                error.add_note(line)
             raise
         finally:
             runner.Stop()
@@ -82,12 +117,14 @@ class InfraValidatorExecutor(validator_executor.Executor):
                 writer.write(record.numpy())
 
 
-class InfraValidator(tfx.components.InfraValidator):
-    """Loads a model in the embedded server and sends it real requests.
+class InfraValidator(base_component.BaseComponent):
+    """Loads a model in a model server and sends it real requests.
 
-    TFX's component, but that the model server is `keras_moe.serving.Server` in
-    a process of its own instead of a container. Where there is a container
-    engine, take TFX's.
+    TFX's component, with its specification and its executor, and two
+    differences: the model server may be `keras_moe.serving.Server` in a process
+    of its own, where TFX knows containers alone; and it compiles for Kubeflow
+    and Vertex, which refuse TFX's class, since that one would start containers
+    from inside a container.
 
     Inputs:
         model: `Model`.
@@ -108,6 +145,9 @@ class InfraValidator(tfx.components.InfraValidator):
         signature_name: a signature of one string input that takes serialized
             examples.
         max_loading_seconds: how long loading may take.
+        image_tags: tags of the stock image `tensorflow/serving`, such as
+            `["latest"]`, each to be run in the local container engine. None of
+            them: the embedded server.
 
     Example:
     ```python
@@ -120,6 +160,7 @@ class InfraValidator(tfx.components.InfraValidator):
     ```
     """
 
+    SPEC_CLASS = standard_component_specs.InfraValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(InfraValidatorExecutor)
 
     def __init__(
@@ -131,26 +172,31 @@ class InfraValidator(tfx.components.InfraValidator):
         num_examples: int = 5,
         signature_name: str = "examples",
         max_loading_seconds: int = 120,
+        image_tags: Sequence[str] = (),
     ) -> None:
         proto = tfx.proto
         super().__init__(
-            model=model,
-            examples=examples,
-            serving_spec=proto.ServingSpec(
-                # What the component wants to be told; the runner is another.
-                tensorflow_serving=proto.TensorFlowServing(tags=["embedded"]),
-                local_docker=proto.LocalDockerConfig(),
-                model_name=model_name,
-            ),
-            validation_spec=proto.ValidationSpec(
-                max_loading_time_seconds=max_loading_seconds, num_tries=1
-            ),
-            request_spec=proto.RequestSpec(
-                tensorflow_serving=proto.TensorFlowServingRequestSpec(
-                    signature_names=[signature_name]
+            standard_component_specs.InfraValidatorSpec(
+                model=model,
+                examples=examples,
+                blessing=types.Channel(type=standard_artifacts.InfraBlessing),
+                serving_spec=proto.ServingSpec(
+                    tensorflow_serving=proto.TensorFlowServing(
+                        tags=list(image_tags) or [_EMBEDDED]
+                    ),
+                    local_docker=proto.LocalDockerConfig(),
+                    model_name=model_name,
                 ),
-                split_name=split,
-                num_examples=num_examples,
-                make_warmup=True,
-            ),
+                validation_spec=proto.ValidationSpec(
+                    max_loading_time_seconds=max_loading_seconds, num_tries=1
+                ),
+                request_spec=proto.RequestSpec(
+                    tensorflow_serving=proto.TensorFlowServingRequestSpec(
+                        signature_names=[signature_name]
+                    ),
+                    split_name=split,
+                    num_examples=num_examples,
+                    make_warmup=True,
+                ),
+            )
         )

@@ -60,7 +60,7 @@ def make_examples(directory):
     return made
 
 
-def validate(tmp_path, model):
+def validate(tmp_path, model, **options):
     blessing = artifact(standard_artifacts.InfraBlessing, tmp_path / "blessing")
     component = components.InfraValidator(
         model=standard_channel(standard_artifacts.Model),
@@ -69,6 +69,7 @@ def validate(tmp_path, model):
         split="test",
         num_examples=2,
         max_loading_seconds=90,
+        **options,
     )
     properties = {
         key: proto_utils.proto_to_json(value)
@@ -119,6 +120,46 @@ def test_a_model_that_cannot_be_loaded_is_not(tmp_path):
     reason = blessing.get_string_custom_property("reason")
     assert reason and "\n" not in reason
     assert not (tmp_path / "blessing" / "stamped_model").exists()
+
+
+class FakeDocker:
+    """What TFX's runner asks a container engine for."""
+
+    def __init__(self, fails):
+        self._fails = fails
+        self.images = []
+
+    def __call__(self, *args, **kwargs):
+        return self
+
+    @property
+    def containers(self):
+        return self
+
+    def close(self):
+        pass
+
+    def run(self, **kwargs):
+        self.images.append(kwargs["image"])
+        raise self._fails
+
+
+def test_tags_of_an_image_go_to_the_container_engine(monkeypatch, tmp_path):
+    engine = FakeDocker(RuntimeError("no such image"))
+    monkeypatch.setattr(
+        "tfx.components.infra_validator.model_server_runners."
+        "local_docker_runner._make_docker_client",
+        engine,
+    )
+    model = make_model(tmp_path / "model")
+    blessing = validate(tmp_path, model, image_tags=["2.21", "latest"])
+    assert engine.images == [
+        "tensorflow/serving:2.21",
+        "tensorflow/serving:latest",
+    ]
+    assert blessing.get_int_custom_property("blessed") == 0
+    reason = blessing.get_string_custom_property("reason")
+    assert reason.startswith("RuntimeError: no such image")
 
 
 def test_a_server_that_ends_is_noticed(monkeypatch, tmp_path):
