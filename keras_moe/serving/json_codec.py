@@ -53,7 +53,7 @@ def parse(body: bytes) -> PredictBody:
             f"JSON Value: {_show(document)} Is not object"
         )
     name = document.get("signature_name", "")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not _is_text(name):
         raise status_codes.invalid_argument(
             "'signature_name' key must be a string value. "
             f"Received: {_show(name)}"
@@ -198,15 +198,21 @@ def _flatten(
         _flatten(name, item, shape[1:], spec, into)
 
 
+def _is_text(value: str) -> bool:
+    """Returns whether bytes can be made of it: JSON has half surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _leaf(name: str, value: Any, spec: TensorSpec) -> Any:
     kind = spec.dtype.kind
     if kind == "O":
-        if isinstance(value, str):
-            try:
-                return value.encode()
-            except UnicodeEncodeError:  # half of a surrogate pair
-                pass
-        elif isinstance(value, dict) and value.keys() == {"b64"}:
+        if isinstance(value, str) and _is_text(value):
+            return value.encode()
+        if isinstance(value, dict) and value.keys() == {"b64"}:
             return _decode_base64(name, value["b64"])
     elif kind == "b":
         if isinstance(value, bool):

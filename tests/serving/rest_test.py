@@ -112,6 +112,10 @@ class TestRest:
             ({"instances": [{"b64": "?"}]}, "Unable to base64 decode"),
             (b'{"instances": ["\\ud800"]}', "not of expected type: string"),
             (
+                b'{"inputs": "a", "signature_name": "\\ud800"}',
+                "'signature_name' key must be a string value",
+            ),
+            (
                 {"signature_name": "with_threshold", "instances": ["a"]},
                 "multiple input tensors",
             ),
