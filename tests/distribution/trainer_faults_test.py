@@ -101,7 +101,7 @@ class Crash(keras.callbacks.Callback):
     "options, every, crash",
     [
         ({}, 2, (1, 5)),
-        ({}, None, (2, 0)),
+        pytest.param({}, None, (2, 0), marks=pytest.mark.large),
         ({"steps_per_execution": 4}, 3, (1, 4)),
         ({"gradient_accumulation_steps": 2}, 1, (1, 4)),
     ],
@@ -134,7 +134,13 @@ def test_a_resumed_training_is_the_same(tmp_path, options, every, crash):
     assert_equal(same_weights, weights)
 
 
-@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 4}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"steps_per_execution": 4}, marks=pytest.mark.large),
+    ],
+)
 @pytest.mark.parametrize(
     "forward, cause",
     [

@@ -119,7 +119,14 @@ def test_sampling_without_exits(model):
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"attention": "random_feature", "num_random_features": 8, "end_id": 10},
+        pytest.param(
+            {
+                "attention": "random_feature",
+                "num_random_features": 8,
+                "end_id": 10,
+            },
+            marks=pytest.mark.large,
+        ),
         {"position_encoding": "rotary", "end_id": 14},
     ],
     ids=["random_feature", "rotary"],

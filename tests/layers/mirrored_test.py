@@ -9,10 +9,10 @@ import pytest
 @pytest.mark.parametrize(
     "case",
     [
-        "global_balance",
+        pytest.param("global_balance", marks=pytest.mark.large),
         "losses_once",
         "metrics_of_all_replicas",
-        "random_feature_statistics",
+        pytest.param("random_feature_statistics", marks=pytest.mark.large),
     ],
 )
 def test_mirrored(case):

@@ -8,7 +8,13 @@ from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "mixed_bfloat16",
+        pytest.param("mixed_float16", marks=pytest.mark.large),
+    ],
+)
 def test_mixed_precision(policy):
     one = {"num_encoder_layers": 1, "num_decoder_layers": 1, "moe_every": 1}
     model, inputs = make(dtype=policy, **one), data()

@@ -120,6 +120,7 @@ def test_errors():
         training.train(model, source[:0], target[:0], None, TrainingConfig())
 
 
+@pytest.mark.large
 def test_a_strategy_trains_what_one_device_does():
     from keras_moe import distribution
 
