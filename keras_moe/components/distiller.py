@@ -84,7 +84,9 @@ class Distiller(base_component.BaseComponent):
     trainer's takes: `base_model` is the directory of the teacher's SavedModel
     (`keras_moe.distillation.load_teacher` reads it), `serving_model_dir` where
     the student goes, and `custom_config["base_student"]`, if there is one, the
-    directory of the student to go on from.
+    directory of the student to go on from. Where these are in a remote store,
+    `read_locally` and `written_locally`, of
+    `keras_moe.components.artifact_files`, bring files here and there.
 
     Inputs:
         examples: `Examples`, transformed if there is a `transform_graph`.

@@ -1,6 +1,7 @@
 """Certifies a student's exits, as a component."""
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import base_executor
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
@@ -24,6 +26,8 @@ from keras_moe.calibration import Certificate
 from keras_moe.calibration import NotCertifiedError
 from keras_moe.calibration import calibrate_exits
 from keras_moe.components import artifacts
+from keras_moe.components.artifact_files import read_locally
+from keras_moe.components.artifact_files import written_locally
 from keras_moe.components.exit_task import ExitTask
 from keras_moe.components.exit_task import ExitTaskArgs
 from keras_moe.components.gate_closed_error import GateClosedError
@@ -83,23 +87,26 @@ class ExitCalibratorExecutor(base_executor.BaseExecutor):
         except NotCertifiedError as error:
             raise GateClosedError(f"no certificate: {error}") from error
         model = artifact_utils.get_single_instance(output_dict["model"])
-        directory = pathlib.Path(path_utils.serving_model_dir(model.uri))
-        task.export(directory, policy, certificate)
-        _check_exported(directory, certificate)
+        uri = path_utils.serving_model_dir(model.uri)
+        with written_locally(uri) as directory:
+            task.export(directory, policy, certificate)
+            _check_exported(directory, certificate)
         granted = artifact_utils.get_single_instance(output_dict["certificate"])
-        certificate.save(pathlib.Path(granted.uri) / CERTIFICATE_FILE)
+        with written_locally(granted.uri) as directory:
+            certificate.save(directory / CERTIFICATE_FILE)
         granted.set_string_custom_property("certificate", certificate.to_json())
 
 
 def _load_student(artifacts_: list[types.Artifact]) -> keras.Model:
     uri = artifact_utils.get_single_uri(artifacts_)
-    path = pathlib.Path(path_utils.serving_model_path(uri)) / KERAS_MODEL
-    if not path.is_file():
+    path = os.path.join(path_utils.serving_model_path(uri), KERAS_MODEL)
+    if not fileio.exists(path):
         raise FileNotFoundError(
             f"The student must hold its Keras model as {KERAS_MODEL}, beside "
             f"the SavedModel. There is no {path}."
         )
-    return keras.saving.load_model(path, compile=False)
+    with read_locally(path) as local:
+        return keras.saving.load_model(local, compile=False)
 
 
 def _check_exported(directory: pathlib.Path, certificate: Certificate) -> None:

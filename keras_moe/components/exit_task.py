@@ -20,9 +20,10 @@ class ExitTaskArgs:
 
     Attributes:
         student: the trained model, as it will be served.
-        example_files: patterns of the files of the calibration splits.
-        transform_graph_path: directory of the TFX Transform's output, or
-            `None`.
+        example_files: patterns of the files of the calibration splits, in
+            whatever store they are: TensorFlow reads them.
+        transform_graph_path: directory of the TFX Transform's output, likewise,
+            or `None`.
         max_length: greatest number of tokens of an answer.
         custom_config: what the pipeline wants the function to know.
     """
@@ -41,8 +42,8 @@ class ExitTask:
     Attributes:
         token_ids: int `(n, source_length)`, padded: the calibration examples.
         loss: see `keras_moe.calibration.calibrate_exits`.
-        export: called with a directory, the policy and the certificate: writes
-            the certified model, as `keras_moe.serving.export` does.
+        export: called with a local directory, the policy and the certificate:
+            writes the certified model, as `keras_moe.serving.export` does.
     """
 
     token_ids: np.ndarray

@@ -1,6 +1,5 @@
 """TFX's InfraValidator, which needs no container engine."""
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +10,12 @@ from tfx import v1 as tfx
 from tfx.components.infra_validator import executor as validator_executor
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs
 from tfx.utils import path_utils
 
+from keras_moe.components.artifact_files import read_locally
 from keras_moe.components.embedded_server_runner import EmbeddedServerRunner
 from keras_moe.components.pusher import REASON
 
@@ -80,21 +81,22 @@ class InfraValidatorExecutor(validator_executor.Executor):
         deadline: float,
         requests: list[Any],
     ) -> None:
-        runner = EmbeddedServerRunner(model_path, model_name)
-        try:
-            runner.Start()
-            runner.WaitUntilRunning(deadline)
-            client = serving_binary.MakeClient(runner.GetEndpoint())
-            client.WaitUntilModelLoaded(
-                deadline, polling_interval_sec=_POLLING_SECONDS
-            )
-            client.SendRequests(requests)
-        except Exception as error:
-            for line in runner.GetLogs().strip().splitlines()[-_LOG_LINES:]:
-                error.add_note(line)
-            raise
-        finally:
-            runner.Stop()
+        with read_locally(model_path) as version:
+            runner = EmbeddedServerRunner(str(version), model_name)
+            try:
+                runner.Start()
+                runner.WaitUntilRunning(deadline)
+                client = serving_binary.MakeClient(runner.GetEndpoint())
+                client.WaitUntilModelLoaded(
+                    deadline, polling_interval_sec=_POLLING_SECONDS
+                )
+                client.SendRequests(requests)
+            except Exception as error:
+                for line in runner.GetLogs().strip().splitlines()[-_LOG_LINES:]:
+                    error.add_note(line)
+                raise
+            finally:
+                runner.Stop()
 
     def _CreateWarmupModel(  # noqa: N802
         self,
@@ -105,7 +107,7 @@ class InfraValidatorExecutor(validator_executor.Executor):
         """Adds the requests to the warm-up that the model has already."""
         existing = path_utils.warmup_file_path(model_path)
         records = []
-        if os.path.exists(existing):
+        if fileio.exists(existing):
             records = list(tf.data.TFRecordDataset(existing))
         super()._CreateWarmupModel(blessing, model_path, warmup_requests)
         path = path_utils.warmup_file_path(

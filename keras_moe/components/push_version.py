@@ -7,9 +7,11 @@ import shutil
 import time
 
 from keras_moe.atomic_file import atomic_file
+from keras_moe.components.artifact_files import is_remote
 
+SAVED_MODEL = "saved_model.pb"
 # Says, in a version, which model it was pushed from.
-_ORIGIN = pathlib.Path("assets.extra", "pushed_from.json")
+ORIGIN = pathlib.Path("assets.extra", "pushed_from.json")
 _PARTIAL = ".{}.partial"
 
 
@@ -25,22 +27,24 @@ def push_version(
     Args:
         source: directory of the SavedModel.
         base_directory: of the versions; made if it is missing. In a local (or
-            mounted) file system: one where directories can be renamed.
+            mounted) file system: one where directories can be renamed. For
+            others there is `keras_moe.components.Pusher`.
         origin: identity of the model.
 
     Returns:
         The directory of the version.
 
     Raises:
-        ValueError: if the source is no SavedModel.
+        ValueError: if the source is no SavedModel, or one of both is not local.
         OSError: if it cannot be copied, as where the disk is full. The versions
             are then as they were.
     """
-    source, base = pathlib.Path(source), pathlib.Path(base_directory)
-    if not (source / "saved_model.pb").is_file():
+    source = _local("source", source)
+    base = _local("base_directory", base_directory)
+    if not (source / SAVED_MODEL).is_file():
         raise ValueError(
             "`source` must be the directory of a SavedModel. Received: "
-            f"source={str(source)!r}, which has no saved_model.pb."
+            f"source={str(source)!r}, which has no {SAVED_MODEL}."
         )
     base.mkdir(parents=True, exist_ok=True)
     # What a push that was killed left. Servers do not look at such names.
@@ -56,8 +60,8 @@ def push_version(
     partial, version = base / _PARTIAL.format(number), base / str(number)
     try:
         shutil.copytree(source, partial)
-        (partial / _ORIGIN).parent.mkdir(exist_ok=True)
-        with atomic_file(partial / _ORIGIN) as file:
+        (partial / ORIGIN).parent.mkdir(exist_ok=True)
+        with atomic_file(partial / ORIGIN) as file:
             file.write_text(json.dumps({"origin": origin}) + "\n")
         _flush(partial)
         os.rename(partial, version)
@@ -72,19 +76,32 @@ def newest_version(base_directory: str | os.PathLike) -> pathlib.Path | None:
     """Returns the version that a server would serve, `None` if there is none.
 
     Args:
-        base_directory: of the versions.
+        base_directory: of the versions, in a local file system.
+
+    Raises:
+        ValueError: if it is not local.
     """
     versions = [
         path
-        for path in pathlib.Path(base_directory).glob("*")
-        if path.name.isdecimal() and (path / "saved_model.pb").is_file()
+        for path in _local("base_directory", base_directory).glob("*")
+        if path.name.isdecimal() and (path / SAVED_MODEL).is_file()
     ]
     return max(versions, key=lambda path: int(path.name), default=None)
 
 
+def _local(name: str, value: str | os.PathLike) -> pathlib.Path:
+    if is_remote(value):
+        raise ValueError(
+            f"`{name}` must be a directory of a local file system: a remote "
+            "store does not rename directories. `keras_moe.components.Pusher` "
+            f"pushes to both. Received: {name}={os.fspath(value)!r}."
+        )
+    return pathlib.Path(value)
+
+
 def _origin_of(version: pathlib.Path) -> str | None:
     try:
-        return json.loads((version / _ORIGIN).read_text())["origin"]
+        return json.loads((version / ORIGIN).read_text())["origin"]
     except (FileNotFoundError, KeyError, ValueError):
         return None  # pushed by something else
 

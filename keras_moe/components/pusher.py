@@ -1,5 +1,6 @@
 """TFX's Pusher, made safe against what interrupts it."""
 
+import os
 from typing import Any
 
 from google.protobuf import json_format
@@ -10,13 +11,16 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils
 
+from keras_moe.components.artifact_files import is_remote
+from keras_moe.components.artifact_files import read_locally
 from keras_moe.components.push_version import push_version
+from keras_moe.components.upload_version import upload_version
 
 REASON = "reason"
 
 
 class PusherExecutor(pusher_executor.Executor):
-    """Pushes by `push_version`, and says why where it does not."""
+    """Pushes whole versions, and says why where it does not."""
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -28,7 +32,8 @@ class PusherExecutor(pusher_executor.Executor):
 
         Raises:
             ValueError: if the destination is not a directory.
-            OSError: if it cannot be copied; what was served is still there.
+            OSError: if it cannot be copied (TensorFlow's errors, in a remote
+                store); what was served is still there.
         """
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         reason = _refusal(input_dict)
@@ -44,7 +49,7 @@ class PusherExecutor(pusher_executor.Executor):
                 "`push_destination` must be a `filesystem`. Received: "
                 f"{destination}"
             )
-        version = push_version(
+        version = _push(
             self.GetModelPath(input_dict),
             destination.filesystem.base_directory,
             origin=artifact_utils.get_single_uri(
@@ -53,9 +58,16 @@ class PusherExecutor(pusher_executor.Executor):
         )
         self._MarkPushed(
             pushed,
-            pushed_destination=str(version),
-            pushed_version=version.name,
+            pushed_destination=version,
+            pushed_version=os.path.basename(version),
         )
+
+
+def _push(source: str, base_directory: str, origin: str) -> str:
+    if is_remote(base_directory):
+        return upload_version(source, base_directory, origin)
+    with read_locally(source) as directory:
+        return str(push_version(directory, base_directory, origin))
 
 
 def _refusal(input_dict: dict[str, list[types.Artifact]]) -> str:
@@ -81,8 +93,13 @@ class Pusher(tfx.components.Pusher):
     it, a version appears under its name when it is complete; versions increase
     whatever the clock says; a push that was interrupted before it was recorded
     is not made twice; and where nothing is pushed, the custom property `reason`
-    of `pushed_model` says why. For a destination in which directories can be
-    renamed: on object stores take TFX's own.
+    of `pushed_model` says why.
+
+    A base directory such as `gs://bucket/g2p` is in a store that does not
+    rename directories. There a version appears while it is uploaded, with its
+    `saved_model.pb` last. Until then TensorFlow Serving fails to load it, goes
+    on serving the one before, and by default tries again five times, a minute
+    apart: where uploads take longer, raise its `--max_num_load_retries`.
 
     Example:
     ```python

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import base_executor
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
@@ -24,6 +26,8 @@ from tfx.utils import path_utils
 from keras_moe.atomic_file import atomic_file
 from keras_moe.calibration import Certificate
 from keras_moe.components import artifacts
+from keras_moe.components.artifact_files import read_locally
+from keras_moe.components.artifact_files import written_locally
 from keras_moe.components.exit_calibrator import CERTIFICATE_FILE
 from keras_moe.components.exit_calibrator import KERAS_MODEL
 from keras_moe.components.model_card import model_card
@@ -74,7 +78,9 @@ class RouterReportExecutor(base_executor.BaseExecutor):
             )
         )
         loads = collect_expert_load(teacher, inputs, batch_size=_BATCH_SIZE)
-        _draw(loads, _directory(output_dict["expert_load"]))
+        uri = artifact_utils.get_single_uri(output_dict["expert_load"])
+        with written_locally(uri) as directory:
+            _draw(loads, directory)
         served, granted, evaluation = (
             input_dict.get(key)
             for key in ("model", "certificate", "evaluation")
@@ -84,11 +90,7 @@ class RouterReportExecutor(base_executor.BaseExecutor):
             teacher,
             loads,
             student=_keras_model(served) if served else None,
-            certificate=(
-                Certificate.load(_directory(granted) / CERTIFICATE_FILE)
-                if granted
-                else None
-            ),
+            certificate=_certificate(granted) if granted else None,
             evaluation=(
                 read_evaluation(artifact_utils.get_single_uri(evaluation))
                 if evaluation
@@ -96,28 +98,33 @@ class RouterReportExecutor(base_executor.BaseExecutor):
             ),
             ranked_by=exec_properties.get("ranked_by"),
         )
-        card = _directory(output_dict["model_card"]) / "model_card.md"
-        with atomic_file(card) as partial:
+        uri = artifact_utils.get_single_uri(output_dict["model_card"])
+        with (
+            written_locally(uri) as directory,
+            atomic_file(directory / "model_card.md") as partial,
+        ):
             partial.write_text(text, encoding="utf-8")
-
-
-def _directory(artifacts_: list[types.Artifact]) -> pathlib.Path:
-    return pathlib.Path(artifact_utils.get_single_uri(artifacts_))
 
 
 def _keras_model(artifacts_: list[types.Artifact]) -> keras.Model:
     uri = artifact_utils.get_single_uri(artifacts_)
-    path = pathlib.Path(path_utils.serving_model_path(uri)) / KERAS_MODEL
-    if not path.is_file():
+    path = os.path.join(path_utils.serving_model_path(uri), KERAS_MODEL)
+    if not fileio.exists(path):
         raise FileNotFoundError(
             f"A model must hold its Keras model as {KERAS_MODEL}, beside the "
             f"SavedModel. There is no {path}."
         )
-    return keras.saving.load_model(path, compile=False)
+    with read_locally(path) as local:
+        return keras.saving.load_model(local, compile=False)
+
+
+def _certificate(artifacts_: list[types.Artifact]) -> Certificate:
+    uri = artifact_utils.get_single_uri(artifacts_)
+    with read_locally(os.path.join(uri, CERTIFICATE_FILE)) as path:
+        return Certificate.load(path)
 
 
 def _draw(loads: LayerLoads, directory: pathlib.Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     figure = plot_expert_load(loads, title="Load of the experts")
     with atomic_file(directory / "expert_load.png") as partial:
         figure.savefig(partial, format="png", dpi=_DPI)

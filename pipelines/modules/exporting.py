@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import pathlib
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ import tensorflow_transform as tft
 
 from keras_moe import serving
 from keras_moe.calibration import Certificate
+from keras_moe.components.artifact_files import written_locally
 from keras_moe.generation import EarlyExitPolicy
 from pipelines.modules import text
 from pipelines.modules.preprocessing import ENCODER_TOKEN_IDS
@@ -36,12 +36,11 @@ def export_model(
     Args:
         model: A `SwitchTransformer`.
         transform_graph_path: The output of Transform.
-        directory: Where to write.
+        directory: Where to write, here or in a remote store.
         keep_stress: Which inventory of phonemes the model has.
         early_exit: The policy of a certificate.
         certificate: Of the model's exits.
     """
-    directory = os.fspath(directory)
     transform = tft.TFTransformOutput(
         transform_graph_path
     ).transform_features_layer()
@@ -54,30 +53,31 @@ def export_model(
             "status": features[WORD_STATUS],
         }
 
-    serving.export(
-        model,
-        directory,
-        tokenize=tokenize,
-        detokenize=functools.partial(
-            text.decode_phonemes, keep_stress=keep_stress
-        ),
-        max_length=text.MAX_PHONEMES,
-        example_spec={WORD: tf.io.FixedLenFeature([], tf.string)},
-        tracked=(transform,),
-        early_exit=early_exit,
-        certificate=certificate,
-    )
-    # Later components, and trainings on more examples, go on from here.
-    extra = os.path.join(directory, "assets.extra")
-    tf.io.gfile.makedirs(extra)
-    model.save(os.path.join(extra, "model.keras"))
-    serving.write_warmup_requests(
-        directory,
-        [
-            ("serving_default", {WORD: [_WARMUP_WORDS[0]]}),
-            ("serving_default", {WORD: list(_WARMUP_WORDS)}),
-        ],
-    )
+    with written_locally(directory) as local:
+        serving.export(
+            model,
+            local,
+            tokenize=tokenize,
+            detokenize=functools.partial(
+                text.decode_phonemes, keep_stress=keep_stress
+            ),
+            max_length=text.MAX_PHONEMES,
+            example_spec={WORD: tf.io.FixedLenFeature([], tf.string)},
+            tracked=(transform,),
+            early_exit=early_exit,
+            certificate=certificate,
+        )
+        # Later components, and trainings on more examples, go on from here.
+        extra = local / "assets.extra"
+        extra.mkdir(exist_ok=True)
+        model.save(extra / "model.keras")
+        serving.write_warmup_requests(
+            local,
+            [
+                ("serving_default", {WORD: [_WARMUP_WORDS[0]]}),
+                ("serving_default", {WORD: list(_WARMUP_WORDS)}),
+            ],
+        )
 
 
 def keep_history(history: Any, directory: str) -> None:
@@ -91,6 +91,6 @@ def keep_history(history: Any, directory: str) -> None:
         name: [float(value) for value in values]
         for name, values in history.history.items()
     }
-    path = pathlib.Path(directory) / "history.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(curve, indent=2) + "\n")
+    with written_locally(directory) as local:
+        path = local / "history.json"
+        path.write_text(json.dumps(curve, indent=2) + "\n")

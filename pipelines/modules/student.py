@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_moe.components.artifact_files import read_locally
 from keras_moe.components.distiller import BASE_STUDENT
 from keras_moe.distillation import EarlyExitDistiller
 from keras_moe.distillation import initialize_dense_student
@@ -31,7 +32,8 @@ def run_fn(fn_args: Any) -> None:
     source, target = read_pairs(fn_args.train_files)
 
     keras.utils.set_random_seed(config.seed)
-    teacher = load_teacher(fn_args.base_model)
+    with read_locally(fn_args.base_model) as directory:
+        teacher = load_teacher(directory)
     student = SwitchTransformer(
         **{**teacher.config.to_dict(), "num_experts": 0, **options["layers"]}
     )

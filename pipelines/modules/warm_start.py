@@ -1,9 +1,9 @@
 """Where a training on more examples goes on from."""
 
-import pathlib
-
 import keras
+from tfx.dsl.io import fileio
 
+from keras_moe.components.artifact_files import read_locally
 from keras_moe.distillation import load_teacher
 
 
@@ -18,9 +18,10 @@ def start_from(model: keras.Model, base: str | None) -> bool:
         Whether it did. It does not where there is no earlier model, or one of
         another configuration.
     """
-    if not base or not pathlib.Path(base).is_dir():
+    if not base or not fileio.isdir(base):
         return False
-    earlier = load_teacher(base)
+    with read_locally(base) as directory:
+        earlier = load_teacher(directory)
     if earlier.config.to_dict() != model.config.to_dict():
         return False
     if not model.built:

@@ -1,7 +1,6 @@
 """Artifacts with a place, as executors are given them."""
 
-import pathlib
-
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
 
@@ -9,7 +8,7 @@ def artifact(kind, uri, splits=None, **properties):
     """Returns an artifact of a kind in an existing directory."""
     made = kind()
     made.uri = str(uri)
-    pathlib.Path(uri).mkdir(parents=True, exist_ok=True)
+    fileio.makedirs(made.uri)
     if splits is not None:
         made.split_names = artifact_utils.encode_split_names(list(splits))
     for name, value in properties.items():

@@ -16,6 +16,8 @@ from keras_moe.components.exit_task import ExitTask
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.models import SwitchTransformer
 from tests.components.artifacts_of import artifact
+from tests.components.remote_store import files
+from tests.components.remote_store import moved
 
 pytestmark = pytest.mark.tfx
 
@@ -65,15 +67,15 @@ def student(tmp_path_factory):
     return made
 
 
-def run(student, tmp_path, **custom):
+def run(student, place, **custom):
     outputs = {
-        "model": [artifact(standard_artifacts.Model, tmp_path / "model")],
+        "model": [artifact(standard_artifacts.Model, f"{place}/model")],
         "certificate": [
-            artifact(components.Certificate, tmp_path / "certificate")
+            artifact(components.Certificate, f"{place}/certificate")
         ],
     }
     examples = artifact(
-        standard_artifacts.Examples, tmp_path / "ex", ["train", "calibration"]
+        standard_artifacts.Examples, f"{place}/ex", ["train", "calibration"]
     )
     settings = {
         "policy": EarlyExitPolicy("softmax").to_dict(),
@@ -111,6 +113,27 @@ def test_model_and_certificate_agree(student, tmp_path):
     # The task was given the calibration words alone.
     (pattern,) = SEEN[-1].example_files
     assert "Split-calibration" in pattern
+
+
+def test_in_a_remote_store(student, remote):
+    model, granted = run(moved(student, f"{remote}/student"), remote)
+    exported = f"{model.uri}/Format-Serving"
+    served = tf.saved_model.load(exported)
+    assert "with_threshold" in served.signatures
+    (text,) = files(granted.uri).values()
+    certificate = calibration.Certificate.from_json(text.decode())
+    assert certificate.threshold == 1.0123456789
+    assert files(f"{exported}/assets.extra") == {"certificate.json": text}
+    (pattern,) = SEEN[-1].example_files
+    assert pattern == f"{remote}/ex/Split-calibration/*"
+
+
+def test_nothing_is_uploaded_that_is_not_certified(student, remote):
+    student = moved(student, f"{remote}/student")
+    with pytest.raises(RuntimeError, match="with the certificate"):
+        run(student, remote, forgets=True)
+    assert not files(f"{remote}/model")
+    assert not files(f"{remote}/certificate")
 
 
 def test_nothing_certified_is_no_model_and_one_line(student, tmp_path):

@@ -1,33 +1,38 @@
+import os
 import pathlib
 
 import pytest
 from tfx import v1 as tfx
+from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
 from keras_moe.components.pusher import PusherExecutor
 from tests.components.artifacts_of import artifact
+from tests.components.remote_store import files
 
 pytestmark = pytest.mark.tfx
 
+STAMPED = "infra/stamped_model/saved_model.pb"
 
-def run(tmp_path, blessed=1, infra=1, reason=""):
-    stamped = tmp_path / "infra" / "stamped_model"
+
+def run(place, blessed=1, infra=1, reason="", base=None):
     infra_blessing = artifact(
         standard_artifacts.InfraBlessing,
-        tmp_path / "infra",
+        f"{place}/infra",
         blessed=infra,
         has_model=1,
         **({"reason": reason} if reason else {}),
     )
-    stamped.mkdir(exist_ok=True)
-    (stamped / "saved_model.pb").write_bytes(b"graph")
     name = "INFRA_BLESSED" if infra else "INFRA_NOT_BLESSED"
-    (tmp_path / "infra" / name).touch()
-    pushed = artifact(standard_artifacts.PushedModel, tmp_path / "pushed")
+    for path in (f"{place}/infra/{name}", f"{place}/{STAMPED}"):
+        fileio.makedirs(os.path.dirname(path))
+        with fileio.open(path, "w") as file:
+            file.write("graph")
+    pushed = artifact(standard_artifacts.PushedModel, f"{place}/pushed")
     destination = tfx.proto.PushDestination(
         filesystem=tfx.proto.PushDestination.Filesystem(
-            base_directory=str(tmp_path / "base")
+            base_directory=str(base or f"{place}/base")
         )
     )
     PusherExecutor().Do(
@@ -35,7 +40,7 @@ def run(tmp_path, blessed=1, infra=1, reason=""):
             "model_blessing": [
                 artifact(
                     standard_artifacts.ModelBlessing,
-                    tmp_path / "blessing",
+                    f"{place}/blessing",
                     blessed=blessed,
                 )
             ],
@@ -54,6 +59,20 @@ def test_a_blessed_model_is_pushed_and_recorded_once(tmp_path):
         assert pushed.get_int_custom_property("pushed") == 1
         destination = pushed.get_string_custom_property("pushed_destination")
         assert pathlib.Path(destination) == version
+
+
+def test_from_a_remote_store_to_any(remote, tmp_path):
+    for base in (f"{remote}/base", str(tmp_path / "base")):
+        pushed = run(remote, base=base)
+        assert pushed.get_int_custom_property("pushed") == 1
+        version = pushed.get_string_custom_property("pushed_destination")
+        number = pushed.get_string_custom_property("pushed_version")
+        assert version == f"{base}/{number}"
+        assert files(version)["saved_model.pb"] == b"graph"
+        # The second push is of the same model: there is nothing to do.
+        again = run(remote, base=base)
+        destination = again.get_string_custom_property("pushed_destination")
+        assert destination == version
 
 
 @pytest.mark.parametrize(

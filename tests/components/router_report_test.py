@@ -12,6 +12,8 @@ from keras_moe.components.router_report import RouterReportExecutor
 from keras_moe.models import SwitchTransformer
 from keras_moe.visualization import LayerLoads
 from tests.components.artifacts_of import artifact
+from tests.components.remote_store import files
+from tests.components.remote_store import moved
 
 pytestmark = pytest.mark.tfx
 
@@ -31,27 +33,35 @@ def kept(model, directory):
     return made
 
 
-def test_pictures_and_card(tmp_path):
+@pytest.fixture(scope="module")
+def models():
     teacher = SwitchTransformer.from_preset("switch_tiny")
     student = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    return teacher, student
+
+
+def make_inputs(models, tmp_path):
+    teacher, student = models
     certificate = calibrate(np.zeros([200, 1]), [0.5], tolerance=0.05)
     granted = artifact(components.Certificate, tmp_path / "granted")
     certificate.save(tmp_path / "granted" / "certificate.json")
+    return {
+        "teacher": kept(teacher, tmp_path / "teacher"),
+        "examples": artifact(
+            standard_artifacts.Examples, tmp_path / "x", ["validation"]
+        ),
+        "model": kept(student, tmp_path / "student"),
+        "certificate": granted,
+    }
+
+
+def run(inputs, place):
     outputs = {
-        "expert_load": [artifact(components.ExpertLoad, tmp_path / "load")],
-        "model_card": [artifact(components.ModelCard, tmp_path / "card")],
+        "expert_load": [artifact(components.ExpertLoad, f"{place}/load")],
+        "model_card": [artifact(components.ModelCard, f"{place}/card")],
     }
     RouterReportExecutor().Do(
-        {
-            "teacher": [kept(teacher, tmp_path / "teacher")],
-            "examples": [
-                artifact(
-                    standard_artifacts.Examples, tmp_path / "x", ["validation"]
-                )
-            ],
-            "model": [kept(student, tmp_path / "student")],
-            "certificate": [granted],
-        },
+        {key: [value] for key, value in inputs.items()},
         outputs,
         {
             "inputs_fn": f"{__name__}.inputs",
@@ -60,17 +70,37 @@ def test_pictures_and_card(tmp_path):
             "custom_config": "{}",
         },
     )
-    picture = pathlib.Path(tmp_path, "load", "expert_load.png").read_bytes()
+    return files(f"{place}/load"), files(f"{place}/card")
+
+
+def check(models, load, card):
+    assert set(load) == {"expert_load.png", "expert_load.json"}
+    picture = load["expert_load.png"]
     assert picture.startswith(b"\x89PNG")
-    text = pathlib.Path(tmp_path, "load", "expert_load.json").read_text()
-    for layer in json.loads(text).values():
+    for layer in json.loads(load["expert_load.json"]).values():
         assert len(layer["load"]) == 4
         assert sum(layer["load"]) == pytest.approx(1.0)
-    card = pathlib.Path(tmp_path, "card", "model_card.md").read_text()
-    assert "# Model card: little" in card
-    for model in (teacher, student):
-        assert f"{model.count_params():,}" in card
-    assert "threshold 0.5 is at most 0.05" in card
+    (text,) = card.values()
+    text = text.decode()
+    assert "# Model card: little" in text
+    for model in models:
+        assert f"{model.count_params():,}" in text
+    assert "threshold 0.5 is at most 0.05" in text
+
+
+def test_pictures_and_card(models, tmp_path):
+    load, card = run(make_inputs(models, tmp_path), tmp_path)
+    check(models, load, card)
+    assert pathlib.Path(tmp_path, "card", "model_card.md").is_file()
+
+
+def test_in_a_remote_store(models, remote, tmp_path):
+    inputs = {
+        key: moved(value, f"{remote}/inputs/{key}")
+        for key, value in make_inputs(models, tmp_path / "local").items()
+    }
+    load, card = run(inputs, remote)
+    check(models, load, card)
 
 
 def test_a_card_names_the_worst_slices_first():
