@@ -43,12 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
         help="where data, metadata and models go (default: build/demo)",
     )
     parser.add_argument(
         "--dictionary",
-        type=pathlib.Path,
         help="a CSV with the columns word and pronunciation (default: the "
         "installed CMU dictionary)",
     )

@@ -22,12 +22,24 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+def _of_this_machine(path: Any) -> Any:
+    if "://" in str(path):
+        raise ValueError(
+            "must be a path of this machine; `cluster.output` may be a URL"
+        )
+    return path
+
+
 def _absolute(path: pathlib.Path) -> pathlib.Path:
     # It goes into the metadata, which outlives this run.
     return path.resolve()
 
 
-Path = Annotated[pathlib.Path, pydantic.AfterValidator(_absolute)]
+Path = Annotated[
+    pathlib.Path,
+    pydantic.BeforeValidator(_of_this_machine),
+    pydantic.AfterValidator(_absolute),
+]
 
 
 class _Section(pydantic.BaseModel):

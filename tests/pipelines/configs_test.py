@@ -9,6 +9,7 @@ from pipelines.configs import load_config
     [
         ("data.fractions", [0.5, 0.5], "must be 4 positive numbers.*Received"),
         ("data.fractions", [0.7, 0.1, 0.1, 0.2], "must be.*sum to 1"),
+        ("output", "gs://bucket/x", "must be a path of this machine"),
         ("data.max_words", 0, "greater than or equal to 1.*Received: 0"),
         ("data.schema_file", "nowhere.pbtxt", "must be a file that exists"),
         ("teacher.training", {"stpes": 3}, "[Uu]nexpected"),
@@ -20,6 +21,8 @@ from pipelines.configs import load_config
         ("exits.tolerance", 1.0, "less than 1"),
         ("evaluation.max_phoneme_error_rate", 0, "greater than 0"),
         ("warm_strat", True, "not permitted"),
+        ("cluster", {"output": "here", "image": "i"}, "match pattern"),
+        ("cluster", {"output": "gs://b"}, "[Ff]ield required"),
     ],
 )
 def test_errors_name_file_field_and_rule(tmp_path, field, value, rule):
@@ -81,6 +84,10 @@ def test_a_missing_file(tmp_path):
         (["--steps", "0"], "`steps` must be positive"),
         (["--set", "teacher.preset"], "must be FIELD=VALUE"),
         (["--set", "exits.tolerance=2"], "the command line: `exits.tolerance`"),
+        (
+            ["--output", "gs://b/x"],
+            "the command line: `output`: must be a path",
+        ),
         (["--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
     ],
 )
