@@ -10,7 +10,7 @@ from pipelines.configs import MODEL_NAME
 from pipelines.configs import ClusterConfig
 from pipelines.configs import PipelineConfig
 
-_REPOSITORY = pathlib.Path(__file__).parents[1]
+_PIPELINES = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +71,17 @@ def _in_cluster(config: PipelineConfig, cluster: ClusterConfig) -> Places:
 
 
 def _in_image(path: pathlib.Path, cluster: ClusterConfig) -> str:
-    """Returns where a file of the repository lies in the image.
+    """Returns where a file of `pipelines/` lies in the image.
 
     Raises:
-        ValueError: if it is not of the repository.
+        ValueError: if it is not of `pipelines/`.
     """
-    if not path.is_relative_to(_REPOSITORY):
+    if not path.is_relative_to(_PIPELINES):
         raise ValueError(
-            "`data.schema_file` must lie in the repository, which goes into "
-            f"the image of the components. Received: {path}"
+            "`data.schema_file` must lie in `pipelines/`, which goes into the "
+            f"image of the components. Received: {path}"
         )
-    inside = path.relative_to(_REPOSITORY).as_posix()
+    inside = path.relative_to(_PIPELINES.parent).as_posix()
     return f"{cluster.source_dir.rstrip('/')}/{inside}"
 
 

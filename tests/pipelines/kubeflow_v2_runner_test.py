@@ -201,7 +201,7 @@ def test_a_schema_outside_the_image(tmp_path, cluster_config):
     schema = tmp_path / "schema.pbtxt"
     schema.write_text("")
     data = cluster_config.data.model_copy(update={"schema_file": schema})
-    with pytest.raises(ValueError, match="must lie in the repository.*Rec"):
+    with pytest.raises(ValueError, match="must lie in `pipelines/`.*Rec"):
         kubeflow_v2_runner.compile_pipeline(
             cluster_config.model_copy(update={"data": data}),
             tmp_path / "g2p.json",
