@@ -109,5 +109,10 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(
                 f"`--set` must be FIELD=VALUE. Received: --set {text}"
             )
-        overrides[field] = yaml.safe_load(value)
+        try:
+            overrides[field] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"`--set` must give a value in YAML. Received: --set {text}"
+            ) from error
     return overrides

@@ -7,11 +7,15 @@ the image that `deploy/components.Dockerfile` makes.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
+from keras_moe.atomic_file import atomic_file
 from pipelines import command_line
 from pipelines import quiet
 from pipelines.configs import PIPELINE_NAME
@@ -31,11 +35,12 @@ def compile_pipeline(
 
     Args:
         config: The configuration, with a `cluster`.
-        path: Where to: `.json` for Vertex, `.yaml` for Kubeflow Pipelines.
-        schema_version: `"2.1"`, or `"2.0"` for older clusters.
+        path: Where to: `.json`, a job for Vertex, or `.yaml`, the
+            specification alone, for Kubeflow Pipelines.
+        schema_version: `"2.1"`, or `"2.0"`, a job for older clusters.
 
     Returns:
-        What was written.
+        The job.
 
     Raises:
         ImportError: If the extra `[kfp]` is not installed.
@@ -49,6 +54,17 @@ def compile_pipeline(
     if path.suffix not in (".json", ".yaml"):
         raise ValueError(
             f"`path` must end in .json or .yaml. Received: path={path}"
+        )
+    if schema_version == "2.0" and path.suffix == ".yaml":
+        raise ValueError(
+            "`path` must end in .json for the schema 2.0. Received: "
+            f"path={path}"
+        )
+    if config.infra_image_tags:
+        raise ValueError(
+            "`infra_image_tags` needs a container engine, which a component in "
+            "a cluster has not: leave it out, for the embedded server. "
+            f"Received: {', '.join(config.infra_image_tags)}"
         )
     cluster = config.cluster
     if cluster is None:
@@ -65,41 +81,63 @@ def compile_pipeline(
             "'keras-moe[kfp]'."
         ) from error
     # Imported late, as TFX is.
+    from tfx.dsl.components.base.base_component import BaseComponent
+    from tfx.orchestration.data_types import RuntimeParameter
+
     from pipelines.pipeline import create_pipeline
+    from pipelines.places import find_places
 
     pipeline = create_pipeline(config)
-    _require_known("cluster.images", cluster.images, pipeline.components)
-    _require_known("cluster.resources", cluster.resources, pipeline.components)
+    known = [c.id for c in pipeline.components if isinstance(c, BaseComponent)]
+    _require_known("cluster.images", cluster.images, known)
+    _require_known("cluster.resources", cluster.resources, known)
     for component in pipeline.components:
         if component.id in cluster.resources:
             component.with_platform_config(
                 _resource_spec(cluster.resources[component.id])
             )
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in vars(find_places(config)).values()
+        if isinstance(parameter, RuntimeParameter)
+    }
+    image: Any = cluster.image
+    if cluster.images:
+        image = {kfp._DEFAULT_IMAGE_PATH_KEY: cluster.image, **cluster.images}
     runner = kfp.KubeflowV2DagRunner(
-        config=kfp.KubeflowV2DagRunnerConfig(
+        kfp.KubeflowV2DagRunnerConfig(
             display_name=PIPELINE_NAME,
-            default_image={
-                kfp._DEFAULT_IMAGE_PATH_KEY: cluster.image,
-                **cluster.images,
-            },
+            default_image=image,
             use_pipeline_spec_2_1=schema_version == "2.1",
-        ),
-        output_dir=str(path.parent),
-        output_filename=path.name,
+        )
     )
+    job = runner.run(pipeline, parameter_values=defaults, write_out=False)
+    spec = job["pipelineSpec"]
+    # TFX leaves both out, and a file of the specification alone has nothing
+    # else to say them.
+    spec["defaultPipelineRoot"] = pipeline.pipeline_info.pipeline_root
+    if schema_version == "2.1":
+        given = spec["root"]["inputDefinitions"]["parameters"]
+        for name, value in defaults.items():
+            given[name]["defaultValue"] = value
     path.parent.mkdir(parents=True, exist_ok=True)
-    return runner.run(pipeline, write_out=True)
+    with atomic_file(path) as partial:
+        partial.write_text(
+            json.dumps(job, sort_keys=True)
+            if path.suffix == ".json"
+            else yaml.safe_dump(spec)
+        )
+    return job
 
 
 def _require_known(
-    field: str, named: Mapping[str, Any], components: list[Any]
+    field: str, named: Mapping[str, Any], known: list[str]
 ) -> None:
-    known = sorted(component.id for component in components)
     unknown = sorted(set(named) - set(known))
     if unknown:
         raise ValueError(
             f"`{field}` must name components of the pipeline: "
-            f"{', '.join(known)}. Received: {', '.join(unknown)}"
+            f"{', '.join(sorted(known))}. Received: {', '.join(unknown)}"
         )
 
 

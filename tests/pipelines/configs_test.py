@@ -83,6 +83,7 @@ def test_a_missing_file(tmp_path):
     [
         (["--steps", "0"], "`steps` must be positive"),
         (["--set", "teacher.preset"], "must be FIELD=VALUE"),
+        (["--set", "data.fractions=[1"], "must give a value in YAML"),
         (["--set", "exits.tolerance=2"], "the command line: `exits.tolerance`"),
         (
             ["--output", "gs://b/x"],

@@ -143,15 +143,19 @@ def test_no_path_of_this_machine_is_in_it(compiled):
     assert str(root) not in path.read_text()
 
 
-def test_vertex_takes_it_offline(compiled):
+DEFAULTS = {
+    "data_dir": "gs://my-bucket/g2p/data",
+    "schema_file": "/keras_moe/pipelines/data/schema.pbtxt",
+}
+
+
+@pytest.mark.parametrize("given", [{}, {"data_dir": "gs://other/data"}])
+def test_vertex_takes_it_offline(compiled, given):
     path, _ = compiled
     job = aiplatform.PipelineJob(
         display_name="g2p",
         template_path=str(path),
-        parameter_values={
-            "data_dir": "gs://other/data",
-            "schema_file": "/keras_moe/pipelines/data/schema.pbtxt",
-        },
+        parameter_values=given,
         project="a-project",
         location="europe-west1",
         credentials=credentials.AnonymousCredentials(),
@@ -160,7 +164,7 @@ def test_vertex_takes_it_offline(compiled):
     values = dict(runtime.parameter_values or {}) or {
         key: value.string_value for key, value in runtime.parameters.items()
     }
-    assert values["data_dir"] == "gs://other/data"
+    assert values == DEFAULTS | given
     assert runtime.gcs_output_directory == "gs://my-bucket/g2p/pipeline"
 
 
@@ -168,9 +172,12 @@ def test_kubeflow_loads_it(cluster_config, tmp_path):
     path = tmp_path / "g2p.yaml"
     kubeflow_v2_runner.compile_pipeline(cluster_config, path)
     loaded = kfp_components.load_component_from_file(str(path))
-    assert loaded.pipeline_spec.pipeline_info.name == configs.PIPELINE_NAME
-    assert set(loaded.pipeline_spec.root.dag.tasks) == TASKS
-    assert set(loaded.component_spec.inputs) == {"data_dir", "schema_file"}
+    spec = loaded.pipeline_spec
+    assert spec.pipeline_info.name == configs.PIPELINE_NAME
+    assert spec.default_pipeline_root == "gs://my-bucket/g2p/pipeline"
+    assert set(spec.root.dag.tasks) == TASKS
+    inputs = loaded.component_spec.inputs
+    assert {name: each.default for name, each in inputs.items()} == DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -181,6 +188,14 @@ def test_kubeflow_loads_it(cluster_config, tmp_path):
             "cluster: {output: gs://b/x, image: i, resources: {Trainr: {}}}",
             "`cluster.resources` must name components of the pipeline: "
             ".*Trainer.*Received: Trainr",
+        ),
+        (
+            "cluster: {output: gs://b/x, image: i, images: {last_blessed: j}}",
+            "`cluster.images` must name components.*Transform. Received: last",
+        ),
+        (
+            "infra_image_tags: [latest]\ncluster: {output: /x, image: i}",
+            "`infra_image_tags` needs a container engine.*Received: latest",
         ),
         (
             "cluster: {output: gs://b/x, image: i, images: {Pushr: j}}",
@@ -212,6 +227,7 @@ def test_a_schema_outside_the_image(tmp_path, cluster_config):
     ("file", "version", "rule"),
     [
         ("g2p.txt", "2.1", "must end in .json or .yaml"),
+        ("g2p.yaml", "2.0", "must end in .json for the schema 2.0"),
         ("g2p.json", "3.0", "must be one of 2.0, 2.1. Received.*3.0"),
     ],
 )
