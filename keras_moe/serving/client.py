@@ -114,15 +114,17 @@ class Client:
 
         Returns:
             Output name to array.
+
+        Raises:
+            ValueError: if the inputs have no names, or are no arrays.
+            ServingError: if the server refuses, or there is none.
         """
         self._need(self._channel, "predict", "grpc_port")
         request = predict_pb2.PredictRequest(
             model_spec=self._spec(version, signature_name, label)
         )
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(
-                tensor_codec.to_proto(tensor_codec.as_array(value))
-            )
+        for name, array in _arrays(inputs).items():
+            request.inputs[name].CopyFrom(tensor_codec.to_proto(array))
         response = self._call(self._predictions.Predict, request, timeout)
         return {
             name: tensor_codec.to_array(name, proto, _MAX_ANSWER_BYTES)
@@ -143,12 +145,9 @@ class Client:
         from the model's metadata, with a second request.
         """
         self._need(self._rest, "predict_rest", "rest_port")
-        arrays = {
-            name: tensor_codec.as_array(value) for name, value in inputs.items()
-        }
         body = {
             "signature_name": signature_name,
-            "inputs": {k: _to_json(v) for k, v in arrays.items()},
+            "inputs": {k: _to_json(v) for k, v in _arrays(inputs).items()},
         }
         answer = self._http(
             f"{self._path(version, label)}:predict", timeout, json.dumps(body)
@@ -322,6 +321,17 @@ def _opener(
         context = ssl.create_default_context(cafile=os.fspath(authority))
         handlers.append(urllib.request.HTTPSHandler(context=context))
     return urllib.request.build_opener(*handlers)
+
+
+def _arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if not isinstance(inputs, Mapping):
+        raise ValueError(
+            '`inputs` must map names to values, such as {"word": ["hello"]}. '
+            f"Received: inputs={inputs!r}"
+        )
+    return {
+        name: tensor_codec.as_array(value) for name, value in inputs.items()
+    }
 
 
 def _to_json(array: np.ndarray) -> Any:

@@ -77,6 +77,11 @@ def test_status_and_metadata_by_both_ways(client, server):
         assert signature.outputs["accepted"].dtype == np.int32
 
 
+def test_inputs_have_names(predict):
+    with pytest.raises(ValueError, match="`inputs` must map.*Received.*word"):
+        predict(["word"])
+
+
 def test_nobody_there():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
