@@ -27,6 +27,7 @@ from keras_moe.layers import SoftRouter
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
 from keras_moe.layers import TopKRouter
+from tests.distribution import trap_case
 
 # In evaluation nothing is dropped: one device has as many slots as are needed,
 # a mesh as many as could be, of which a smaller share is used.
@@ -344,6 +345,11 @@ def refusals():
     model.run_eagerly = True
     refused("eager", on.distribute, model)
     return found
+
+
+def stale_read():
+    """What is read in the step that adds to it, and what should have been."""
+    return trap_case.stale_read()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.meshes.program import run
 from keras_moe import distribution
+from keras_moe.distribution.stale_reads import VARIABLE
 from keras_moe.layers import SparseMoE
 
 # Sums are added up in another order on a mesh.
@@ -18,7 +19,10 @@ def found_by(*cases):
 @pytest.fixture(scope="module")
 def found():
     """What the cases of the default suite found, in one process."""
-    return found_by(*DEFAULT)
+    with pytest.MonkeyPatch.context() as patch:
+        # So that the engine has to see to it.
+        patch.delenv(VARIABLE, raising=False)
+        return found_by(*DEFAULT)
 
 
 LAYERS = [
@@ -28,7 +32,7 @@ LAYERS = [
         ("expert_choice", "gather", "2x4"),
     )
 ]
-DEFAULT = [*LAYERS, "life(directory)", "refusals()"]
+DEFAULT = [*LAYERS, "life(directory)", "refusals()", "stale_read()"]
 
 
 @pytest.mark.parametrize("case", LAYERS)
@@ -128,6 +132,11 @@ def test_what_cannot_be_done_is_refused(found, name, message):
 
 def test_a_refused_model_is_left_alone(found):
     assert found["refusals()"]["left_alone"]
+
+
+def test_the_engine_lets_nothing_be_read_before_it_is_written(found):
+    got, wanted = found["stale_read()"]
+    assert got == wanted
 
 
 @pytest.mark.parametrize("kind", ["batch", "expert", "model"])

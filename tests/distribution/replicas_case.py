@@ -1,4 +1,4 @@
-"""Cases that need two devices, by name.
+"""Cases that need several devices, by name.
 
 `python -m tests.distribution.replicas_case NAME ...`: logical devices are made
 before TensorFlow starts, hence once a process.
@@ -24,6 +24,7 @@ from keras_moe.losses import token_crossentropy
 from keras_moe.losses.replica_share import shared_by_replicas
 from keras_moe.models import EarlyExitTrainer
 from keras_moe.models import SwitchTransformer
+from tests.distribution import topology_case
 
 LENGTH, DIM, VOCABULARY = 6, 5, 9
 RNG = np.random.default_rng(3)
@@ -35,10 +36,6 @@ STATES = RNG.normal(size=(32, LENGTH, DIM)).astype("float32")
 
 @functools.cache
 def two_replicas():
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-    )
     return strategy("mirrored", devices=["CPU:0", "CPU:1"])
 
 
@@ -285,6 +282,12 @@ def faults():
             np.testing.assert_array_equal(mine, theirs)
 
 
+def topology():
+    """What is saved on one device is restored on 8, 2 and 3, and back."""
+    with tempfile.TemporaryDirectory() as directory:
+        topology_case.check(directory)
+
+
 def keras_fit_of_layers():
     """Keras's own `fit`, with router metrics and random features."""
     results = []
@@ -320,5 +323,9 @@ def keras_fit_of_layers():
 
 
 if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 8
+    )
     for case in sys.argv[1:]:
         globals()[case]()

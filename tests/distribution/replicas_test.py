@@ -1,4 +1,4 @@
-"""`MirroredStrategy` of two devices, in processes of their own."""
+"""`MirroredStrategy` of several devices, in processes of their own."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     "cases",
     [
-        ["crossentropy", "refused"],
+        ["crossentropy", "refused", "topology"],
         pytest.param(["own_loop"], marks=pytest.mark.large),
         pytest.param(
             ["custom_train_steps", "faults", "keras_fit_of_layers"],

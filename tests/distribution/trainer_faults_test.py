@@ -45,7 +45,8 @@ class Spoiler(keras.layers.Layer):
         return _spoils_backwards(x)
 
 
-def make_model(forward=True, optimizer=None):
+def make_model(forward=True, optimizer=None, sparse=False):
+    """A small model; with `sparse` its state is more than its weights."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3, 4))
     x = keras.layers.Dropout(0.2)(inputs)
@@ -53,7 +54,8 @@ def make_model(forward=True, optimizer=None):
     x = Spoiler(forward, name="spoiler")(x)
     # So that a large number spoils nothing else.
     x = ops.clip(x, -3.0, 3.0) if not forward else x
-    outputs = SparseMoE(2, 4, name="moe")(x)
+    # To trace it takes seconds.
+    outputs = SparseMoE(2, 4, name="moe")(x) if sparse else x
     model = keras.Model(inputs, outputs, name="model")
     model.compile(
         optimizer or keras.optimizers.Adam(1e-3), "mse", metrics=["mae"]
@@ -112,7 +114,7 @@ def test_a_resumed_training_is_the_same(tmp_path, options, every, crash):
         return examples.shuffle(24, seed=epoch).batch(4)
 
     def train(directory, callbacks=None):
-        model = make_model()
+        model = make_model(sparse=True)
         checkpoints = Checkpoints(tmp_path / directory, every=every)
         trainer = Trainer(model, checkpoints, **options)
         history = trainer.fit(data, epochs=3, callbacks=callbacks, verbose=0)
@@ -151,7 +153,7 @@ def test_a_resumed_training_is_the_same(tmp_path, options, every, crash):
 def test_a_batch_that_spoils_is_named_and_left_out(
     tmp_path, options, forward, cause
 ):
-    model = make_model(forward)
+    model = make_model(forward, sparse=forward)
     checkpoints = Checkpoints(tmp_path / "bad", keep=99, every=1)
     trainer = Trainer(model, checkpoints, **options)
     with pytest.warns(UserWarning) as said:
@@ -165,7 +167,7 @@ def test_a_batch_that_spoils_is_named_and_left_out(
         assert f"not finite at epoch {epoch}, batch 2: {cause}" in message
     # As if the batch had never been in the data.
     kept = np.r_[0:8, 12:24]
-    expected = make_model(forward)
+    expected = make_model(forward, sparse=forward)
     expected_history = expected.fit(
         data_of(X[kept], Y[kept]), epochs=2, verbose=0
     )

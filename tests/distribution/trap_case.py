@@ -38,12 +38,12 @@ def compute(on, function, *arguments):
     return [wrong.tolist(), np.asarray(function(*values)).tolist()]
 
 
-def stale_read():
+def stale_read(allowed=None):
     """A variable is read in the step that adds an all-reduce to it."""
     on = setting(8, 1)
     # As if the engine had not.
-    if len(sys.argv) > 2:
-        os.environ[VARIABLE] = sys.argv[2]
+    if allowed is not None:
+        os.environ[VARIABLE] = allowed
     whole = layout_of(on.mesh, ())
     first, second = (
         dtensor.DVariable(place(np.float32(0), whole)) for _ in range(2)
@@ -148,4 +148,4 @@ def scalar_choice():
 
 if __name__ == "__main__":
     make_devices()
-    print(json.dumps(globals()[sys.argv[1]]()))
+    print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

@@ -15,13 +15,11 @@ DISPATCH = ("einsum", "gather", "ragged")
 STATES = ("float", "int8", "lora", "int8, lora", "lora, int8")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def quick_quantization():
     # Keras collects all garbage after each kernel that it replaces.
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def data(*shape):

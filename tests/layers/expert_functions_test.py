@@ -11,12 +11,10 @@ from keras_moe.layers.moe.expert_functions import expert_functions
 EXPERTS, DIM, UNITS = 3, 8, 16
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def quick_quantization():
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def make(state="float", use_bias=True, dtype=None, config=None):

@@ -1,8 +1,10 @@
-"""Cases that need two devices: `python -m tests.layers.mirrored_case NAME`.
+"""Cases that need two devices, by name.
 
-Logical devices are made before TensorFlow starts, hence once a process.
+`python -m tests.layers.mirrored_case NAME ...`: logical devices are made before
+TensorFlow starts, hence once a process.
 """
 
+import functools
 import sys
 
 import keras
@@ -47,6 +49,7 @@ class Balanced(ReplicaLosses):
         return inputs * keras.ops.sum(self.kernel * 0.0)
 
 
+@functools.cache
 def strategy():
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
@@ -251,4 +254,5 @@ class _SelfAttention(keras.layers.Layer):
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    for case in sys.argv[1:]:
+        globals()[case]()

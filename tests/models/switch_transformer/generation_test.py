@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.models.switch_transformer.switch_transformer_case import KINDS
+from tests.models.switch_transformer.switch_transformer_case import ONE_BLOCK
 from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
 
@@ -39,7 +40,11 @@ def naive_greedy(model, source, max_length):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_generate_equals_the_naive_loop(kind):
-    model = make(kind)
+    sizes = {
+        "sparse": {},
+        "every block, gated": ONE_BLOCK,
+    }.get(kind, {"num_experts": 0})
+    model = make(kind, **sizes)
     source = data(batch=3)["encoder_token_ids"]
     source[2] = 0  # a row with nothing in it
     received = model.generate(source, max_length=4)
@@ -52,7 +57,7 @@ def test_generate_equals_the_naive_loop(kind):
 
 def test_rows_end_each_in_its_time():
     # Five steps of the end id's logit, pushed up by hand, end some rows.
-    model = make("untied")
+    model = make("untied", **ONE_BLOCK)
     kernel = model.head.kernel.numpy()
     for scale in np.linspace(0, 20, 41):
         boosted = kernel.copy()
@@ -91,7 +96,7 @@ def test_generate_under_xla(kind):
 
 
 def test_generate_does_not_look_at_the_neighbours():
-    model = make("every block, gated")
+    model = make("every block, gated", **ONE_BLOCK)
     source = data(batch=4)["encoder_token_ids"]
     together = model.generate(source, 5)["token_ids"]
     for row in range(4):
@@ -103,7 +108,7 @@ def test_generate_does_not_look_at_the_neighbours():
 
 
 def test_generate_from_nothing():
-    model = make()
+    model = make(**ONE_BLOCK)
     for shape in [(0, 4), (2, 0), (0, 0)]:
         check_nothing(model, shape)
 
@@ -115,7 +120,7 @@ def check_nothing(model, shape):
 
 
 def test_generate_leaves_the_model_as_it_was():
-    model = make()
+    model = make(**ONE_BLOCK)
     before = [v.numpy() for v in model.variables]
     metrics = [float(m.result()) for m in model.metrics]
     model.generate(data()["encoder_token_ids"], 3)
@@ -126,7 +131,7 @@ def test_generate_leaves_the_model_as_it_was():
 
 
 def test_generate_uses_todays_weights():
-    model, other = make("dense, gated"), make("dense, gated")
+    model, other = (make("dense, gated", **ONE_BLOCK) for _ in range(2))
     source = data()["encoder_token_ids"]
     model.generate(source, 3)
     model.set_weights(other.get_weights())
@@ -137,7 +142,7 @@ def test_generate_uses_todays_weights():
 
 
 def test_generate_errors():
-    model = make()
+    model = make(**ONE_BLOCK)
     with pytest.raises(ValueError, match="max_length=0"):
         model.generate([[1]], max_length=0)
     with pytest.raises(ValueError, match="`token_ids`"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_moe.losses import token_crossentropy
+from tests.models.switch_transformer.switch_transformer_case import ONE_BLOCK
 from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
 
@@ -16,9 +17,8 @@ from tests.models.switch_transformer.switch_transformer_case import make
     ],
 )
 def test_mixed_precision(policy):
-    one = {"num_encoder_layers": 1, "num_decoder_layers": 1, "moe_every": 1}
-    model, inputs = make(dtype=policy, **one), data()
-    exact = make(**one)
+    model, inputs = make(dtype=policy, **ONE_BLOCK), data()
+    exact = make(**ONE_BLOCK)
     exact.set_weights(model.get_weights())
     logits = model(inputs)
     assert logits.dtype == "float32"

@@ -13,6 +13,8 @@ SIZES = {
     "hidden_dim": 16,
     "num_experts": 3,
 }
+# For what does not depend on the depth: each block costs a second of tracing.
+ONE_BLOCK = {"num_encoder_layers": 1, "num_decoder_layers": 1, "moe_every": 1}
 KINDS = {
     "sparse": {},
     "dense, gated": {"num_experts": 0, "gated": True, "activation": "gelu"},
