@@ -24,7 +24,7 @@ setup: ## Make .venv from the locked versions (the others call this)
 
 demo: ## Train, evaluate, push and serve on the CMU dictionary
 	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \
-	  $(PY) -m pipelines.demo --began $$began
+	  $(PY) -m pipelines.g2p.demo --began $$began
 
 test: setup lint ## Lint, architecture check, types, tests
 	@$(PY) -m pytest $(PARALLEL)

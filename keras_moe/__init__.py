@@ -14,7 +14,9 @@ from keras_moe import metrics as metrics
 from keras_moe import models as models
 from keras_moe import ops as ops
 from keras_moe import serving as serving
+from keras_moe import training as training
 from keras_moe import visualization as visualization
+from keras_moe import weights as weights
 from keras_moe.version import __version__ as __version__
 
 # Kubeflow imports the class of an artifact by its `TYPE_NAME`, such as
@@ -27,6 +29,6 @@ def __getattr__(name: str) -> Any:
     if name == "components":
         return importlib.import_module("keras_moe.components")
     if name in _ARTIFACTS:
-        artifacts = importlib.import_module("keras_moe.components.artifacts")
+        artifacts = importlib.import_module("keras_moe.components._artifacts")
         return getattr(artifacts, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

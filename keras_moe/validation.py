@@ -7,6 +7,8 @@ Pass arguments by name, `check_positive(capacity_factor=capacity_factor)`;
 import numbers
 from collections.abc import Collection
 
+import numpy as np
+
 
 def check_size(**sizes: int | None) -> None:
     """Raises `ValueError` unless each is an integer of at least 1."""
@@ -67,3 +69,25 @@ def check_choice(options: Collection[str], **choices: str) -> None:
                 f"`{name}` must be one of {tuple(options)}. Received: "
                 f"{name}={choice!r}."
             )
+
+
+def check_fraction(**fractions: float) -> None:
+    """Raises `ValueError` unless each is between 0 and 1, both left out."""
+    for name, fraction in fractions.items():
+        if not 0.0 < fraction < 1.0:
+            raise ValueError(
+                f"`{name}` must be between 0 and 1. Received: "
+                f"{name}={fraction}."
+            )
+
+
+def check_in_unit_interval(name: str, values: np.ndarray) -> None:
+    """Raises `ValueError` unless all values are in [0, 1]."""
+    # NaN is not in it either: it compares as false.
+    outside = ~((values >= 0.0) & (values <= 1.0))
+    if outside.any():
+        index = tuple(int(i) for i in np.argwhere(outside)[0])
+        where = f" at {index}" if index else ""
+        raise ValueError(
+            f"`{name}` must be in [0, 1]. Received: {values[index]}{where}."
+        )

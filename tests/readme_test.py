@@ -53,8 +53,8 @@ def test_a_whole_model(tmp_path, monkeypatch):
             tf.strings.as_string(ids), axis=1, separator=" "
         ),
     }
-    # As it stands, but for its depth: each layer is compiled many times. Two are
-    # the fewest of a decoder with exits and experts.
+    # Shallower than in the README, since each layer is compiled many times.
+    # Two layers are the fewest of a decoder with exits and experts.
     code = python_blocks()[3]
     for stack, layers in (("encoder", 1), ("decoder", 2)):
         assert code.count(f"{stack}_layers=4") == 1

@@ -1,38 +1,39 @@
 """Thresholds with a guarantee: Learn then Test, for exits and cascades."""
 
-from keras_moe.calibration.calibrate import calibrate as calibrate
-from keras_moe.calibration.certificate import Certificate as Certificate
-from keras_moe.calibration.consistency import (
+from keras_moe.calibration._calibrate import calibrate as calibrate
+from keras_moe.calibration._certificate import Certificate as Certificate
+from keras_moe.calibration._consistency import (
     risk_consistency as risk_consistency,
 )
-from keras_moe.calibration.consistency import (
+from keras_moe.calibration._consistency import (
     textual_consistency as textual_consistency,
 )
-from keras_moe.calibration.corrections import bonferroni as bonferroni
-from keras_moe.calibration.corrections import fixed_sequence as fixed_sequence
-from keras_moe.calibration.corrections import holm as holm
-from keras_moe.calibration.distances import (
+from keras_moe.calibration._corrections import bonferroni as bonferroni
+from keras_moe.calibration._corrections import fixed_sequence as fixed_sequence
+from keras_moe.calibration._corrections import holm as holm
+from keras_moe.calibration._distances import (
     edit_distance_error as edit_distance_error,
 )
-from keras_moe.calibration.distances import rouge_l_distance as rouge_l_distance
-from keras_moe.calibration.distances import (
+from keras_moe.calibration._distances import (
+    rouge_l_distance as rouge_l_distance,
+)
+from keras_moe.calibration._distances import (
     token_f1_distance as token_f1_distance,
 )
-from keras_moe.calibration.exits import ExitAnswers as ExitAnswers
-from keras_moe.calibration.exits import calibrate_exits as calibrate_exits
-from keras_moe.calibration.exits import exit_answers as exit_answers
-from keras_moe.calibration.exits import exit_policy as exit_policy
-from keras_moe.calibration.fingerprint import fingerprint as fingerprint
-from keras_moe.calibration.not_certified_error import (
+from keras_moe.calibration._exits import ExitAnswers as ExitAnswers
+from keras_moe.calibration._exits import calibrate_exits as calibrate_exits
+from keras_moe.calibration._exits import exit_answers as exit_answers
+from keras_moe.calibration._exits import exit_policy as exit_policy
+from keras_moe.calibration._not_certified_error import (
     NotCertifiedError as NotCertifiedError,
 )
-from keras_moe.calibration.p_values import betting_p_value as betting_p_value
-from keras_moe.calibration.p_values import binary_p_value as binary_p_value
-from keras_moe.calibration.p_values import (
+from keras_moe.calibration._p_values import betting_p_value as betting_p_value
+from keras_moe.calibration._p_values import binary_p_value as binary_p_value
+from keras_moe.calibration._p_values import (
     hoeffding_bentkus_p_value as hoeffding_bentkus_p_value,
 )
-from keras_moe.calibration.p_values import (
+from keras_moe.calibration._p_values import (
     hoeffding_p_value as hoeffding_p_value,
 )
-from keras_moe.calibration.validity import ViolationRate as ViolationRate
-from keras_moe.calibration.validity import violation_rate as violation_rate
+from keras_moe.calibration._validity import ViolationRate as ViolationRate
+from keras_moe.calibration._validity import violation_rate as violation_rate

@@ -1,45 +1,51 @@
 """A small dense student out of a sparse teacher."""
 
-from keras_moe.distillation.cached_teacher import CachedTeacher as CachedTeacher
-from keras_moe.distillation.dense_student_report import (
+from keras_moe.distillation._dense_student_report import (
     DenseStudentReport as DenseStudentReport,
 )
-from keras_moe.distillation.early_exit_distiller import (
+from keras_moe.distillation._early_exit_distiller import (
     EarlyExitDistiller as EarlyExitDistiller,
 )
-from keras_moe.distillation.hidden_state_distillation import (
+from keras_moe.distillation._hidden_state_distillation import (
     HiddenStateDistillation as HiddenStateDistillation,
 )
-from keras_moe.distillation.initialize_dense_student import (
+from keras_moe.distillation._initialize_dense_student import (
     initialize_dense_student as initialize_dense_student,
 )
-from keras_moe.distillation.load_teacher import load_teacher as load_teacher
-from keras_moe.distillation.per_token_loss import PerTokenLoss as PerTokenLoss
-from keras_moe.distillation.sparse_to_dense_distiller import (
+from keras_moe.distillation._per_token_loss import PerTokenLoss as PerTokenLoss
+from keras_moe.distillation._sparse_to_dense_distiller import (
     SparseToDenseDistiller as SparseToDenseDistiller,
 )
-from keras_moe.distillation.student_label_mixing import (
+from keras_moe.distillation._student_label_mixing import (
     StudentLabelMixing as StudentLabelMixing,
 )
-from keras_moe.distillation.teacher_accuracy import (
+from keras_moe.distillation._token_distillation import (
+    TokenDistillation as TokenDistillation,
+)
+from keras_moe.distillation.teachers._cached_teacher import (
+    CachedTeacher as CachedTeacher,
+)
+from keras_moe.distillation.teachers._load_teacher import (
+    load_teacher as load_teacher,
+)
+from keras_moe.distillation.teachers._teacher_accuracy import (
     TeacherAccuracy as TeacherAccuracy,
 )
-from keras_moe.distillation.teacher_logits import TeacherLogits as TeacherLogits
-from keras_moe.distillation.teacher_logits import (
+from keras_moe.distillation.teachers._teacher_logits import (
+    TeacherLogits as TeacherLogits,
+)
+from keras_moe.distillation.teachers._teacher_logits import (
     describe_teacher_logits as describe_teacher_logits,
 )
-from keras_moe.distillation.teacher_logits import (
+from keras_moe.distillation.teachers._teacher_logits import (
     read_teacher_logits as read_teacher_logits,
 )
-from keras_moe.distillation.teacher_logits import (
+from keras_moe.distillation.teachers._teacher_logits import (
     write_teacher_logits as write_teacher_logits,
 )
-from keras_moe.distillation.teacher_sequences import (
+from keras_moe.distillation.teachers._teacher_sequences import (
     TeacherSequences as TeacherSequences,
 )
-from keras_moe.distillation.teacher_sequences import (
+from keras_moe.distillation.teachers._teacher_sequences import (
     teacher_sequences as teacher_sequences,
-)
-from keras_moe.distillation.token_distillation import (
-    TokenDistillation as TokenDistillation,
 )

@@ -1,44 +1,46 @@
 """Keras layers."""
 
-from keras_moe.layers.attention.key_value_cache import (
+from keras_moe.layers.attention._key_value_cache import (
     KeyValueCache as KeyValueCache,
 )
-from keras_moe.layers.attention.random_feature_attention import (
+from keras_moe.layers.attention._random_feature_attention import (
     RandomFeatureAttention as RandomFeatureAttention,
 )
-from keras_moe.layers.attention.random_features import (
+from keras_moe.layers.attention._random_features import (
     RandomFeatures as RandomFeatures,
 )
-from keras_moe.layers.attention.relative_position_bias import (
+from keras_moe.layers.attention._relative_position_bias import (
     RelativePositionBias as RelativePositionBias,
 )
-from keras_moe.layers.attention.t5_attention import T5Attention as T5Attention
-from keras_moe.layers.moe.experts import Experts as Experts
-from keras_moe.layers.moe.sparse_moe import SparseMoE as SparseMoE
-from keras_moe.layers.routers.bias_balanced_router import (
+from keras_moe.layers.attention._t5_attention import T5Attention as T5Attention
+from keras_moe.layers.moe._experts import Experts as Experts
+from keras_moe.layers.moe._sparse_moe import SparseMoE as SparseMoE
+from keras_moe.layers.routers._bias_balanced_router import (
     BiasBalancedRouter as BiasBalancedRouter,
 )
-from keras_moe.layers.routers.expert_choice_router import (
+from keras_moe.layers.routers._expert_choice_router import (
     ExpertChoiceRouter as ExpertChoiceRouter,
 )
-from keras_moe.layers.routers.hash_router import HashRouter as HashRouter
-from keras_moe.layers.routers.locality_hash_router import (
+from keras_moe.layers.routers._hash_router import HashRouter as HashRouter
+from keras_moe.layers.routers._locality_hash_router import (
     LocalityHashRouter as LocalityHashRouter,
 )
-from keras_moe.layers.routers.router import Router as Router
-from keras_moe.layers.routers.soft_router import SoftRouter as SoftRouter
-from keras_moe.layers.routers.switch_router import SwitchRouter as SwitchRouter
-from keras_moe.layers.routers.top_k_router import TopKRouter as TopKRouter
-from keras_moe.layers.transformer.decoder_block import (
+from keras_moe.layers.routers._router import Router as Router
+from keras_moe.layers.routers._soft_router import SoftRouter as SoftRouter
+from keras_moe.layers.routers._switch_router import SwitchRouter as SwitchRouter
+from keras_moe.layers.routers._top_k_router import TopKRouter as TopKRouter
+from keras_moe.layers.transformer._decoder_block import (
     DecoderBlock as DecoderBlock,
 )
-from keras_moe.layers.transformer.decoder_block import (
+from keras_moe.layers.transformer._decoder_block import (
     DecoderBlockState as DecoderBlockState,
 )
-from keras_moe.layers.transformer.encoder_block import (
+from keras_moe.layers.transformer._encoder_block import (
     EncoderBlock as EncoderBlock,
 )
-from keras_moe.layers.transformer.feed_forward import FeedForward as FeedForward
-from keras_moe.layers.transformer.layer_dropout import (
+from keras_moe.layers.transformer._feed_forward import (
+    FeedForward as FeedForward,
+)
+from keras_moe.layers.transformer._layer_dropout import (
     LayerDropout as LayerDropout,
 )

@@ -1,16 +1,16 @@
 """What is measured: routing, and errors of sequences."""
 
-from keras_moe.metrics.edit_distance import edit_distance as edit_distance
-from keras_moe.metrics.edit_distance import (
+from keras_moe.metrics._edit_distance import edit_distance as edit_distance
+from keras_moe.metrics._edit_distance import (
     nearest_reference as nearest_reference,
 )
-from keras_moe.metrics.edit_distance import (
+from keras_moe.metrics._edit_distance import (
     phoneme_error_rate as phoneme_error_rate,
 )
-from keras_moe.metrics.edit_distance import word_error_rate as word_error_rate
-from keras_moe.metrics.expert_load import ExpertLoad as ExpertLoad
-from keras_moe.metrics.relative_variance import (
+from keras_moe.metrics._edit_distance import word_error_rate as word_error_rate
+from keras_moe.metrics._expert_load import ExpertLoad as ExpertLoad
+from keras_moe.metrics._relative_variance import (
     RelativeVariance as RelativeVariance,
 )
-from keras_moe.metrics.routing import expert_counts as expert_counts
-from keras_moe.metrics.routing import routing_statistics as routing_statistics
+from keras_moe.metrics._routing import expert_counts as expert_counts
+from keras_moe.metrics._routing import routing_statistics as routing_statistics

@@ -9,26 +9,36 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 if TYPE_CHECKING:
-    from keras_moe.serving.client import Client as Client
-    from keras_moe.serving.request_log import RequestLog as RequestLog
-    from keras_moe.serving.rollout import Rollout as Rollout
-    from keras_moe.serving.saved_model import export as export
-    from keras_moe.serving.server import Server as Server
-    from keras_moe.serving.serving_error import ServingError as ServingError
-    from keras_moe.serving.tls import Tls as Tls
-    from keras_moe.serving.warmup import (
+    from keras_moe.serving.client._client import Client as Client
+    from keras_moe.serving.client._serving_error import (
+        ServingError as ServingError,
+    )
+    from keras_moe.serving.exporting._saved_model import export as export
+    from keras_moe.serving.exporting._warmup import (
         write_warmup_requests as write_warmup_requests,
     )
+    from keras_moe.serving.server._request_log import RequestLog as RequestLog
+    from keras_moe.serving.server._server import Server as Server
+    from keras_moe.serving.server._tls import Tls as Tls
+    from keras_moe.serving.versions._push_version import (
+        newest_version as newest_version,
+    )
+    from keras_moe.serving.versions._push_version import (
+        push_version as push_version,
+    )
+    from keras_moe.serving.versions._rollout import Rollout as Rollout
 
 _MODULES = {
-    "Client": "keras_moe.serving.client",
-    "RequestLog": "keras_moe.serving.request_log",
-    "Rollout": "keras_moe.serving.rollout",
-    "Server": "keras_moe.serving.server",
-    "ServingError": "keras_moe.serving.serving_error",
-    "Tls": "keras_moe.serving.tls",
-    "export": "keras_moe.serving.saved_model",
-    "write_warmup_requests": "keras_moe.serving.warmup",
+    "Client": "keras_moe.serving.client._client",
+    "RequestLog": "keras_moe.serving.server._request_log",
+    "Rollout": "keras_moe.serving.versions._rollout",
+    "Server": "keras_moe.serving.server._server",
+    "ServingError": "keras_moe.serving.client._serving_error",
+    "Tls": "keras_moe.serving.server._tls",
+    "export": "keras_moe.serving.exporting._saved_model",
+    "newest_version": "keras_moe.serving.versions._push_version",
+    "push_version": "keras_moe.serving.versions._push_version",
+    "write_warmup_requests": "keras_moe.serving.exporting._warmup",
 }
 _EXTRA = ("google.protobuf", "grpc", "prometheus_client", "tensorflow_serving")
 

@@ -29,4 +29,4 @@ ENV PATH=/keras_moe/.venv/bin:$PATH \
     KERAS_BACKEND=tensorflow \
     TF_CPP_MIN_LOG_LEVEL=3
 # The compiled pipeline brings its own command.
-CMD ["python", "-m", "pipelines.local_runner", "--help"]
+CMD ["python", "-m", "pipelines.g2p.local_runner", "--help"]

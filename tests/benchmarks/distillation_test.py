@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
-from benchmarks.distillation import report_recipes
-from benchmarks.report import Report
+from benchmarks.distillation.__main__ import report_recipes
+from benchmarks.shared.report import Report
 
 
 def figures(nats, errors):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import early_exit
-from benchmarks.exits import certified
-from benchmarks.exits import time_decoders
-from benchmarks.report import Report
+from benchmarks.early_exit import __main__ as early_exit
+from benchmarks.early_exit import certified
+from benchmarks.early_exit import time_decoders
+from benchmarks.shared.report import Report
 
 
 def test_forced_exits_are_ratios_to_the_full_decoder():

@@ -1,10 +1,10 @@
 import pytest
 
-from benchmarks import moe_layer
-from benchmarks.peers.task import DENSE
-from benchmarks.peers.task import Task
-from benchmarks.peers.task import over_dense
-from benchmarks.report import Report
+from benchmarks.moe_layer import __main__ as moe_layer
+from benchmarks.moe_layer.task import DENSE
+from benchmarks.moe_layer.task import Task
+from benchmarks.moe_layer.task import over_dense
+from benchmarks.shared.report import Report
 
 
 def ours(gather, ragged):

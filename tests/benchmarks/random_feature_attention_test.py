@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import random_feature_attention as benchmark
-from benchmarks.random_features import numerical
-from benchmarks.random_features import weight_error
-from benchmarks.report import Report
+from benchmarks.random_feature_attention import __main__ as benchmark
+from benchmarks.random_feature_attention import numerical
+from benchmarks.random_feature_attention import weight_error
+from benchmarks.shared.report import Report
 
 
 def times(exponent, softmax):

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from benchmarks import alternating
-from benchmarks.report import Claim
-from benchmarks.report import Report
+from benchmarks.shared import alternating
+from benchmarks.shared.report import Claim
+from benchmarks.shared.report import Report
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import random
 import pytest
 from tensorflow_serving.apis import predict_pb2
 
-from benchmarks import serving
-from benchmarks.load import clients
-from benchmarks.load import malformed
-from benchmarks.load import models
-from benchmarks.load.server_process import MODEL
-from benchmarks.load.server_process import server_process
-from keras_moe.serving import tensor_codec
+from benchmarks.serving import __main__ as serving
+from benchmarks.serving import clients
+from benchmarks.serving import malformed
+from benchmarks.serving import models
+from benchmarks.serving.server_process import MODEL
+from benchmarks.serving.server_process import server_process
+from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 
 
 @pytest.fixture(scope="module")

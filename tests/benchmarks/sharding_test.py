@@ -2,20 +2,20 @@ import pathlib
 
 import pytest
 
-from benchmarks.meshes.collectives import FOLDER_VARIABLE
-from benchmarks.meshes.collectives import TRACING
-from benchmarks.meshes.collectives import Collective
-from benchmarks.meshes.collectives import read_collectives
-from benchmarks.meshes.paper import SHAPES
-from benchmarks.meshes.paper import table
-from benchmarks.meshes.program import run
+from benchmarks.sharding.collectives import FOLDER_VARIABLE
+from benchmarks.sharding.collectives import TRACING
+from benchmarks.sharding.collectives import Collective
+from benchmarks.sharding.collectives import read_collectives
+from benchmarks.sharding.paper import SHAPES
+from benchmarks.sharding.paper import table
+from benchmarks.sharding.program import run
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_a_layer_makes_two_exchanges_no_larger_than_need_be(tmp_path):
     environment = {**TRACING, FOLDER_VARIABLE: str(tmp_path)}
-    program = "benchmarks.meshes.traffic"
+    program = "benchmarks.sharding.traffic"
     (found,) = run(program, tmp_path, 2, 4, 8, **environment)
     assert found["all_to_all"] == 2
     assert found["exchange_bytes"] == found["ideal_exchange_bytes"]

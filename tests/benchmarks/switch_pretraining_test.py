@@ -6,18 +6,18 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import switch_pretraining
-from benchmarks.pretraining import corpus as corpora
-from benchmarks.pretraining import records
-from benchmarks.pretraining import span_corruption
-from benchmarks.pretraining.model import Sizes
-from benchmarks.pretraining.model import Variant
-from benchmarks.pretraining.picture import plot
-from benchmarks.pretraining.records import Point
-from benchmarks.pretraining.records import Record
-from benchmarks.pretraining.run import Schedule
-from benchmarks.pretraining.run import batches
-from benchmarks.pretraining.run import train
+from benchmarks.switch_pretraining import __main__ as switch_pretraining
+from benchmarks.switch_pretraining import corpus as corpora
+from benchmarks.switch_pretraining import records
+from benchmarks.switch_pretraining import span_corruption
+from benchmarks.switch_pretraining.model import Sizes
+from benchmarks.switch_pretraining.model import Variant
+from benchmarks.switch_pretraining.picture import plot
+from benchmarks.switch_pretraining.records import Point
+from benchmarks.switch_pretraining.records import Record
+from benchmarks.switch_pretraining.run import Schedule
+from benchmarks.switch_pretraining.run import batches
+from benchmarks.switch_pretraining.run import train
 
 
 def speeches(count=40, length=300):

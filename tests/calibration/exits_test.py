@@ -7,8 +7,8 @@ from keras_moe.calibration import calibrate
 from keras_moe.calibration import calibrate_exits
 from keras_moe.calibration import exit_answers
 from keras_moe.calibration import exit_policy
-from keras_moe.calibration import fingerprint
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.weights import fingerprint
 from tests.generation.talkative_model import talkative_model
 
 MAX_LENGTH = 6

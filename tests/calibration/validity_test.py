@@ -93,7 +93,7 @@ def test_a_broken_p_value_is_caught(correction):
 
 def test_a_broken_correction_is_caught(monkeypatch):
     """Each at the whole level, and the best of them taken."""
-    from keras_moe.calibration import corrections
+    from keras_moe.calibration import _corrections as corrections
 
     monkeypatch.setitem(
         corrections.CORRECTIONS, "holm", lambda p, level: np.array(p) <= level

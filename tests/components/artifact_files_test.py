@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from keras_moe.components.artifact_files import copy_tree
-from keras_moe.components.artifact_files import read_locally
-from keras_moe.components.artifact_files import written_locally
+from keras_moe.components._artifact_files import copy_tree
+from keras_moe.components._artifact_files import read_locally
+from keras_moe.components._artifact_files import written_locally
 from tests.components.remote_store import files
 
 pytestmark = pytest.mark.tfx

@@ -8,7 +8,7 @@ import pytest
 
 from keras_moe import layers
 from keras_moe.distillation import initialize_dense_student
-from keras_moe.distillation.initialize_dense_student import spread
+from keras_moe.distillation._initialize_dense_student import spread
 from keras_moe.models import SwitchTransformer
 
 DIM, HIDDEN, EXPERTS = 6, 10, 3

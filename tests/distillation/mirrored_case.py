@@ -12,8 +12,8 @@ from keras_moe.distillation import HiddenStateDistillation
 from keras_moe.distillation import SparseToDenseDistiller
 from keras_moe.distillation import TokenDistillation
 from keras_moe.losses import token_crossentropy
-from keras_moe.models import EarlyExitTrainer
 from keras_moe.models import SwitchTransformer
+from keras_moe.training import EarlyExitTrainer
 
 # Each replica gets as many tokens: its mean then weighs as much.
 TARGET = np.array([[4, 5, 6, 1], [7, 1, 0, 0], [4, 1, 0, 0], [5, 6, 7, 1]])

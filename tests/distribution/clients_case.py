@@ -13,7 +13,9 @@ import tensorflow as tf
 from tensorflow.experimental import dtensor
 
 from keras_moe import distribution
-from keras_moe.distribution.processes import list_devices
+from keras_moe import training
+from keras_moe import weights
+from keras_moe.distribution._processes import list_devices
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
 
@@ -54,7 +56,7 @@ def train(model):
 
 
 def arrays_of(model):
-    variables = distribution.named_variables(model)
+    variables = weights.named_variables(model)
     return {name: np.array(v.numpy()) for name, v in variables.items()}
 
 
@@ -83,7 +85,7 @@ def run(device_mesh, folder):
     own = folder / f"{client}"
     own.mkdir(parents=True)
     checkpoint = engine.checkpoint(model)
-    checkpoint.save(own / "checkpoint", distribution.Position(step=8))
+    checkpoint.save(own / "checkpoint", training.Position(step=8))
     for kernel in kernels_of(model):
         kernel.assign(np.zeros(kernel.shape))
     position = checkpoint.restore(folder / "0" / "checkpoint")

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from keras_moe import distribution
+from keras_moe import training
 from tests.distribution import clients_case
-from tests.distribution.workers_test import free_ports
-from tests.distribution.workers_test import reports
+from tests.training.workers_test import free_ports
+from tests.training.workers_test import reports
 
 # Several processes that each start TensorFlow.
 pytestmark = pytest.mark.large
@@ -103,8 +103,8 @@ def test_the_first_writes_what_both_restore(said, mesh):
         assert client[mesh]["step"] == 8
     # And so does one device.
     model = clients_case.make_model(seed=1)
-    distribution.build_state(model, next(iter(clients_case.batches())))
-    distribution.load_into(folder / mesh / "0" / "checkpoint", model)
+    training.build_state(model, next(iter(clients_case.batches())))
+    training.load_into(folder / mesh / "0" / "checkpoint", model)
     weights = np.load(folder / mesh / "weights_0.npz")
     for name, value in zip(weights.files, model.get_weights(), strict=True):
         np.testing.assert_array_equal(weights[name], value)

@@ -14,6 +14,8 @@ import numpy as np
 
 from keras_moe import distribution
 from keras_moe import ops
+from keras_moe import training
+from keras_moe import weights
 from keras_moe.layers import ExpertChoiceRouter
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
@@ -67,7 +69,7 @@ def train(model):
 
 
 def arrays_of(model):
-    variables = distribution.named_variables(model)
+    variables = weights.named_variables(model)
     return {name: np.asarray(v.value) for name, v in variables.items()}
 
 
@@ -75,7 +77,7 @@ def bytes_of_experts(model):
     """Returns for each device its part of the experts' kernels and slots."""
     parts = dict.fromkeys(jax.devices(), 0)
     whole = 0
-    for name, variable in distribution.named_variables(model).items():
+    for name, variable in weights.named_variables(model).items():
         if "/experts/" in name and "/kernel" in name:
             whole += variable.value.nbytes
             for shard in variable.value.addressable_shards:
@@ -116,7 +118,7 @@ def trained_on(mesh, router, alone):
     before = arrays_of(model)
     engine.gather(model)
     after = arrays_of(model)
-    values = [v.value for v in distribution.named_variables(model).values()]
+    values = [v.value for v in weights.named_variables(model).values()]
     return {
         "losses": losses,
         "parts": parts,
@@ -152,7 +154,7 @@ def stored_and_restored(mesh, folder):
     train(model)
     saved, parts = arrays_of(model), bytes_of_experts(model)
     checkpoint = engine.checkpoint(model)
-    checkpoint.save(folder / mesh, distribution.Position(step=STEPS))
+    checkpoint.save(folder / mesh, training.Position(step=STEPS))
     train(model)
     changed = arrays_of(model)
     position = checkpoint.restore(folder / mesh)

@@ -15,10 +15,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.meshes.losses import DenseAdam
-from benchmarks.meshes.program import make_devices
+from benchmarks.sharding.losses import DenseAdam
+from benchmarks.sharding.program import make_devices
 from keras_moe import distribution
-from keras_moe.distribution.placement import gather
+from keras_moe import training
+from keras_moe import weights
+from keras_moe.distribution._placement import gather
 from keras_moe.layers import ExpertChoiceRouter
 from keras_moe.layers import Experts
 from keras_moe.layers import HashRouter
@@ -215,27 +217,27 @@ def life(directory):
         found["rows_of_predictions"] = len(predicted)
         found["predict_on_batch"] = gap(on_batch[:ROWS], predicted)
         path = pathlib.Path(directory) / "mesh.h5"
-        on.checkpoint(model).save(path, distribution.Position(step=4))
+        on.checkpoint(model).save(path, training.Position(step=4))
         values = {
             name: np.array(np.asarray(v))
-            for name, v in distribution.named_variables(model).items()
+            for name, v in weights.named_variables(model).items()
         }
         # On one device, on another mesh, and back again.
         for other in (None, "1x8", "2x2x2"):
             again = make_model()
-            distribution.build_state(again, next(iter(data())))
+            training.build_state(again, next(iter(data())))
             if other is not None:
                 engine(other).distribute(again)
-            position = distribution.load_into(path, again)
+            position = training.load_into(path, again)
             found[f"restored_on_{other}"] = max(
                 gap(values[name], v)
-                for name, v in distribution.named_variables(again).items()
+                for name, v in weights.named_variables(again).items()
             )
             found["step"] = position.step
         on.gather(model)
         found["plain"] = not any(
             isinstance(v.value, tf.experimental.dtensor.DVariable)
-            for v in distribution.named_variables(model).values()
+            for v in weights.named_variables(model).values()
         )
         found["gathered"] = gap(model.predict(IDS[:ROWS], verbose=0), predicted)
         alone = model.evaluate(data(), verbose=0, return_dict=True)

@@ -3,9 +3,9 @@ import re
 import keras
 import pytest
 
-from benchmarks.meshes.program import run
+from benchmarks.sharding.program import run
 from keras_moe import distribution
-from keras_moe.distribution.stale_reads import VARIABLE
+from keras_moe.distribution._stale_reads import VARIABLE
 from keras_moe.layers import SparseMoE
 
 # Sums are added up in another order on a mesh.

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.experimental import dtensor
 
-from keras_moe.distribution.device_mesh import device_mesh
-from keras_moe.distribution.placement import dtensor_mesh
-from keras_moe.distribution.processes import initialize
-from keras_moe.distribution.processes import list_devices
-from keras_moe.distribution.sharded_checkpoint import ShardedCheckpoint
+from keras_moe.distribution._device_mesh import device_mesh
+from keras_moe.distribution._placement import dtensor_mesh
+from keras_moe.distribution._processes import initialize
+from keras_moe.distribution._processes import list_devices
+from keras_moe.training.checkpoints._sharded_checkpoint import ShardedCheckpoint
 
 JOIN = "initialize_accelerator_system"
 ADDRESSES = ["127.0.0.1:1", "127.0.0.1:2"]
@@ -187,7 +187,7 @@ def test_others_do_not_wait_for_a_checkpoint_that_fails(tmp_path):
     checkpoint = ShardedCheckpoint(model, wait=wait)
     path = tmp_path / "checkpoint"
     with mock.patch(
-        "keras_moe.distribution.sharded_checkpoint.write_arrays",
+        "keras_moe.training.checkpoints._sharded_checkpoint.write_arrays",
         side_effect=OSError("full"),
     ):
         with pytest.raises(OSError, match="full"):

@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_moe.distribution.strategy import strategy
+from keras_moe.distribution._strategy import strategy
 
 CLUSTER = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
 WORKER = {"type": "worker", "index": 1}

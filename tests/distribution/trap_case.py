@@ -15,12 +15,12 @@ import tensorflow as tf
 from keras import ops
 from tensorflow.experimental import dtensor
 
-from benchmarks.meshes.program import make_devices
+from benchmarks.sharding.program import make_devices
 from keras_moe import distribution
-from keras_moe.distribution.placement import gather
-from keras_moe.distribution.placement import layout_of
-from keras_moe.distribution.placement import place
-from keras_moe.distribution.stale_reads import VARIABLE
+from keras_moe.distribution._placement import gather
+from keras_moe.distribution._placement import layout_of
+from keras_moe.distribution._placement import place
+from keras_moe.distribution._stale_reads import VARIABLE
 
 CHOOSE = np.random.default_rng(0)
 

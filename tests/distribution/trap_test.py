@@ -13,9 +13,9 @@ import sys
 import pytest
 
 import keras_moe
-from benchmarks.meshes.program import run
-from keras_moe.distribution.stale_reads import VARIABLE
-from keras_moe.distribution.stale_reads import forbid_stale_reads
+from benchmarks.sharding.program import run
+from keras_moe.distribution._stale_reads import VARIABLE
+from keras_moe.distribution._stale_reads import forbid_stale_reads
 
 ROOMS = ("ops", "losses", "metrics", "layers", "models")
 PROGRAM = "tests.distribution.trap_case"

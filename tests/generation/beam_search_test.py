@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_moe.generation import BeamSearch
 from keras_moe.generation import Greedy
 from keras_moe.generation import decode
-from keras_moe.generation.beam_search import beam_search
+from keras_moe.generation._beam_search import beam_search
 from keras_moe.models import SwitchTransformer
 from tests.generation.beam_search_case import Markov
 from tests.generation.beam_search_case import assert_answers

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_moe.generation import Greedy
 from keras_moe.generation import Sampling
-from keras_moe.generation import sampling as sampling_module
+from keras_moe.generation import _sampling as sampling_module
 from tests.reference.sampling import distribution
 from tests.reference.sampling import softmax
 

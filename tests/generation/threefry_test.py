@@ -3,8 +3,8 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from keras_moe.generation.threefry import row_uniforms
-from keras_moe.generation.threefry import threefry
+from keras_moe.generation._threefry import row_uniforms
+from keras_moe.generation._threefry import threefry
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import pytest
 
 from keras_moe import layers
 from keras_moe import models
-from keras_moe.layers.moe.layout import DENSE_RULES
-from keras_moe.layers.moe.layout import EXPERT_RULES
-from keras_moe.layers.moe.layout import layout_map
+from keras_moe.layers._layout_rules import DENSE_RULES
+from keras_moe.layers._layout_rules import EXPERT_RULES
+from keras_moe.layers._layout_rules import layout_map
 
 
 def mesh(**axes):

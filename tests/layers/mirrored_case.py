@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe import layers
-from keras_moe.layers.routers.replica_losses import ReplicaLosses
+from keras_moe.layers.routers._replica_losses import ReplicaLosses
 from keras_moe.losses import load_balancing_loss
 from keras_moe.visualization import ExpertLoadCallback
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_moe.losses import exit_classifier_loss
-from keras_moe.losses.exit_classifier import EXIT_CLASSIFIER_LOSSES
+from keras_moe.losses._exit_classifier import EXIT_CLASSIFIER_LOSSES
 
 SHAPES = {
     "exits": st.integers(1, 5),

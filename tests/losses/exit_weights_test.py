@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras_moe.losses import enabled_exits
 from keras_moe.losses import exit_layers
 from keras_moe.losses import exit_weights
-from keras_moe.losses.exit_weights import WEIGHTINGS
+from keras_moe.losses._exit_weights import WEIGHTINGS
 
 LADDERS = st.builds(
     lambda top, first, interval: exit_layers(top, min(first, top), interval),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_moe.losses import hidden_state_distance
-from keras_moe.losses.hidden_state_distance import HIDDEN_STATE_DISTANCES
+from keras_moe.losses._hidden_state_distance import HIDDEN_STATE_DISTANCES
 from tests.reference.distillation import by_token
 from tests.reference.distillation import cosine_distance
 from tests.reference.distillation import mean_squared

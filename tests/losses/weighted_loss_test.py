@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_moe.losses import token_crossentropy
-from keras_moe.losses.weighted_loss import weighted_loss
+from keras_moe.losses._weighted_loss import weighted_loss
 
 Crossentropy = keras.losses.SparseCategoricalCrossentropy
 

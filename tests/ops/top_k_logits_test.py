@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from keras_moe.ops import compress_logits
 from keras_moe.ops import expand_logits
-from keras_moe.ops.top_k_logits import TAILS
+from keras_moe.ops._top_k_logits import TAILS
 from tests.reference.distillation import log_softmax
 
 LOGITS = {

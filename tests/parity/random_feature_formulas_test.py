@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 
 from keras_moe.layers import RandomFeatureAttention
 from keras_moe.ops import random_projection
-from keras_moe.ops.fit_features import optimal_bound
+from keras_moe.ops.linear_attention._fit_features import optimal_bound
 from tests.reference import random_features as reference
 
 BATCH, LENGTH, HEADS, DIM, FEATURES = 2, 20, 2, 8, 24

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.peers.tf_models_moe import moe
+from benchmarks.moe_layer.tf_models_moe import moe
 
 
 def main(source: str, target: str) -> None:

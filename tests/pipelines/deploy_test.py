@@ -8,9 +8,9 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from pipelines import configs
+from pipelines.g2p import configs
 
-DEPLOY = pathlib.Path(configs.__file__).parent / "deploy"
+DEPLOY = pathlib.Path(configs.__file__).parents[1] / "deploy"
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_moe
 from keras_moe.serving import Rollout
-from keras_moe.serving import command_line
 from keras_moe.serving import rollout
+from keras_moe.serving.server import _command_line as command_line
 from tests.serving import toy_model
-from tests.serving.security_test import certify
+from tests.serving.server.security_test import certify
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs/serving.md"
 ROLLOUT = "python -m keras_moe.serving.rollout "

@@ -2,8 +2,8 @@
 
 import pytest
 
-from keras_moe.serving.servable import Servable
-from keras_moe.serving.tensor_codec import as_array
+from keras_moe.serving.protocol._tensor_codec import as_array
+from keras_moe.serving.server._servable import Servable
 from tests.serving import native_loader
 
 

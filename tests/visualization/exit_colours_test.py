@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
-from keras_moe.visualization.exit_colours import exit_colours
-from keras_moe.visualization.exit_colours import ink_on
+from keras_moe.visualization._exit_colours import exit_colours
+from keras_moe.visualization._exit_colours import ink_on
 
 # Machado et al., 2009: what the colour-blind see, in linear RGB.
 SIGHT = {

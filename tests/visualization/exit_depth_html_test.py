@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from keras_moe.visualization import exit_depth_html
-from keras_moe.visualization.exit_colours import exit_colours
-from keras_moe.visualization.exit_colours import ink_on
+from keras_moe.visualization._exit_colours import exit_colours
+from keras_moe.visualization._exit_colours import ink_on
 
 VOID = {"meta"}
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_moe.visualization.exit_rows import exit_rows
+from keras_moe.visualization._exit_rows import exit_rows
 
 TOKENS = [["F", "OW"], ["K"]]
 LAYERS = [[1, 3], [2]]

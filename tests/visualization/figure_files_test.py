@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from keras_moe import visualization
-from keras_moe.visualization.figure_files import check_target
-from keras_moe.visualization.figure_files import write_atomically
+from keras_moe.visualization._figure_files import check_target
+from keras_moe.visualization._figure_files import write_atomically
 
 DRAW = {
     "plot_exit_depth": lambda draw: draw([["a"]], [[1]], 2),

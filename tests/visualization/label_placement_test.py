@@ -3,7 +3,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_moe.visualization.label_placement import LabelPlacement
+from keras_moe.visualization._label_placement import LabelPlacement
 
 
 def make(lines=(), markers=()):

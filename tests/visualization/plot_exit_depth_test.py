@@ -7,8 +7,8 @@ from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from keras_moe.visualization import plot_exit_depth
-from keras_moe.visualization.exit_colours import exit_colours
-from keras_moe.visualization.exit_colours import ink_on
+from keras_moe.visualization._exit_colours import exit_colours
+from keras_moe.visualization._exit_colours import ink_on
 
 TOKENS = [["F", "OW", "T", "AH", "G", "R", "AE", "F"], ["K", "AE", "T", ""]]
 LAYERS = [[1, 5, 1, 4, 2, 1, 3, 8], [1, 2, 1, 0]]

@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 
 from keras_moe import layers
-from tests.layers.sparse_moe_case import DIM
-from tests.layers.sparse_moe_case import data
-from tests.layers.sparse_moe_case import kernels
-from tests.layers.sparse_moe_case import make
+from tests.layers.moe.sparse_moe_case import DIM
+from tests.layers.moe.sparse_moe_case import data
+from tests.layers.moe.sparse_moe_case import kernels
+from tests.layers.moe.sparse_moe_case import make
 
 SIZE = 30
 

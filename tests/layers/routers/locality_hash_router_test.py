@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_moe import layers
-from tests.layers.sparse_moe_case import make
+from tests.layers.moe.sparse_moe_case import make
 
 
 def built(num_experts=8, dim=32, **kwargs):

@@ -3,10 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_moe.ops.linear_attention.bidirectional import bidirectional_attention
-from keras_moe.ops.linear_attention.causal import causal_attention
-from keras_moe.ops.linear_attention.feature_map import FeatureMap
-from keras_moe.ops.linear_attention.segments import segment_attention
+from keras_moe.ops.linear_attention._bidirectional import (
+    bidirectional_attention,
+)
+from keras_moe.ops.linear_attention._causal import causal_attention
+from keras_moe.ops.linear_attention._feature_map import FeatureMap
+from keras_moe.ops.linear_attention._segments import segment_attention
 from tests.reference import linear_attention as reference
 
 BATCH, HEADS, DIM, VALUE_DIM, DRAWS = 2, 2, 6, 5, 12

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from keras_moe.ops.linear_attention.causal import causal_attention
-from keras_moe.ops.linear_attention.state import LinearAttentionState
+from keras_moe.ops.linear_attention._causal import causal_attention
+from keras_moe.ops.linear_attention._state import LinearAttentionState
 from tests.ops.linear_attention.linear_attention_case import BATCH
 from tests.ops.linear_attention.linear_attention_case import DRAWS
 from tests.ops.linear_attention.linear_attention_case import HEADS

@@ -1,0 +1,172 @@
+"""Distillation on the CMU dictionary: what a small student keeps.
+
+    python -m benchmarks.distillation [--json FILE]
+
+One sparse teacher (6 + 8 layers, 16 experts in every other one), and one dense
+student (2 + 2 layers): of the same width, so that weights can be copied; on
+the same words and letters; a twentieth of the parameters. The student is what
+could be served in the teacher's place. It is trained for equal updates without
+a teacher, and by recipes that each add one thing to the one before, three seeds
+each; the teacher for twice as many. Then both are exported and timed.
+
+What is missing is trained first: some three hours of one quiet core, of which
+each finished part is kept. Then five minutes.
+"""
+
+# First, since it imports TensorFlow without its chatter.
+from pipelines.g2p import quiet  # noqa: F401
+
+# isort: split
+import argparse
+import pathlib
+import statistics
+
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.distillation.lessons import write_lessons
+from benchmarks.distillation.recipes import RECIPES
+from benchmarks.distillation.recipes import SEEDS
+from benchmarks.distillation.recipes import STEPS
+from benchmarks.distillation.recipes import Run
+from benchmarks.distillation.recipes import make_student
+from benchmarks.distillation.recipes import measure
+from benchmarks.distillation.recipes import train_students
+from benchmarks.distillation.served import report_served
+from benchmarks.distillation.teacher import STATE
+from benchmarks.distillation.teacher import make_teacher
+from benchmarks.distillation.teacher import train_teacher
+from benchmarks.g2p_quality.__main__ import RESULTS
+from benchmarks.g2p_quality.__main__ import load_splits
+from benchmarks.shared.report import Report
+
+# In each of these the student is to keep a share of the teacher's gain.
+_MEASURES = ("nats_per_token", "phoneme_error_rate")
+
+
+def report_recipes(
+    report: Report,
+    teacher: dict[str, float],
+    runs: dict[str, list[dict[str, float]]],
+    console: Console,
+) -> str:
+    """Adds each recipe's figures and what it keeps; returns the best recipe.
+
+    Args:
+        report: where to.
+        teacher: what was measured of the teacher.
+        runs: recipe to the same of each seed.
+        console: where the table is shown.
+    """
+    table = Table("model", "nats/token", "kept", "PER, %", "kept", "WER, %")
+    means = {
+        name: {
+            figure: statistics.fmean(seed[figure] for seed in seeds)
+            for figure in teacher
+        }
+        for name, seeds in runs.items()
+    }
+    spreads = {
+        name: {
+            figure: statistics.stdev([seed[figure] for seed in seeds])
+            for figure in _MEASURES
+        }
+        for name, seeds in runs.items()
+        if len(seeds) > 1
+    }
+    base = means["dense"]
+    kept = {
+        name: {
+            figure: (base[figure] - mean[figure])
+            / (base[figure] - teacher[figure])
+            for figure in _MEASURES
+        }
+        for name, mean in means.items()
+    }
+    for name, mean in {"teacher": teacher, **means}.items():
+        cells = []
+        for figure, scale in zip(_MEASURES, (1, 100), strict=True):
+            spread = scale * spreads.get(name, {}).get(figure, 0.0)
+            cells.append(
+                f"{scale * mean[figure]:.3f}"
+                + (f" ± {spread:.3f}" if spread else "")
+            )
+            share = kept.get(name, {}).get(figure)
+            cells.append("" if share is None else f"{share:.0%}")
+        table.add_row(name, *cells, f"{100 * mean['word_error_rate']:.2f}")
+        report.add_figures(
+            {f"{name}_{figure}": value for figure, value in mean.items()}
+        )
+    for name, shares in kept.items():
+        report.add_figures(
+            {f"{name}_{figure}_kept": s for figure, s in shares.items()}
+        )
+    for name, each in spreads.items():
+        report.add_figures(
+            {f"{name}_{figure}_spread": s for figure, s in each.items()}
+        )
+    console.print(table)
+    for figure in _MEASURES:
+        # Or shares of it would mean nothing.
+        report.add_claim(
+            f"teacher_gain_over_seed_spread_{figure}",
+            (base[figure] - teacher[figure])
+            / max(each[figure] for each in spreads.values()),
+            2.0,
+            ">",
+        )
+    best = min(
+        (name for name in means if name != "dense"),
+        key=lambda name: means[name]["phoneme_error_rate"],
+    )
+    report.add_claim("gain_kept", min(kept[best].values()), 0.30, ">=")
+    return best
+
+
+def main() -> None:
+    """Trains what is missing, measures, and reports."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--state", type=pathlib.Path, default=STATE)
+    options = parser.parse_args()
+    # As in `benchmarks.early_exit`: operations are too small for two threads.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    console = Console()
+    splits = load_splits()
+    variant = make_teacher(options.state)
+    train_teacher(variant, splits, console)
+    teacher = variant.model
+    write_lessons(teacher, splits["train"], options.state)
+    train_students(teacher, splits, options.state)
+
+    report = Report("Distillation on the CMU dictionary, test split")
+    runs = {
+        recipe: [Run(recipe, seed, options.state).figures() for seed in SEEDS]
+        for recipe in RECIPES
+    }
+    best = report_recipes(
+        report, measure(teacher, splits["test"]), runs, console
+    )
+    sizes = teacher.count_params(), make_student().count_params()
+    report.add_figures(
+        {
+            "best_recipe": best,
+            "seeds": len(SEEDS),
+            "student_steps": STEPS,
+            "teacher_steps": variant.step,
+            "teacher_parameters": sizes[0],
+            "student_parameters": sizes[1],
+        }
+    )
+    report.add_claim("parameter_ratio", sizes[1] / sizes[0], 0.1, "<=")
+    # The last recipe's students are those whose exits were taught.
+    final = Run(list(RECIPES)[-1], SEEDS[0], options.state).student()
+    report_served(report, teacher, final, splits)
+    report.show()
+    report.write(options.json or RESULTS / "distillation.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The students of the distillation benchmark, one recipe after another."""
+
+# First, since it imports TensorFlow without its chatter.
+from pipelines.g2p import quiet  # noqa: F401
+
+# isort: split
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from benchmarks.distillation.lessons import read_lessons
+from benchmarks.distillation.teacher import BATCH_SIZE
+from benchmarks.distillation.teacher import STATE
+from benchmarks.distillation.teacher import make_teacher
+from benchmarks.g2p_quality.__main__ import error_rates
+from benchmarks.g2p_quality.__main__ import load_splits
+from benchmarks.g2p_quality.__main__ import make_pairs
+from keras_moe.distillation import CachedTeacher
+from keras_moe.distillation import EarlyExitDistiller
+from keras_moe.distillation import SparseToDenseDistiller
+from keras_moe.distillation import initialize_dense_student
+from keras_moe.losses import token_crossentropy
+from keras_moe.models import SwitchTransformer
+from pipelines.g2p.modules import text
+from pipelines.g2p.modules import training
+
+STEPS = 1000
+SEEDS = (0, 1, 2)
+STUDENT: dict[str, Any] = {
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 2,
+    "num_experts": 0,
+    "position_encoding": "rotary",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a student is made.
+
+    Attributes:
+        student_loss_weight: what labels count; the teacher has the rest.
+        initialised: whether it starts from the teacher's weights.
+        answers: whether half of its examples are the teacher's own answers.
+        per_exit: whether each of its exits is taught.
+    """
+
+    student_loss_weight: float
+    initialised: bool = False
+    answers: bool = False
+    per_exit: bool = False
+
+
+# Each adds one thing to the one before, as in table 6 of arXiv:2101.03961.
+RECIPES = {
+    "dense": Recipe(1.0),
+    "plain": Recipe(0.0),
+    "+ initialisation": Recipe(0.0, initialised=True),
+    "+ mix": Recipe(0.75, initialised=True),
+    "+ sequence-level": Recipe(0.75, initialised=True, answers=True),
+    "+ per-exit": Recipe(0.75, initialised=True, answers=True, per_exit=True),
+}
+
+
+def make_student() -> SwitchTransformer:
+    """Returns a student that has learned nothing."""
+    return SwitchTransformer.from_preset(
+        "switch_g2p_demo",
+        vocabulary_size=text.SOURCE_VOCABULARY_SIZE,
+        target_vocabulary_size=text.target_vocabulary_size(),
+        **STUDENT,
+    )
+
+
+class Run:
+    """One recipe with one seed, and what is kept of it.
+
+    Args:
+        recipe: a name of `RECIPES`.
+        seed: of initial weights and of the order of examples.
+        state: folder of all.
+    """
+
+    def __init__(self, recipe: str, seed: int, state: pathlib.Path = STATE):
+        self.recipe = recipe
+        self.seed = seed
+        self._state = state
+        stem = f"{recipe.strip('+ ')}-{STEPS}-{seed}"
+        self._weights = state / f"{stem}.weights.h5"
+        self._figures = state / f"{stem}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether it was trained."""
+        return self._figures.exists()
+
+    def figures(self) -> dict[str, float]:
+        """Returns what was measured on the test split."""
+        return json.loads(self._figures.read_text())
+
+    def student(self) -> SwitchTransformer:
+        """Returns the trained student."""
+        student = make_student()
+        student.load_weights(self._weights)
+        return student
+
+    def train(self, teacher: SwitchTransformer, splits: dict) -> None:
+        """Trains, measures, and keeps both."""
+        recipe = RECIPES[self.recipe]
+        keras.utils.set_random_seed(self.seed)
+        student = make_student()
+        if recipe.initialised:
+            initialize_dense_student(teacher, student)
+        distiller = (
+            EarlyExitDistiller if recipe.per_exit else SparseToDenseDistiller
+        )(
+            CachedTeacher(teacher.config.output_size),
+            student,
+            student_loss_weight=recipe.student_loss_weight,
+        )
+        config = training.TrainingConfig(
+            steps=STEPS,
+            batch_size=BATCH_SIZE,
+            peak_learning_rate=1.5e-3,
+            max_minutes=0.0,
+            label_smoothing=0.0,
+        )
+        training.compile_model(distiller, config)
+        names = ("labels", "answers") if recipe.answers else ("labels",)
+        began = time.monotonic()
+        distiller.fit(
+            read_lessons(self._state, names, BATCH_SIZE, self.seed),
+            steps_per_epoch=STEPS,
+            callbacks=[training.BudgetedSchedule(config)],
+            shuffle=False,
+            verbose=0,
+        )
+        seconds = time.monotonic() - began
+        measured = measure(student, splits["test"])
+        distiller.student.save_weights(self._weights)
+        partial = self._figures.with_suffix(".partial")
+        partial.write_text(json.dumps({**measured, "seconds": seconds}))
+        os.replace(partial, self._figures)
+
+
+def measure(model: SwitchTransformer, entries: list) -> dict[str, float]:
+    """Returns error rates, and the cost of the listed answers in nats."""
+    pairs = training.batches(*make_pairs(entries), model.config, 1024, None)
+    cost = tokens = 0.0
+    run = tf.function(
+        lambda inputs, labels: token_crossentropy(labels, model(inputs)),
+        autograph=False,
+        reduce_retracing=True,
+    )
+    for inputs, labels in pairs:
+        number = float(tf.math.count_nonzero(labels))
+        cost += number * float(run(inputs, labels))
+        tokens += number
+    return {"nats_per_token": cost / tokens, **error_rates(model, entries)}
+
+
+def train_students(
+    teacher: SwitchTransformer,
+    splits: dict,
+    state: pathlib.Path = STATE,
+    seeds: tuple[int, ...] = SEEDS,
+) -> None:
+    """Trains what is not trained yet, one seed after another."""
+    console = Console()
+    for seed in seeds:
+        for recipe in RECIPES:
+            run = Run(recipe, seed, state)
+            if run.done:
+                continue
+            run.train(teacher, splits)
+            figures = run.figures()
+            console.print(
+                f"{recipe} (seed {seed}): "
+                f"{figures['nats_per_token']:.4f} nats a token, phoneme error "
+                f"{figures['phoneme_error_rate']:.2%} (test), "
+                f"{figures['seconds']:.0f} s"
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    options = parser.parse_args()
+    train_students(
+        make_teacher().model, load_splits(), seeds=tuple(options.seeds)
+    )

@@ -1,0 +1,67 @@
+"""The sparse teacher of the distillation benchmark.
+
+    python -m benchmarks.distillation.teacher
+
+Trained once, in turns that are kept; an interrupted run goes on where it
+stopped. An hour of one quiet core.
+"""
+
+# First, since it imports TensorFlow without its chatter.
+from pipelines.g2p import quiet  # noqa: F401
+
+# isort: split
+import pathlib
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.g2p_quality.__main__ import Variant
+from benchmarks.g2p_quality.__main__ import load_splits
+from benchmarks.g2p_quality.__main__ import make_pairs
+from pipelines.g2p.modules import training
+
+STATE = pathlib.Path("build/distillation")
+STEPS = 2000
+BATCH_SIZE = 256
+# Enough for a rate after each turn; the test split is scored whole.
+_VALIDATION_WORDS = 600
+# The student has the same width, so that weights can be copied.
+TEACHER: dict[str, Any] = {
+    "num_encoder_layers": 6,
+    "num_decoder_layers": 8,
+    "num_experts": 16,
+    "position_encoding": "rotary",
+}
+
+
+def make_teacher(state: pathlib.Path = STATE) -> Variant:
+    """Returns the teacher, in the state in which it was kept last."""
+    state.mkdir(parents=True, exist_ok=True)
+    config = training.TrainingConfig(
+        steps=STEPS,
+        batch_size=BATCH_SIZE,
+        peak_learning_rate=1e-3,
+        max_minutes=0.0,
+        # A smoothed teacher says less about the wrong answers.
+        label_smoothing=0.0,
+    )
+    return Variant("teacher", TEACHER, config, dropout_rate=0.0, state=state)
+
+
+def train_teacher(teacher: Variant, splits: dict, console: Console) -> None:
+    """Trains until the teacher has had its updates."""
+    pairs = None
+    while teacher.step < teacher.config.steps:
+        pairs = pairs or make_pairs(splits["train"])
+        teacher.turn(*pairs, splits["validation"][:_VALIDATION_WORDS])
+        point = teacher.curve[-1]
+        console.print(
+            f"teacher step {point['step']:,}: phoneme error "
+            f"{point['phoneme_error_rate']:.2%}, word error "
+            f"{point['word_error_rate']:.2%} (validation), "
+            f"{point['seconds']:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    train_teacher(make_teacher(), load_splits(), Console())

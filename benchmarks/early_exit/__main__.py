@@ -1,0 +1,162 @@
+"""Early exits on the CMU dictionary: certified, timed, and checked.
+
+    python -m benchmarks.early_exit [--json FILE]
+
+Needs the trained models of `python -m benchmarks.early_exit.train` (an hour),
+and trains what is missing. Then some twenty minutes:
+
+- **certified**: a threshold for at most 0.02 phoneme error above the full model
+  at a confidence of 95 %, calibrated on the calibration split; depth, error
+  rates and speed of the exported model on the test split, beside the model cut
+  at its mean depth, and a model of three layers trained alike;
+- **validity**: how often calibrations on draws from a fixed pool certify a
+  threshold whose risk on the whole pool is too great;
+- **mechanism**: what skipped layers save, with exits forced on random weights;
+- **self-speculative**: that its answers are those of full greedy decoding.
+"""
+
+# First, since it imports TensorFlow without its chatter.
+from pipelines.g2p import quiet  # noqa: F401
+
+# isort: split
+import argparse
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from benchmarks.early_exit import certified
+from benchmarks.early_exit import pictures
+from benchmarks.early_exit import train
+from benchmarks.early_exit.lossless import check_self_speculation
+from benchmarks.g2p_quality.__main__ import RESULTS
+from benchmarks.g2p_quality.__main__ import load_splits
+from benchmarks.shared.report import Report
+from keras_moe.calibration import violation_rate
+
+_DRAWS = 1000
+# Smaller than the pool: the pool then stands for the truth.
+_SAMPLE = 1000
+
+
+def measure_mechanism(rounds: int, tokens: int) -> dict:
+    """Times forced exits in a process of their own: one thread, cold."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "mechanism.json"
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.early_exit.mechanism",
+                f"--rounds={rounds}",
+                f"--tokens={tokens}",
+                str(path),
+            ],
+            check=True,
+        )
+        return json.loads(path.read_text())
+
+
+def report_mechanism(report: Report, times: dict) -> None:
+    """Adds the ratios of forced exits."""
+    small, batch, large = (
+        times[name] for name in ("v2048_b1", "v2048_b8", "v32000_b1")
+    )
+    for name, figures in times.items():
+        report.add_figures(
+            {f"forced_{name}_{key}_ms": ms for key, ms in figures.items()}
+        )
+        report.add_figures(
+            {
+                f"forced_{name}_{key}_speedup": figures["full"] / ms
+                for key, ms in figures.items()
+                if key != "full"
+            }
+        )
+    report.add_figures(
+        {"never_exit_ratio_batch8": batch["full"] / batch["never"]}
+    )
+    for layer, target in ((3, 2.0), (2, 3.0)):
+        report.add_claim(
+            f"forced_speedup_exit{layer}_v2048",
+            small["full"] / small[f"deferred_exit{layer}"],
+            target,
+            ">=",
+        )
+    report.add_claim(
+        "never_exit_ratio", small["full"] / small["never"], 0.92, ">="
+    )
+    report.add_claim(
+        "forced_speedup_exit3_v32000",
+        large["full"] / large["deferred_exit3"],
+        1.4,
+        ">",
+    )
+
+
+def report_validity(report: Report, losses: np.ndarray) -> None:
+    """Adds how often a certificate is wrong, and with a broken p-value."""
+    settings = {
+        "thresholds": certified.THRESHOLDS,
+        "tolerance": certified.TOLERANCE,
+        "draws": _DRAWS,
+        "sample_size": _SAMPLE,
+    }
+    rate = violation_rate(losses, **settings)
+
+    def broken(losses, tolerance):
+        # Takes the mean for the truth, as a threshold picked by eye does.
+        return np.where(losses.mean(axis=0) <= tolerance, 0.0, 1.0)
+
+    caught = violation_rate(losses, p_value=broken, **settings)
+    report.add_figures(
+        {
+            "violation_rate_allowed_with_slack": rate.allowed_rate,
+            "violation_rate_of_a_broken_p_value": caught.rate,
+        }
+    )
+    report.add_claim("violation_rate", rate.rate, 0.05, "<=")
+
+
+def main() -> None:
+    """Measures all of it, and reports."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--steps", type=int, default=train.STEPS)
+    parser.add_argument("--state", type=pathlib.Path, default=train.STATE)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tokens", type=int, default=64)
+    options = parser.parse_args()
+    # A decoder's operations are too small for two threads: they would hand
+    # them to and fro, and take twice as long.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    console = Console()
+    splits = load_splits()
+    variants = train.make_variants(options.steps, options.state)
+    train.train(variants, splits, console)
+    report = Report("Early exit on the CMU dictionary, test split")
+
+    pool = certified.calibrate_on(
+        variants["exits"].model, splits["calibration"]
+    )
+    certified.report_certified(report, pool, variants, splits["test"])
+    report_validity(report, pool.losses)
+    check_self_speculation(report, variants["exits"].model, splits["test"])
+    report_mechanism(report, measure_mechanism(options.rounds, options.tokens))
+    report.add_figures(
+        {"policy": json.dumps(dataclasses.asdict(certified.POLICY))}
+    )
+    pictures.draw(report.figures, variants["exits"].model, RESULTS)
+    report.show()
+    report.write(options.json or RESULTS / "early_exit.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The models of the early-exit benchmark, trained alike.
+
+    python -m benchmarks.early_exit.train [--steps N]
+
+A dense grapheme-to-phoneme model with eight decoder layers, every second of
+them an exit, and one with three layers, trained with the loss of its last layer
+alone. Equal data, order, updates and schedule. Seventy minutes of one quiet
+core for 2,500 updates of 256 words; each turn is kept, an interrupted run goes
+on where it stopped.
+"""
+
+# First, since it imports TensorFlow without its chatter.
+from pipelines.g2p import quiet  # noqa: F401
+
+# isort: split
+import argparse
+import pathlib
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.g2p_quality.__main__ import Variant
+from benchmarks.g2p_quality.__main__ import load_splits
+from benchmarks.g2p_quality.__main__ import make_pairs
+from pipelines.g2p.modules import training
+
+STATE = pathlib.Path("build/early_exit")
+STEPS = 2500
+# Enough for a rate after each turn; the test split is scored whole.
+_VALIDATION_WORDS = 600
+# Wide enough for a layer to cost more than TensorFlow's own work between
+# operations, which no exit can save.
+_COMMON: dict[str, Any] = {
+    "num_experts": 0,
+    "position_encoding": "rotary",
+    "model_dim": 192,
+    "hidden_dim": 768,
+}
+# The exits. An exit at every layer would be asked twice as often.
+EXITS = {"min_exit_layer": 2, "exit_interval": 2}
+_LAYERS = {"exits": 8, "shallow": 3}
+
+
+def make_variants(
+    steps: int = STEPS, state: pathlib.Path = STATE
+) -> dict[str, Variant]:
+    """Returns the models, in the state in which they were kept last.
+
+    Args:
+        steps: updates of the whole training.
+        state: folder of the kept states.
+    """
+    config = training.TrainingConfig(
+        steps=steps,
+        batch_size=256,
+        peak_learning_rate=1.0e-3,
+        max_minutes=0.0,
+        label_smoothing=0.05,
+    )
+    folder = state / str(steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        name: Variant(
+            name,
+            {**_COMMON, "num_decoder_layers": layers},
+            config,
+            dropout_rate=0.0,
+            state=folder,
+            exits=EXITS if name == "exits" else None,
+        )
+        for name, layers in _LAYERS.items()
+    }
+
+
+def train(variants: dict[str, Variant], splits: dict, console: Console) -> None:
+    """Trains in turns until all have had their updates."""
+    pairs = None
+    while True:
+        variant = min(variants.values(), key=lambda each: each.step)
+        if variant.step >= variant.config.steps:
+            return
+        pairs = pairs or make_pairs(splits["train"])
+        variant.turn(*pairs, splits["validation"][:_VALIDATION_WORDS])
+        point = variant.curve[-1]
+        console.print(
+            f"{variant.name:>8} step {point['step']:,}: phoneme error "
+            f"{point['phoneme_error_rate']:.2%}, word error "
+            f"{point['word_error_rate']:.2%} (validation), "
+            f"{point['seconds']:.0f} s"
+        )
+
+
+def main() -> None:
+    """Trains what is not trained yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--state", type=pathlib.Path, default=STATE)
+    parser.add_argument("--only", choices=_LAYERS)
+    options = parser.parse_args()
+    variants = make_variants(options.steps, options.state)
+    if options.only:
+        variants = {options.only: variants[options.only]}
+    train(variants, load_splits(), Console())
+
+
+if __name__ == "__main__":
+    main()

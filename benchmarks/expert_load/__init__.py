@@ -1,0 +1,1 @@
+"""The picture of expert loads, with and without balancing."""

@@ -1,0 +1,1 @@
+"""Error rates of sparse and dense models on the dictionary."""

@@ -1,0 +1,1 @@
+"""What the noise of random features costs a model."""

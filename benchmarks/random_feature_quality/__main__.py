@@ -1,0 +1,124 @@
+"""Grapheme to phoneme with softmax attention and with random features.
+
+```
+python -m benchmarks.random_feature_quality [--steps N] [--json FILE]
+```
+
+One model, its attention replaced: softmax with T5's relative biases, softmax
+with rotary positions, and random features with rotary positions. Equal seeds,
+data, order and updates. Words have about 10 letters, so that random features
+save nothing here: the table says what their noise costs. A quarter of an hour
+on two quiet cores; each turn is kept, an interrupted run goes on where it
+stopped.
+"""
+
+# First, since it imports TensorFlow without its chatter.
+from pipelines.g2p import quiet  # noqa: F401
+
+# isort: split
+import argparse
+import pathlib
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.g2p_quality.__main__ import RESULTS
+from benchmarks.g2p_quality.__main__ import Variant
+from benchmarks.g2p_quality.__main__ import error_rates
+from benchmarks.g2p_quality.__main__ import load_splits
+from benchmarks.g2p_quality.__main__ import make_pairs
+from benchmarks.shared.report import Report
+from pipelines.g2p.modules import training
+
+_FEATURES = {"attention": "random_feature", "num_random_features": 64}
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "softmax_relative_bias": {},
+    "softmax_rotary": {"position_encoding": "rotary"},
+    "random_feature_rotary": _FEATURES,
+}
+# Enough for a rate after each turn; the test split is scored whole.
+_VALIDATION_WORDS = 1500
+
+
+def train(variants: list[Variant], splits: dict, console: Console) -> None:
+    """Trains in turns until all have had their updates."""
+    source, target = make_pairs(splits["train"])
+    validation = splits["validation"][:_VALIDATION_WORDS]
+    while True:
+        variant = min(variants, key=lambda each: each.step)
+        if variant.step >= variant.config.steps:
+            return
+        variant.turn(source, target, validation)
+        point = variant.curve[-1]
+        console.print(
+            f"{variant.name:>22} step {point['step']:,}: PER "
+            f"{point['phoneme_error_rate']:.2%}, WER "
+            f"{point['word_error_rate']:.2%} (validation), "
+            f"{point['seconds']:.0f} s"
+        )
+
+
+def report_on_test(variants: list[Variant], test: list) -> Report:
+    """Scores the test split and shows it as a table."""
+    report = Report("Attention of the grapheme-to-phoneme model")
+    table = Table("attention", "steps", "PER, %", "WER, %", "variance")
+    for variant in variants:
+        rates = error_rates(variant.model, test)
+        variances = [
+            metric.result()
+            for metric in variant.model.metrics
+            if metric.name.endswith("relative_variance")
+        ]
+        worst = float(max(variances)) if variances else 0.0
+        table.add_row(
+            variant.name,
+            str(variant.step),
+            f"{100 * rates['phoneme_error_rate']:.2f}",
+            f"{100 * rates['word_error_rate']:.2f}",
+            f"{worst:.2g}",
+        )
+        report.add_figures(
+            {
+                f"{variant.name}_{name}": value
+                for name, value in {**rates, "steps": variant.step}.items()
+            }
+        )
+        if variances:
+            report.add_figures({f"{variant.name}_relative_variance": worst})
+    Console().print(table)
+    return report
+
+
+def main() -> None:
+    """Trains the variants and reports."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--state",
+        type=pathlib.Path,
+        default=pathlib.Path("build/random_feature_quality"),
+    )
+    options = parser.parse_args()
+    config = training.TrainingConfig(
+        steps=options.steps,
+        batch_size=256,
+        peak_learning_rate=2e-3,
+        max_minutes=0.0,
+        label_smoothing=0.1,
+    )
+    state = options.state / str(options.steps)
+    state.mkdir(parents=True, exist_ok=True)
+    variants = [
+        Variant(name, overrides, config, 0.0, state)
+        for name, overrides in _VARIANTS.items()
+    ]
+    splits = load_splits()
+    train(variants, splits, Console())
+    report = report_on_test(variants, splits["test"])
+    report.write(options.json or RESULTS / "random_feature_quality.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Trainings that are killed at random moments, and whether they notice."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+EPOCHS = 4
+EXAMPLES, BATCH = 160, 4
+_CURVE = "curve.jsonl"
+
+# Of the runs that begin a training; those that go on with one have others, as
+# all must come from the checkpoint.
+_FIRST_SEED = 1
+
+
+def kill_and_resume(
+    num_kills: int, directory: str | os.PathLike, seed: int = 0
+) -> dict[str, float]:
+    """Trains once undisturbed, once killed again and again.
+
+    Each run is a process that begins where the last checkpoint is, with another
+    seed. It is killed a random time after it began, or after its first step; a
+    run that is done before is no kill, and the next training begins.
+
+    Args:
+        num_kills: how many kills.
+        directory: where to write; it must not exist.
+        seed: of the moments.
+
+    Returns:
+        `kill_resumes`, how many of the kills were followed by losses that are
+        the undisturbed training's, bit by bit; `unreadable_checkpoints`, found
+        after a kill; `kills`, `trainings` and `kills_while_writing`, those that
+        left a file half written.
+    """
+    # The server imports and computes nothing: TensorFlow has no threads yet
+    # that its forks would lack.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_moe.distribution", __name__])
+    from keras_moe.training.checkpoints._array_file import read_arrays
+    from keras_moe.training.checkpoints._checkpoints import Checkpoints
+    from keras_moe.training.checkpoints._damaged_file_error import (
+        DamagedFileError,
+    )
+
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True)
+    whole = directory / "undisturbed"
+    _run(context, whole, 0).join()
+    expected = dict(_losses(whole))
+    if len(expected) != EPOCHS * EXAMPLES // BATCH:
+        raise RuntimeError(
+            "The undisturbed training must end. Received: a curve of "
+            f"{len(expected)} steps."
+        )
+    choose = random.Random(seed)
+    kills = resumes = unreadable = writing = trainings = run = 0
+    while kills < num_kills:
+        trainings += 1
+        path = directory / f"killed-{trainings}"
+        pending = 0
+        while True:
+            run += 1
+            process = _run(context, path, run)
+            killed = kills < num_kills and _kill(process, path, run, choose)
+            process.join()
+            losses = _losses(path, run)
+            if losses or not process.exitcode:
+                # This is what the kills since the last progress led to.
+                if all(expected[step] == loss for step, loss in losses):
+                    resumes += pending
+                pending = 0
+            if not killed:
+                break
+            kills += 1
+            pending += 1
+            writing += any(path.glob(".*.partial"))
+            for checkpoint in Checkpoints(path).paths:
+                try:
+                    read_arrays(checkpoint)
+                except DamagedFileError:
+                    unreadable += 1
+        if process.exitcode:
+            raise RuntimeError(
+                "A training must end when it is not killed. Received: exit "
+                f"code {process.exitcode} of run {run}."
+            )
+        if dict(_losses(path)) != expected:
+            resumes = 0
+    return {
+        "kills": kills,
+        "kill_resumes": resumes,
+        "unreadable_checkpoints": unreadable,
+        "kills_while_writing": writing,
+        "trainings": trainings,
+    }
+
+
+def train(directory: pathlib.Path, run: int) -> None:
+    """Trains to the end from the last checkpoint; notes each step's loss.
+
+    Args:
+        directory: of checkpoints and the curve.
+        run: number of the process.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_moe.training._trainer import Trainer
+    from keras_moe.training.checkpoints._checkpoints import Checkpoints
+
+    checkpoints = Checkpoints(directory, keep=2, every=3, monitor="loss")
+    begun = checkpoints.latest is not None
+    keras.utils.set_random_seed(1000 + run if begun else _FIRST_SEED)
+    model = _make_model()
+    numbers = np.random.default_rng(0)
+    x = numbers.normal(size=[EXAMPLES, 6, 8]).astype("float32")
+    y = np.sort(x, axis=1)[..., :3]
+
+    def of_epoch(epoch: int) -> tf.data.Dataset:
+        # The order of `tf.data`'s `shuffle` follows the process's seed, too.
+        order = np.random.default_rng(epoch).permutation(EXAMPLES)
+        return tf.data.Dataset.from_tensor_slices((x[order], y[order])).batch(
+            BATCH
+        )
+
+    with open(directory / _CURVE, "a", buffering=1) as curve:
+
+        def note(batch: int, logs: dict[str, float]) -> None:
+            step = int(model.optimizer.iterations)
+            line = [run, step, {k: float(v).hex() for k, v in logs.items()}]
+            # On a line of its own, whatever a kill left of the one before.
+            curve.write("\n" + json.dumps(line) + "\n")
+
+        callback = keras.callbacks.LambdaCallback(on_train_batch_end=note)
+        Trainer(model, checkpoints).fit(
+            of_epoch, epochs=EPOCHS, callbacks=[callback], verbose=0
+        )
+
+
+def _make_model():
+    """Returns a model with all sorts of state: seeds, statistics, slots."""
+    import keras
+
+    import keras_moe
+
+    inputs = keras.Input([6, 8])
+    attention = keras_moe.layers.RandomFeatureAttention(
+        num_heads=2, key_dim=4, num_random_features=8, redraw_interval=5
+    )
+    x = inputs + attention(inputs, inputs)
+    x = keras.layers.Dropout(0.1)(x)
+    router = keras_moe.layers.BiasBalancedRouter(
+        num_selected_experts=2, jitter_noise=0.1
+    )
+    x = x + keras_moe.layers.SparseMoE(4, 16, router=router)(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
+
+
+def _run(context, directory: pathlib.Path, run: int):
+    directory.mkdir(exist_ok=True)
+    process = context.Process(target=train, args=(directory, run))
+    process.start()
+    return process
+
+
+def _kill(
+    process, directory: pathlib.Path, run: int, choose: random.Random
+) -> bool:
+    """Kills a run at a random moment; `False` if it was faster."""
+    # Some while they start, most while they train.
+    if choose.random() < 0.75:
+        while process.is_alive() and not _losses(directory, run):
+            time.sleep(0.01)
+    process.join(choose.uniform(0.0, 1.0))
+    if not process.is_alive():
+        return False
+    os.kill(process.pid, signal.SIGKILL)
+    return True
+
+
+def _losses(
+    directory: pathlib.Path, run: int | None = None
+) -> list[tuple[int, str]]:
+    """Returns steps with what was logged after each, of one run or of all."""
+    return [
+        (step, json.dumps(logs))
+        for own, step, logs in _lines(directory / _CURVE)
+        if run in (None, own)
+    ]
+
+
+def _lines(path: pathlib.Path) -> Iterator[list]:
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        # A kill may cut a line in two.
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue

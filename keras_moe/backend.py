@@ -1,0 +1,77 @@
+"""What runs the code: XLA or not, on which device, in how many replicas."""
+
+import keras
+
+from keras_moe.sharding import is_sharded
+
+
+def shapes_must_be_static() -> bool:
+    """Whether the code being traced will be compiled for static shapes.
+
+    True under XLA (`jit_compile=True`, TPUs), where devices share tensors, and
+    on backends that have nothing else. XLA does have bounded dynamic shapes,
+    but they save nothing (it computes up to the bound) and fail where one
+    depends on another.
+    """
+    if is_sharded() or keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def accelerator() -> str:
+    """Returns `"TPU"`, `"GPU"` or `"CPU"`: what the layers will run on."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend().upper()
+    import tensorflow as tf
+
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+        return "TPU"
+    return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+
+
+def num_replicas() -> int:
+    """Returns how many replicas of `tf.distribute` train in step."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def metrics_are_in_reach() -> bool:
+    """Whether a layer that is being called can update metrics of its own.
+
+    Not in the loops of Keras's JAX backend: they take the values of metrics
+    away while a model is called, and drop what a call would make of them.
+    """
+    if keras.backend.backend() != "jax":
+        return True
+    from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+    return not in_stateless_scope()
+
+
+def refuse_ignored_distribution() -> None:
+    """Refuses what Keras would take, and not act upon.
+
+    Raises:
+        RuntimeError: on the TensorFlow backend under
+            `keras.distribution.set_distribution`, which JAX's has alone.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or keras.backend.backend() != "tensorflow":
+        return
+    raise RuntimeError(
+        "Keras's TensorFlow backend ignores `keras.distribution`: all would "
+        "run on one device. Use `keras_moe.distribution.engine(layout_map)` "
+        "for models that are spread over devices, or "
+        "`keras_moe.distribution.strategy(kind)` for batches that are, and "
+        "`keras.distribution.set_distribution(None)`. Received: a "
+        f"`{type(distribution).__name__}` that was set."
+    )

@@ -1,0 +1,116 @@
+"""The files of artifacts, wherever TFX keeps them.
+
+TFX and TensorFlow read and write `gs://bucket/x` themselves. `open`, Keras and
+Matplotlib know this machine's files alone, and `pathlib` makes a local folder
+`gs:/bucket/x` of it without a word.
+"""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Collection
+from collections.abc import Iterator
+
+from tfx.dsl.io import fileio
+
+from keras_moe.serving.versions._version_folders import is_remote
+
+
+@contextlib.contextmanager
+def read_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives the path at which local code reads an artifact's files.
+
+    What is local is given as it is, whether or not it exists. What is remote is
+    downloaded to a temporary directory, which is gone after the block.
+
+    Args:
+        uri: of a file or of a directory.
+
+    Yields:
+        The path of the file or of the directory.
+
+    Raises:
+        FileNotFoundError: if it is remote, and there is nothing.
+    """
+    uri = os.fspath(uri)
+    if not is_remote(uri):
+        yield pathlib.Path(uri)
+        return
+    if not fileio.exists(uri):
+        raise FileNotFoundError(
+            "`uri` must be that of a file or directory which exists. "
+            f"Received: uri={uri!r}."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        local = _inside(folder, uri)
+        if fileio.isdir(uri):
+            copy_tree(uri, local)
+        else:
+            fileio.copy(uri, str(local))
+        yield local
+
+
+@contextlib.contextmanager
+def written_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives the directory to which local code writes an artifact's files.
+
+    What is local is made if it is missing, as it is in a cluster, and given as
+    it is. For what is remote it is an empty temporary directory. It is uploaded
+    when the block ends, over the files that are there, of which others stay, as
+    they would in a local directory. Nothing is uploaded where the block ends by
+    an error. Where the upload itself fails, a part may be there: TFX publishes
+    no artifact of a component that failed.
+
+    Args:
+        uri: of a directory.
+
+    Yields:
+        The directory.
+    """
+    uri = os.fspath(uri)
+    if not is_remote(uri):
+        local = pathlib.Path(uri)
+        local.mkdir(parents=True, exist_ok=True)
+        yield local
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = _inside(folder, uri)
+        local.mkdir()
+        yield local
+        copy_tree(local, uri)
+
+
+def copy_tree(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    leave_out: Collection[str] = (),
+) -> None:
+    """Copies a directory between any two stores that TFX reaches.
+
+    In contrast to TFX's `copy_dir`, it removes nothing.
+
+    Args:
+        source: the directory.
+        destination: where its files go; made if it is missing.
+        leave_out: files, relative to the source.
+    """
+    source = os.fspath(source).rstrip("/")
+    destination = os.fspath(destination).rstrip("/")
+    for folder, _, names in fileio.walk(source):
+        # Some stores end the names of directories with a slash.
+        inside = folder[len(source) :].strip("/")
+        target = os.path.join(destination, inside) if inside else destination
+        fileio.makedirs(target)
+        for name in names:
+            if os.path.join(inside, name) not in leave_out:
+                fileio.copy(
+                    os.path.join(folder, name),
+                    os.path.join(target, name),
+                    overwrite=True,
+                )
+
+
+def _inside(folder: str, uri: str) -> pathlib.Path:
+    """Returns a path of the same last name: suffixes tell kinds of files."""
+    return pathlib.Path(folder, os.path.basename(uri.rstrip("/")))

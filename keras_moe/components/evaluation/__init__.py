@@ -1,0 +1,1 @@
+"""What TFMA measures, and how its results are read."""

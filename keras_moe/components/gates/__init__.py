@@ -1,0 +1,1 @@
+"""Components that let a run go on, or stop it and say why."""

@@ -1,0 +1,100 @@
+"""Runs the embedded model server for TFX's InfraValidator."""
+
+import os
+import pathlib
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+
+from tfx.components.infra_validator import error_types
+from tfx.components.infra_validator.model_server_runners import base_runner
+
+# The server ends when its standard input does: with its parent, however that
+# ends.
+_SERVE = """
+import sys
+from keras_moe.serving import Server
+with Server(sys.argv[1], sys.argv[2], rest_port=None) as server:
+    print(server.grpc_port, flush=True)
+    sys.stdin.read()
+"""
+_SECONDS_TO_STOP = 20.0
+
+
+class EmbeddedServerRunner(base_runner.BaseModelServerRunner):
+    """A model server in a process of its own, on the loopback interface.
+
+    Args:
+        model_path: directory of a version, `.../<model name>/<version>`.
+        model_name: what requests name.
+    """
+
+    def __init__(self, model_path: str, model_name: str) -> None:
+        self._base = os.path.dirname(model_path)
+        self._name = model_name
+        self._process: subprocess.Popen[str] | None = None
+        self._endpoint: str | None = None
+        self._log = tempfile.TemporaryFile("w+")
+
+    def __repr__(self) -> str:
+        return f"EmbeddedServerRunner({self._base})"
+
+    def GetEndpoint(self) -> str:  # noqa: N802 (TFX's names)
+        """Returns host and port."""
+        if self._endpoint is None:
+            raise RuntimeError("The server is not running.")
+        return self._endpoint
+
+    def Start(self) -> None:  # noqa: N802
+        """Starts the process; returns at once."""
+        package = pathlib.Path(__file__).parents[3]
+        paths = [str(package), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, self._name, self._base],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        )
+
+    def WaitUntilRunning(self, deadline: float) -> None:  # noqa: N802
+        """Waits for the port.
+
+        Raises:
+            JobAborted: if the process ended.
+            DeadlineExceeded: if it took too long.
+        """
+        if self._process is None or self._process.stdout is None:
+            raise RuntimeError("The server was not started.")
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(max(deadline - time.time(), 0.0)):
+                raise error_types.DeadlineExceeded(
+                    "the model server did not start in time"
+                )
+        port = self._process.stdout.readline().strip()
+        if not port:
+            raise error_types.JobAborted(
+                f"the model server ended with {self._process.wait()}"
+            )
+        self._endpoint = f"127.0.0.1:{port}"
+
+    def GetLogs(self) -> str:  # noqa: N802
+        """Returns what the server wrote."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def Stop(self) -> None:  # noqa: N802
+        """Ends the process."""
+        if self._process is None:
+            return
+        try:
+            self._process.communicate(timeout=_SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+        self._process = None

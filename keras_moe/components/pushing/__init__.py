@@ -1,0 +1,1 @@
+"""Where a blessed model goes, and which one was blessed before."""

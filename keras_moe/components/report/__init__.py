@@ -1,0 +1,1 @@
+"""What people read about a model before they trust it."""

@@ -1,0 +1,1 @@
+"""Components that make a student, and certify its exits."""

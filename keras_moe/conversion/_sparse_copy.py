@@ -1,0 +1,135 @@
+"""A model with sparse layers in the place of dense ones, weights to come."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+
+import keras
+
+from keras_moe.conversion._feed_forward_site import FeedForwardSite
+from keras_moe.conversion._find_feed_forwards import is_graph
+from keras_moe.layers import SparseMoE
+from keras_moe.models import SwitchTransformer
+from keras_moe.serialization import serialize_sublayer
+
+# Stands for layers whose work a sparse one does: hands on what it is given.
+_REMOVED = object()
+
+
+class SparseCopy:
+    """Copies layers and notes which came from which.
+
+    Attributes:
+        sparse: each feed-forward network that was replaced, with its
+            replacement.
+        plain: each layer that was copied as it is, with its copy.
+    """
+
+    def __init__(self) -> None:
+        self.sparse: list[tuple[FeedForwardSite, SparseMoE]] = []
+        self.plain: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self._copies: dict[int, object] = {}
+
+    def copy_transformer(
+        self, dense: SwitchTransformer, **changes
+    ) -> SwitchTransformer:
+        """Returns a model of another config; its blocks are paired by place."""
+        config = {**dense.config.to_dict(), **changes}
+        model = type(dense)(**config, dtype=dense.dtype_policy, name=dense.name)
+        self._pair(dense, model, "")
+        return _compile_like(dense, model)
+
+    def copy_graph(
+        self,
+        dense: keras.Model,
+        sites: Iterable[FeedForwardSite],
+        make_sparse: Callable[[FeedForwardSite], SparseMoE],
+    ) -> keras.Model:
+        """Returns the copy of a Functional or Sequential model.
+
+        Args:
+            dense: the model.
+            sites: the feed-forward networks to replace.
+            make_sparse: makes the layer for a site.
+        """
+        of_layer = {}
+        for site in sites:
+            of_layer[id(site.layer)] = site
+            for layer in site.removed:
+                self._copies[id(layer)] = _REMOVED
+
+        def copy(layer):
+            if id(layer) not in self._copies:
+                self._copies[id(layer)] = new_copy(layer)
+            return self._copies[id(layer)]
+
+        def new_copy(layer):
+            if isinstance(layer, keras.Sequential):
+                return copy_sequential(layer)
+            if is_graph(layer):
+                return keras.models.clone_model(
+                    layer, clone_function=copy, call_function=_call
+                )
+            site = of_layer.get(id(layer))
+            if site is None:
+                made = type(layer).from_config(layer.get_config())
+                if isinstance(layer, keras.layers.Layer):  # not a bare op
+                    self.plain.append((layer, made))
+                return made
+            made = make_sparse(site)
+            if layer is not site.replaced:  # but a block around it
+                config = layer.get_config()
+                config["feed_forward"] = serialize_sublayer(made)
+                made = type(layer).from_config(config)
+            self._pair(layer, made, site.name, site)
+            return made
+
+        def copy_sequential(model):
+            (given,) = model.inputs
+            first = keras.Input(
+                batch_shape=given.shape, dtype=given.dtype, name=given.name
+            )
+            made = keras.Sequential(
+                [first], name=model.name, trainable=model.trainable
+            )
+            for layer in model.layers:
+                if copy(layer) is not _REMOVED:
+                    made.add(copy(layer))
+            return _compile_like(model, made)
+
+        return copy(dense)
+
+    def _pair(
+        self,
+        old: keras.layers.Layer,
+        new: keras.layers.Layer,
+        name: str,
+        site: FeedForwardSite | None = None,
+    ) -> None:
+        """Notes which sublayer of `new` stands where one of `old` stood."""
+        if isinstance(new, SparseMoE):
+            site = site or FeedForwardSite.of_feed_forward(name, old, old)
+            self.sparse.append((site, new))
+            return
+        parts = new._flatten_layers(include_self=False)
+        if not any(isinstance(part, SparseMoE) for part in parts):
+            self.plain.append((old, new))
+            return
+        for left, right in zip(
+            old._flatten_layers(include_self=False, recursive=False),
+            new._flatten_layers(include_self=False, recursive=False),
+            strict=True,
+        ):
+            below = f"{name}/{left.name}" if name else left.name
+            self._pair(left, right, below, site)
+
+
+def _call(layer, *args, **kwargs):
+    if layer is _REMOVED:
+        return args[0] if args else kwargs["inputs"]
+    return layer(*args, **kwargs)
+
+
+def _compile_like(model: keras.Model, copy: keras.Model) -> keras.Model:
+    if model.compiled:
+        copy.compile_from_config(model.get_compile_config())
+    return copy

@@ -1,0 +1,1 @@
+"""Teachers: loaded, cached on disk, asked for whole answers, judged."""

@@ -1,0 +1,317 @@
+"""What a teacher says of a data set, on disk."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_moe.distillation._checks import check_finite
+from keras_moe.distillation.teachers._cached_teacher import teacher_inputs
+from keras_moe.distillation.teachers._records import KEPT
+from keras_moe.distillation.teachers._records import LABELS
+from keras_moe.distillation.teachers._records import Fields
+from keras_moe.distillation.teachers._records import decode
+from keras_moe.distillation.teachers._records import describe
+from keras_moe.distillation.teachers._records import encode
+from keras_moe.losses._token_kl_divergence import real_logits
+from keras_moe.ops import compress_logits
+from keras_moe.validation import check_size
+from keras_moe.weights import fingerprint
+
+_MANIFEST = "teacher_logits.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherLogits:
+    """What there is in a directory of `write_teacher_logits`.
+
+    Attributes:
+        k: tokens kept of each distribution.
+        vocabulary_size: tokens of the teacher's distribution.
+        num_examples: examples.
+        num_tokens: positions, those of padding not counted.
+        num_bytes: size of the shards on disk.
+        teacher: fingerprint of the teacher, `None` if it has no weights.
+        shards: names of the files.
+        fields: name of each field of an example to how it is kept.
+    """
+
+    k: int
+    vocabulary_size: int
+    num_examples: int
+    num_tokens: int
+    num_bytes: int
+    teacher: str | None
+    shards: tuple[str, ...]
+    fields: Fields
+
+
+def write_teacher_logits(
+    teacher: keras.Model,
+    dataset: Any,
+    directory: str | pathlib.Path,
+    k: int = 8,
+    num_shards: int = 1,
+    pad_id: int | None = None,
+    verbose: int = 1,
+) -> TeacherLogits:
+    """Runs a teacher once over a data set and keeps its likeliest tokens.
+
+    The directory appears complete or not at all.
+
+    Args:
+        teacher: the teacher, of logits `(batch, length, vocabulary)`.
+        dataset: batches of inputs (a dictionary of `(batch, ...)`) and labels
+            int `(batch, length)`, in one pass; padded.
+        directory: where to write; it must not exist.
+        k: tokens kept of each distribution. A position takes `4 * k` bytes
+            on disk, `6 * k` for vocabularies of more than 65,536.
+        num_shards: number of files; each is read on its own.
+        pad_id: the label that marks padding, which is not kept; `None` for
+            `teacher.config`'s.
+        verbose: 1 shows a progress bar, 0 does not.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: if the directory exists, an argument is out of its range,
+            there are no examples, or a logit is not a number. Nothing is left
+            behind.
+
+    Example:
+
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> ids = np.array([[5, 6, 7, 1]])
+    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    >>> batches = tf.data.Dataset.from_tensors((inputs, ids))
+    >>> written = keras_moe.distillation.write_teacher_logits(
+    ...     teacher, batches, directory, k=3, verbose=0
+    ... )
+    >>> written.num_examples, written.num_tokens, written.vocabulary_size
+    (1, 4, 32)
+    >>> examples = keras_moe.distillation.read_teacher_logits(directory)
+    >>> inputs, labels = next(iter(examples.batch(1)))
+    >>> inputs["teacher_token_ids"].shape
+    TensorShape([1, 4, 3])
+    """
+    check_size(k=k, num_shards=num_shards)
+    directory = pathlib.Path(directory)
+    if directory.exists():
+        raise ValueError(
+            f"`directory` must not exist yet. Received: {directory}."
+        )
+    if pad_id is None:
+        pad_id = getattr(getattr(teacher, "config", None), "pad_id", None)
+    made = [path for path in directory.parents if not path.exists()]
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: another writer may be at work beside it.
+    partial = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}")
+    partial.mkdir()
+    try:
+        written = _write(
+            teacher, dataset, partial, k, num_shards, pad_id, verbose
+        )
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for path in made:
+            path.rmdir()
+        raise
+    return written
+
+
+def read_teacher_logits(directory: str | pathlib.Path) -> tf.data.Dataset:
+    """Returns the examples that `write_teacher_logits` wrote.
+
+    Shards are read in turns. Shuffle, then batch by `padded_batch`; train with
+    `CachedTeacher` in the place of the teacher.
+
+    Args:
+        directory: what was written to.
+
+    Returns:
+        Pairs of inputs, with `"teacher_token_ids"` int32 `(length, k)` and
+        `"teacher_log_probabilities"` float32 `(length, k)` among them, and
+        labels.
+
+    Raises:
+        ValueError: if the directory does not hold what was written.
+    """
+    directory = pathlib.Path(directory)
+    written = describe_teacher_logits(directory)
+    paths = [str(directory / name) for name in written.shards]
+    sizes = [
+        tf.io.gfile.stat(path).length
+        for path in paths
+        if tf.io.gfile.exists(path)
+    ]
+    if len(sizes) != len(paths) or sum(sizes) != written.num_bytes:
+        raise ValueError(
+            f"The shards in `directory` must be {len(paths)} files of "
+            f"{written.num_bytes} bytes. Received: {len(sizes)} files of "
+            f"{sum(sizes)} bytes in {directory}."
+        )
+    records = tf.data.Dataset.from_tensor_slices(paths).interleave(
+        tf.data.TFRecordDataset, cycle_length=len(paths), block_length=16
+    )
+    return records.map(
+        lambda record: decode(record, written.fields),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).apply(tf.data.experimental.assert_cardinality(written.num_examples))
+
+
+def describe_teacher_logits(directory: str | pathlib.Path) -> TeacherLogits:
+    """Returns what there is in a directory of `write_teacher_logits`.
+
+    Args:
+        directory: what was written to.
+
+    Raises:
+        ValueError: if it is no such directory.
+    """
+    path = pathlib.Path(directory) / _MANIFEST
+    if not path.exists():
+        raise ValueError(
+            f"`directory` must hold a {_MANIFEST}, as `write_teacher_logits` "
+            f"writes it. Received: {directory}."
+        )
+    content = json.loads(path.read_text())
+    content["shards"] = tuple(content["shards"])
+    content["fields"] = {
+        name: (dtype, tuple(rows))
+        for name, (dtype, rows) in content["fields"].items()
+    }
+    return TeacherLogits(**content)
+
+
+def _write(
+    teacher: keras.Model,
+    dataset: Any,
+    directory: pathlib.Path,
+    k: int,
+    num_shards: int,
+    pad_id: int | None,
+    verbose: int,
+) -> TeacherLogits:
+    shards = tuple(
+        f"teacher_logits-{shard:05d}-of-{num_shards:05d}.tfrecord"
+        for shard in range(num_shards)
+    )
+    examples = tokens = vocabulary = 0
+    fields: Fields = {}
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(tf.io.TFRecordWriter(str(directory / name)))
+            for name in shards
+        ]
+        for batch, vocabulary in _run(teacher, dataset, k, pad_id, verbose):
+            found = describe(batch, vocabulary)
+            if found != (fields := fields or found):
+                raise ValueError(
+                    "Each batch must hold the same fields, of the same shapes "
+                    f"but for their length. Received: {found} after {fields}."
+                )
+            for row in range(len(batch[LABELS])):
+                example = {name: batch[name][row] for name in batch}
+                used = _used(example[LABELS], pad_id)
+                for name in KEPT:
+                    example[name] = example[name][:used]
+                writers[examples % num_shards].write(encode(example, fields))
+                examples += 1
+                tokens += used
+    if not examples:
+        raise ValueError("`dataset` must hold examples. Received none.")
+    written = TeacherLogits(
+        k=k,
+        vocabulary_size=vocabulary,
+        num_examples=examples,
+        num_tokens=tokens,
+        num_bytes=sum((directory / name).stat().st_size for name in shards),
+        teacher=fingerprint(teacher) if teacher.weights else None,
+        shards=shards,
+        fields=fields,
+    )
+    (directory / _MANIFEST).write_text(
+        json.dumps(dataclasses.asdict(written), indent=1) + "\n"
+    )
+    return written
+
+
+def _run(
+    teacher: keras.Model,
+    dataset: Any,
+    k: int,
+    pad_id: int | None,
+    verbose: int,
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Yields each batch with what is kept of the logits, and their number."""
+    run = tf.function(
+        lambda inputs: teacher(inputs, training=False),
+        autograph=False,
+        reduce_retracing=True,
+    )
+    try:
+        length = len(dataset)
+    except TypeError:
+        length = None
+    bar = keras.utils.Progbar(length, unit_name="batch", verbose=verbose)
+    for number, whole in enumerate(dataset):
+        inputs, labels = _parts(whole)
+        logits = run(teacher_inputs(teacher, inputs))
+        if tuple(logits.shape[:-1]) != tuple(labels.shape):
+            raise ValueError(
+                "The teacher's logits must have the shape of the labels, and "
+                "an axis for the vocabulary. Received: logits of the shape "
+                f"{tuple(logits.shape)}, labels of {tuple(labels.shape)}."
+            )
+        mask = None if pad_id is None else labels != pad_id
+        check_finite(real_logits(logits, mask), f"Batch {number}")
+        kept = compress_logits(logits, k)
+        batch = {name: np.asarray(inputs[name]) for name in inputs}
+        batch[LABELS] = np.asarray(labels)
+        batch |= {
+            name: np.asarray(value)
+            for name, value in zip(KEPT, kept, strict=True)
+        }
+        yield batch, logits.shape[-1]
+        bar.update(number + 1)
+
+
+def _parts(batch: Any) -> tuple[dict[str, Any], Any]:
+    """Returns the inputs and the labels of a batch."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError(
+            "`dataset` must give pairs of inputs and labels; weights of "
+            "examples belong to the student's training. Received: "
+            f"{type(batch).__name__} of {len(batch)}."
+        )
+    inputs, labels = batch
+    if not isinstance(inputs, dict) or LABELS in inputs:
+        raise ValueError(
+            f"Inputs must be a dictionary without {LABELS!r}, under which the "
+            "labels are kept. Received: "
+            f"{sorted(inputs) if isinstance(inputs, dict) else type(inputs)}."
+        )
+    if len(labels.shape) != 2:
+        raise ValueError(
+            "Labels must have the shape (batch, length). Received: "
+            f"{tuple(labels.shape)}."
+        )
+    return inputs, labels
+
+
+def _used(labels: np.ndarray, pad_id: int | None) -> int:
+    """Returns how many positions are left without padding at the end."""
+    if pad_id is None:
+        return len(labels)
+    (real,) = np.nonzero(labels != pad_id)
+    return int(real[-1]) + 1 if len(real) else 0

@@ -1,0 +1,333 @@
+"""Decoding that leaves layers out, for TensorFlow's graphs."""
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_moe.generation._early_exit_policy import EarlyExitPolicy
+from keras_moe.generation._exit_confidence import ExitConfidence
+from keras_moe.generation._tensor_array_cache import TensorArrayCache
+from keras_moe.generation._token_by_token import forbid_padding
+from keras_moe.layers import KeyValueCache
+from keras_moe.types import Tensor
+
+
+class Rows(NamedTuple):
+    """A position on its way up through the layers.
+
+    Attributes:
+        state: `(batch, 1, model_dim)`, of rows that left as they left.
+        active: bool `(batch,)`, which have not left yet.
+        exit_layer: int32 `(batch,)`, the last layer computed for each.
+        confidence: float32 `(batch,)`, what was measured last.
+        logits: what the head said of each row, if the confidence asked it;
+            else `()`.
+    """
+
+    state: Tensor
+    active: Tensor
+    exit_layer: Tensor
+    confidence: Tensor
+    logits: Any
+
+
+class _Position(NamedTuple):
+    """What all layers of a position share.
+
+    Attributes:
+        position: int32 scalar, from 0.
+        bias: of the attention scores, if there is one.
+        threshold: float32 `(batch,)`.
+        depths: int32 `(batch, max_length)`, exit layers of the tokens so far.
+        history: a `tf.TensorArray` of the states at their exits, or `()`.
+    """
+
+    position: Tensor
+    bias: Tensor | None
+    threshold: Tensor
+    depths: Tensor
+    history: Any
+
+
+def early_exit_decode(
+    model: Any,
+    token_ids: Tensor,
+    max_length: int,
+    policy: EarlyExitPolicy,
+    choice: Any,
+    threshold: Tensor | None = None,
+    static_shapes: bool = False,
+    confidence: Any = None,
+) -> dict[str, Tensor]:
+    """Decodes token by token, each through as few layers as it needs.
+
+    Leaves the model as it found it, and its graph free of assignments.
+
+    Args:
+        model: a `keras_moe.models.SwitchTransformer`, or a model with its
+            `start`, `embed`, `logits` and `decoder`.
+        token_ids: int `(batch, source_length)`, padded.
+        max_length: greatest number of tokens to emit.
+        policy: when a token may leave.
+        choice: how the next token is chosen: `keras_moe.generation.Greedy`
+            or `keras_moe.generation.Sampling`.
+        threshold: float32 `(batch,)`, instead of the policy's.
+        static_shapes: whether XLA will compile this.
+        confidence: what measures how sure the model is, if not the policy's
+            `keras_moe.generation.ExitConfidence`: an object with its methods.
+
+    Returns:
+        `token_ids`, int32 `(batch, max_length)`; `log_probability`, float32
+        `(batch,)`; `exit_layer`, int32 `(batch, max_length)`, the layers
+        computed for each token, 0 for padding; and `confidence`, float32
+        `(batch, max_length)`, what was measured last before it left: for a
+        token of the last layer, at the exit below it.
+
+    Raises:
+        ValueError: if the model has too few layers, too small a vocabulary,
+            no such confidence, or attention that cannot do as the policy says.
+    """
+    with keras.StatelessScope():
+        step = _ExitingStep(
+            model,
+            token_ids,
+            max_length,
+            policy,
+            static_shapes,
+            threshold,
+            confidence or ExitConfidence(model, policy),
+        )
+        return _decode(step, model.config, token_ids, max_length, choice)
+
+
+def _decode(
+    step: "_ExitingStep",
+    config: Any,
+    token_ids: Tensor,
+    max_length: int,
+    choice: Any,
+) -> dict[str, Tensor]:
+    slot = tf.range(max_length)[None, :]
+    ended = tf.reduce_all(token_ids == config.pad_id, axis=1)
+    row = tf.zeros_like(ended, tf.int32)
+    empty = tf.zeros_like(row[:, None] + slot)
+
+    def unfinished(position, token, ended, *_):
+        return (position < max_length) & ~tf.reduce_all(ended)
+
+    def advance(position, token, ended, ids, depths, sure, score, caches):
+        logits, rows, caches = step(token, position, ended, depths, caches)
+        token, log_p = choice.choose(forbid_padding(logits, config), position)
+        token = tf.where(ended, config.pad_id, token)
+        here = slot == position
+        return (
+            position + 1,
+            token,
+            ended | (token == config.end_id),
+            tf.where(here, token[:, None], ids),
+            tf.where(here, rows.exit_layer[:, None], depths),
+            tf.where(here, rows.confidence[:, None], sure),
+            score + tf.where(ended, 0.0, log_p),
+            caches,
+        )
+
+    results = tf.while_loop(
+        unfinished,
+        advance,
+        (
+            tf.zeros((), tf.int32),
+            row + config.start_id,
+            ended,
+            empty + config.pad_id,
+            empty,
+            tf.cast(empty, tf.float32),
+            tf.cast(row, tf.float32),
+            step.initial_caches(),
+        ),
+        parallel_iterations=1,
+    )
+    names = ("token_ids", "exit_layer", "confidence", "log_probability")
+    return dict(zip(names, results[3:7], strict=True))
+
+
+class _ExitingStep:
+    """Computes one position, and no layer that no row needs.
+
+    Keys and values of layer i are complete for the positions before
+    `caches[i].position`. At all positions from there on every row left at or
+    below layer i, so that one history of exit states serves all layers.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        token_ids: Tensor,
+        max_length: int,
+        policy: EarlyExitPolicy,
+        static_shapes: bool,
+        threshold: Tensor | None,
+        confidence: Any,
+    ):
+        self.model = model
+        self.policy = policy
+        self.max_length = max_length
+        self.segments = policy.segments(len(model.decoder.blocks))
+        self.deferred = policy.propagation != "eager" and not static_shapes
+        self.start = model.start(
+            token_ids,
+            max_length,
+            KeyValueCache if static_shapes else TensorArrayCache,
+        )
+        if policy.propagation == "none" and not hasattr(
+            self.start.blocks[0].positions, "rewind"
+        ):
+            raise ValueError(
+                "With propagation='none' tokens are left out one by one, "
+                "which attention that sums up its past cannot. Received: "
+                f"attention={model.config.attention!r}; it must be 'softmax'."
+            )
+        self.confidence = confidence
+        if threshold is None:
+            threshold = tf.fill(tf.shape(token_ids)[:1], policy.threshold)
+        threshold = tf.cast(threshold, tf.float32)
+        # Graph optimisation turns `~(sure >= threshold)` into `sure <
+        # threshold`, which is false, too, for what is not a number.
+        self.threshold = tf.where(
+            tf.math.is_nan(threshold), float("inf"), threshold
+        )
+
+    def initial_caches(self) -> tuple:
+        """Returns each layer's cache, and the history of exit states."""
+        caches = tuple(block.positions for block in self.start.blocks)
+        if not self.deferred:
+            return caches, ()
+        history = tf.TensorArray(
+            self.model.decoder.compute_dtype,
+            self.max_length,
+            clear_after_read=False,
+            element_shape=(None, self.model.config.model_dim),
+        )
+        return caches, history
+
+    def __call__(
+        self,
+        token: Tensor,
+        position: Tensor,
+        ended: Tensor,
+        depths: Tensor,
+        caches: tuple,
+    ) -> tuple[Tensor, Rows, tuple]:
+        """Returns the logits, the rows and the caches after a position."""
+        layers, history = caches
+        bias = self.model.decoder.bias(
+            tf.reshape(position, (1,)), self.start.positions
+        )
+        here = _Position(
+            position,
+            bias,
+            self.policy.threshold_at(self.threshold, position, self.max_length),
+            depths,
+            history,
+        )
+        state = self.model.embed(token[:, None])
+        rows = Rows(
+            state,
+            ~ended,
+            tf.zeros_like(token),
+            tf.zeros_like(self.threshold),
+            (),
+        )
+        after: list[Any] = []
+        for number, segment in enumerate(self.segments):
+            before = tuple(layers[index] for index in segment)
+            if number == 0:
+                rows, new = self._run(0, here, rows, before)
+            else:
+                rows, new = self._run_if_needed(number, here, rows, before)
+            after.extend(new)
+        if self.deferred:
+            history = history.write(position, rows.state[:, 0])
+        logits = rows.logits
+        if not self.confidence.keeps_logits:
+            logits = self.confidence.head(rows.state)
+        return logits, rows, (tuple(after), history)
+
+    def _run_if_needed(
+        self, number: int, here: "_Position", rows: Rows, caches: tuple
+    ) -> tuple[Rows, tuple]:
+        def run():
+            return self._run(number, here, rows, caches)
+
+        def skip():
+            if self.deferred:
+                return rows, caches
+            return rows, tuple(
+                self._remember(index, rows.state, cache)
+                for index, cache in zip(
+                    self.segments[number], caches, strict=True
+                )
+            )
+
+        return tf.cond(tf.reduce_any(rows.active), run, skip)
+
+    def _run(
+        self, number: int, here: "_Position", rows: Rows, caches: tuple
+    ) -> tuple[Rows, tuple]:
+        """Computes a segment, for the rows that have not left below it."""
+        state, after = rows.state, []
+        before = state
+        for index, cache in zip(self.segments[number], caches, strict=True):
+            before = state
+            state, cache = self._run_layer(number, index, here, state, cache)
+            if number > 0:
+                state = tf.where(rows.active[:, None, None], state, before)
+            after.append(cache)
+        depth = self.segments[number][-1] + 1
+        rows = rows._replace(
+            state=state,
+            exit_layer=tf.where(rows.active, depth, rows.exit_layer),
+        )
+        sure, logits = None, ()
+        if number < len(self.segments) - 1:
+            sure, logits = self.confidence(before, state)
+        elif self.confidence.keeps_logits:
+            logits = self.confidence.head(state)
+        if self.confidence.keeps_logits and number > 0:
+            logits = tf.where(rows.active[:, None], logits, rows.logits)
+        rows = rows._replace(logits=logits)
+        if sure is not None:
+            rows = rows._replace(
+                confidence=tf.where(rows.active, sure, rows.confidence),
+                active=rows.active & ~(sure >= here.threshold),
+            )
+        return rows, tuple(after)
+
+    def _run_layer(
+        self, number: int, index: int, here: "_Position", state: Any, cache: Any
+    ) -> tuple[Tensor, Any]:
+        inputs = state
+        if self.deferred and number > 0:
+            # All tokens that left below, and this one.
+            slots = tf.range(cache.position, here.position + 1)
+            states = here.history.write(here.position, state[:, 0])
+            inputs = tf.transpose(states.gather(slots), (1, 0, 2))
+        key_mask = None
+        if self.policy.propagation == "none" and number > 0:
+            slot = tf.range(self.max_length)[None, :]
+            key_mask = (here.depths > index) | (slot == here.position)
+        output, after = self.model.decoder.blocks[index].step(
+            inputs,
+            self.start.blocks[index]._replace(positions=cache),
+            here.bias,
+            num_queries=1,
+            key_mask=key_mask,
+        )
+        return output, after.positions
+
+    def _remember(self, index: int, state: Tensor, cache: Any) -> Any:
+        """Returns a layer's cache after a position that left below it."""
+        before = self.start.blocks[index]._replace(positions=cache)
+        after = self.model.decoder.blocks[index].remember(state, before)
+        return after.positions

@@ -1,0 +1,224 @@
+"""Heads with random features, and what of them streams."""
+
+from typing import Any
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_moe.layers.attention._head_projections import HeadProjections
+from keras_moe.layers.attention._masks import by_time
+from keras_moe.layers.attention._masks import hide
+from keras_moe.layers.attention._masks import zero_rows
+from keras_moe.layers.attention._random_features import RandomFeatures
+from keras_moe.ops._rotary_embedding import rotary_embedding
+from keras_moe.ops.linear_attention._bidirectional import read_state
+from keras_moe.ops.linear_attention._bidirectional import summarize
+from keras_moe.ops.linear_attention._causal import causal_attention
+from keras_moe.ops.linear_attention._state import LinearAttentionState
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+
+
+class StreamingState(NamedTuple):
+    """What attention remembers of the positions so far.
+
+    Attributes:
+        position: int32 scalar, their number.
+        memory: their sums, of one size however many they are.
+    """
+
+    position: Tensor
+    memory: LinearAttentionState
+
+
+class FeatureHeads(HeadProjections):
+    """Attention position by position, and to an encoder's output.
+
+    Keys are summed up; what is remembered of them does not grow.
+
+    Args:
+        features: the random features.
+        causal: whether positions see none later.
+        rotary: whether heads are turned by their positions.
+        **kwargs: see `HeadProjections`.
+    """
+
+    def __init__(
+        self,
+        features: RandomFeatures,
+        *,
+        causal: bool,
+        rotary: bool,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if rotary and self.key_dim % 2:
+            raise ValueError(
+                "`key_dim` must be even for `rotary=True`. Received: "
+                f"key_dim={self.key_dim}."
+            )
+        self.features = features
+        self.causal = causal
+        self.rotary = rotary
+
+    def build(
+        self,
+        query_shape: Shape,
+        value_shape: Shape,
+        key_shape: Shape | None = None,
+    ) -> None:
+        super().build(query_shape, value_shape, key_shape)
+        heads = (None, self.num_key_value_heads, 1, None, self.key_dim)
+        self.features.build(heads)
+
+    def turned_query_heads(
+        self, query: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
+        """Returns `query_heads`, turned if they are to be.
+
+        Args:
+            query: `(batch, queries, dim)`.
+            positions: int `(queries,)` or `(batch, queries)`; `None` counts.
+        """
+        return self._turn(self.query_heads(query), positions)
+
+    def turned_key_heads(
+        self, key: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
+        """Returns `key_heads`, turned if they are to be."""
+        return self._turn(self.key_heads(key), positions)
+
+    def _turn(self, heads: Tensor, positions: Tensor | None) -> Tensor:
+        if not self.rotary:
+            return heads
+        if positions is None:
+            positions = ops.arange(ops.shape(heads)[3], dtype="int32")
+        elif len(positions.shape) == 2:
+            positions = positions[:, None, None, :]
+        return rotary_embedding(heads, positions)
+
+    # === Step by step ===
+
+    def init_state(
+        self,
+        batch_size: int | Tensor,
+        max_length: int | None = None,
+        cache: Any = None,
+    ) -> StreamingState:
+        """Returns the state before the first position.
+
+        Args:
+            batch_size: number of rows.
+            max_length: not needed; other attention layers do.
+            cache: not needed either.
+        """
+        self._check_streams()
+        memory = LinearAttentionState.empty(
+            (batch_size, self.num_key_value_heads, 1),
+            self.features.num_random_features,
+            self.value_dim,
+        )
+        return StreamingState(ops.zeros((), dtype="int32"), memory)
+
+    def step(
+        self,
+        query: Tensor,
+        state: StreamingState,
+        mask: Tensor | None = None,
+        num_queries: int | None = None,
+    ) -> tuple[Tensor, StreamingState]:
+        """Computes the next positions of causal self-attention.
+
+        Equal to `call` on all positions at once, to float precision. Time and
+        memory of a step do not depend on the position. No gradient flows into
+        the steps before.
+
+        Args:
+            query: `(batch, positions, dim)`: one token, or a prompt.
+            state: what `init_state` or the step before returned.
+            mask: bool `(batch, positions)`, false for padding; none is taken
+                from the inputs.
+            num_queries: for how many of the positions, the last ones, the
+                output is wanted; `None` for all.
+
+        Returns:
+            The output `(batch, queries, dim)` and the next state.
+        """
+        self._check_streams()
+        if not self.built:
+            self.build(query.shape, query.shape)
+        query, visible = hide(query, mask), by_time(mask)
+        count = ops.shape(query)[1]
+        positions = state.position + ops.arange(count, dtype="int32")
+        gathered, memory = causal_attention(
+            self.turned_query_heads(query, positions),
+            self.turned_key_heads(query, positions),
+            self.value_heads(query),
+            visible,
+            self.features.map(),
+            initial_state=state.memory,
+        )
+        attended = zero_rows(gathered.mean(), visible)
+        after = StreamingState(state.position + count, memory)
+        if num_queries is not None:
+            attended = attended[..., -num_queries:, :]
+        return self.join_heads(attended), after
+
+    def remember(self, query: Tensor, state: StreamingState) -> StreamingState:
+        """Returns the state after positions whose output nobody wants.
+
+        Args:
+            query: `(batch, positions, dim)`.
+            state: what `init_state` or the step before returned.
+        """
+        count = ops.shape(query)[1]
+        positions = state.position + ops.arange(count, dtype="int32")
+        new = summarize(
+            self.turned_key_heads(query, positions),
+            self.value_heads(query),
+            None,
+            self.features.map(),
+        )
+        return StreamingState(state.position + count, state.memory.merge(new))
+
+    def _check_streams(self) -> None:
+        if not self.causal:
+            raise ValueError(
+                "`init_state` and `step` need `causal=True`. Received: "
+                "causal=False."
+            )
+
+    # === Across ===
+
+    def encode_memory(
+        self, value: Tensor, value_mask: Tensor | None = None
+    ) -> LinearAttentionState:
+        """Sums up keys and values once, for all queries to come.
+
+        Args:
+            value: `(batch, keys, dim)`.
+            value_mask: bool `(batch, keys)`, false for padding.
+        """
+        if not self.built:
+            raise ValueError(
+                "The layer must be built before it encodes a memory: how large "
+                "queries are is not known. Call it or `build` it first."
+            )
+        value = hide(value, value_mask)
+        return summarize(
+            self.turned_key_heads(value),
+            self.value_heads(value),
+            by_time(value_mask),
+            self.features.map(),
+        )
+
+    def attend_to_memory(
+        self,
+        query: Tensor,
+        memory: LinearAttentionState,
+        training: bool | None = None,
+    ) -> Tensor:
+        """Returns what `call` would for the memory's keys, causal or not."""
+        queries = self.turned_query_heads(query)
+        attended = read_state(memory, queries, self.features.map())
+        return self.join_heads(attended)

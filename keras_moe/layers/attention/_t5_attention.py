@@ -1,0 +1,340 @@
+"""Multi-head attention as T5 has it."""
+
+import functools
+from typing import Any
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from keras_moe.layers.attention._key_value_cache import KeyValueCache
+from keras_moe.ops._rotary_embedding import rotary_embedding
+from keras_moe.ops._short_sequences import apply_dense
+from keras_moe.ops._short_sequences import last_positions
+from keras_moe.serialization import quantized_dtype
+from keras_moe.serialization import register
+from keras_moe.serialization import sublayer_dtype
+from keras_moe.types import Config
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+from keras_moe.validation import check_rate
+from keras_moe.validation import check_size
+
+
+class AttentionMemory(NamedTuple):
+    """Projected keys and values of an encoder's output.
+
+    Attributes:
+        keys: `(batch, num_heads, length, key_dim)`.
+        values: the same of values.
+        mask: bool `(batch, length)`, false for padding.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+
+
+@register
+class T5Attention(keras.layers.Layer):
+    """Multi-head attention with an additive bias and nothing else added.
+
+    No biases in the projections and no `1 / sqrt(key_dim)`: the scale is in
+    the initialiser of the query, so that published T5 weights fit.
+
+    Source: [Raffel et al., 2019](https://arxiv.org/abs/1910.10683),
+    section 2.1.
+
+    A decoder computes position by position with `init_state` and `step`, and
+    attends to an encoder's output with `encode_memory` and `attend_to_memory`.
+    `keras_moe.layers.RandomFeatureAttention` has the same methods.
+
+    Args:
+        num_heads: number of heads.
+        key_dim: size of each head.
+        dropout_rate: dropout of the attention weights.
+        rotary: whether queries and keys are turned by their positions
+            (`keras_moe.ops.rotary_embedding`). For self-attention.
+
+    Call arguments:
+        query: `(batch, queries, dim)`.
+        value: `(batch, keys, dim)`.
+        bias: added to the scores; broadcast to `(batch, num_heads, queries,
+            keys)`.
+        attention_mask: bool, broadcast to the same shape; false hides a key.
+        query_mask: not needed: rows do not influence each other.
+        value_mask: bool `(batch, keys)`, false for padding; taken from `value`
+            where Keras propagates one.
+        use_causal_mask: whether to hide later positions.
+        training: whether to apply dropout.
+
+    Output shape:
+        `(batch, queries, dim)`.
+
+    Example:
+
+    >>> attention = keras_moe.layers.T5Attention(num_heads=2, key_dim=8)
+    >>> attention(np.random.rand(1, 5, 16), np.random.rand(1, 7, 16)).shape
+    TensorShape([1, 5, 16])
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        dropout_rate: float = 0.0,
+        rotary: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_size(num_heads=num_heads, key_dim=key_dim)
+        check_rate(dropout_rate=dropout_rate)
+        self.rotary = rotary
+        self.num_heads = num_heads
+        self.key_dim = key_dim
+        self.dropout_rate = dropout_rate
+        self.supports_masking = True
+
+    def build(self, query_shape: Shape, value_shape: Shape) -> None:
+        dim = query_shape[-1]
+        self.query = self._projection("query", 1.0 / self.key_dim)
+        self.query.build(query_shape)
+        self.key = self._projection("key")
+        self.key.build(value_shape)
+        self.value = self._projection("value")
+        self.value.build(value_shape)
+        self.output_projection = self._projection("output", units=dim)
+        inner = self.num_heads * self.key_dim
+        self.output_projection.build((*query_shape[:-1], inner))
+        self.dropout = keras.layers.Dropout(
+            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
+        )
+
+    def _projection(
+        self, name: str, scale: float = 1.0, units: int | None = None
+    ) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            units or self.num_heads * self.key_dim,
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(
+                scale, mode="fan_in", distribution="normal"
+            ),
+            dtype=sublayer_dtype(self, name),
+            name=name,
+        )
+
+    def call(
+        self,
+        query: Tensor,
+        value: Tensor,
+        bias: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        use_causal_mask: bool = False,
+        training: bool | None = None,
+    ) -> Tensor:
+        masks = []
+        if attention_mask is not None:
+            masks.append(ops.cast(attention_mask, "bool"))
+        if value_mask is not None:
+            masks.append(ops.cast(value_mask, "bool")[:, None, None, :])
+        if use_causal_mask:
+            row = ops.expand_dims(ops.arange(ops.shape(query)[1]), 1)
+            column = ops.expand_dims(ops.arange(ops.shape(value)[1]), 0)
+            masks.append(ops.expand_dims(row >= column, (0, 1)))
+        visible = functools.reduce(ops.logical_and, masks) if masks else None
+        return self.attend(
+            self.query_heads(query),
+            *self.key_value_heads(value),
+            bias=bias,
+            attention_mask=visible,
+            training=training,
+        )
+
+    # === Step by step ===
+
+    def init_state(
+        self,
+        batch_size: int | Tensor,
+        max_length: int,
+        cache: Any = KeyValueCache,
+    ) -> Any:
+        """Returns the state before the first position.
+
+        Args:
+            batch_size: number of rows.
+            max_length: number of positions to allot.
+            cache: `keras_moe.layers.KeyValueCache`, or a class with its
+                methods.
+        """
+        return cache.empty(
+            batch_size,
+            self.num_heads,
+            max_length,
+            self.key_dim,
+            self.compute_dtype,
+        )
+
+    def step(
+        self,
+        query: Tensor,
+        state: Any,
+        bias: Tensor | None = None,
+        num_queries: int | None = None,
+        key_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Computes the next positions of causal self-attention.
+
+        Args:
+            query: `(batch, positions, dim)`: one token, or several.
+            state: what `init_state` or the step before returned.
+            bias: added to the scores, `(num_heads, queries, max_length)`.
+            num_queries: for how many of the positions, the last ones, the
+                output is wanted; `None` for all, whose number must then be
+                static.
+            key_mask: bool `(batch, max_length)`, false for positions that
+                nobody may attend to.
+
+        Returns:
+            The output `(batch, queries, dim)` and the next state.
+        """
+        before, state = state, self.remember(query, state)
+        count = num_queries or query.shape[1]
+        # The same tensor as the keys': its angles are computed once.
+        first = before.position
+        if query.shape[1] != count:
+            first = state.position - count
+        keys, values, visible = state.read(count)
+        if visible is not None:
+            visible = ops.expand_dims(visible, (0, 1))
+        length = ops.shape(keys)[2]
+        if key_mask is not None:
+            seen = key_mask[:, None, None, :length]
+            visible = seen if visible is None else visible & seen
+        attended = self.attend(
+            self.query_heads(last_positions(query, count), first),
+            keys,
+            values,
+            bias=None if bias is None else bias[..., :length],
+            attention_mask=visible,
+        )
+        return attended, state
+
+    def remember(self, query: Tensor, state: Any) -> Any:
+        """Returns the state after positions whose output nobody wants.
+
+        Args:
+            query: `(batch, positions, dim)`.
+            state: what `init_state` or the step before returned.
+        """
+        return state.append(*self.key_value_heads(query, state.position))
+
+    # === Across ===
+
+    def encode_memory(
+        self, value: Tensor, value_mask: Tensor | None = None
+    ) -> AttentionMemory:
+        """Projects keys and values once, for all queries to come.
+
+        Args:
+            value: `(batch, keys, dim)`.
+            value_mask: bool `(batch, keys)`, false for padding.
+        """
+        if value_mask is None:
+            value_mask = ops.ones(ops.shape(value)[:2], dtype="bool")
+        return AttentionMemory(*self.key_value_heads(value), value_mask)
+
+    def attend_to_memory(
+        self,
+        query: Tensor,
+        memory: AttentionMemory,
+        training: bool | None = None,
+    ) -> Tensor:
+        """Returns what `call` would for the memory's keys."""
+        return self.attend(
+            self.query_heads(query),
+            memory.keys,
+            memory.values,
+            attention_mask=memory.mask[:, None, None, :],
+            training=training,
+        )
+
+    # === Parts ===
+
+    def query_heads(self, query: Tensor, position: int | Tensor = 0) -> Tensor:
+        """Returns `(batch, num_heads, queries, key_dim)`.
+
+        Args:
+            query: `(batch, queries, dim)`.
+            position: that of the first.
+        """
+        heads = self._split_heads(apply_dense(self.query, query))
+        return self._turn(heads, position)
+
+    def key_value_heads(
+        self, value: Tensor, position: int | Tensor = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Returns keys and values, `(batch, num_heads, keys, key_dim)`."""
+        keys = self._split_heads(apply_dense(self.key, value))
+        values = self._split_heads(apply_dense(self.value, value))
+        return self._turn(keys, position), values
+
+    def _turn(self, heads: Tensor, position: int | Tensor) -> Tensor:
+        if not self.rotary:
+            return heads
+        positions = ops.arange(ops.shape(heads)[2], dtype="int32") + position
+        return rotary_embedding(heads, positions)
+
+    def attend(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        bias: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        """Attends with projected heads; returns `(batch, queries, dim)`."""
+        # b = batch, h = head, q = query, k = key: [b, h, q, k]
+        scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
+        scores = ops.cast(scores, "float32")
+        if bias is not None:
+            scores = scores + ops.cast(bias, "float32")
+        if attention_mask is not None:
+            scores = ops.where(attention_mask, scores, -1e9)
+        weights = ops.cast(ops.softmax(scores, axis=-1), values.dtype)
+        weights = self.dropout(weights, training=training)
+        heads = self._join_heads(ops.matmul(weights, values))
+        return apply_dense(self.output_projection, heads)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            # Nothing to transpose.
+            return ops.reshape(x, (-1, self.num_heads, 1, self.key_dim))
+        batch, length = ops.shape(x)[:2]
+        x = ops.reshape(x, (batch, length, self.num_heads, self.key_dim))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def _join_heads(self, heads: Tensor) -> Tensor:
+        inner = self.num_heads * self.key_dim
+        if heads.shape[2] == 1:
+            return ops.reshape(heads, (-1, 1, inner))
+        heads = ops.transpose(heads, (0, 2, 1, 3))
+        batch, length = ops.shape(heads)[:2]
+        return ops.reshape(heads, (batch, length, inner))
+
+    def compute_output_shape(
+        self, query_shape: Shape, value_shape: Shape
+    ) -> Shape:
+        return tuple(query_shape)
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            **quantized_dtype(self),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "dropout_rate": self.dropout_rate,
+            "rotary": self.rotary,
+        }

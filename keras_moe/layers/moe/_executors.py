@@ -1,0 +1,111 @@
+"""Ways to carry out a routing plan. All give the same outputs and gradients."""
+
+import warnings
+from collections.abc import Callable
+
+from keras_moe.backend import accelerator
+from keras_moe.backend import shapes_must_be_static
+from keras_moe.layers.moe._experts import Experts
+from keras_moe.ops import RoutingPlan
+from keras_moe.ops import SoftRoutingPlan
+from keras_moe.ops import einsum_combine
+from keras_moe.ops import einsum_dispatch
+from keras_moe.ops import gather_combine
+from keras_moe.ops import gather_dispatch
+from keras_moe.ops.routing._dispatch import with_slots
+from keras_moe.ops.routing._spread_groups import from_experts
+from keras_moe.ops.routing._spread_groups import to_experts
+from keras_moe.sharding import is_sharded
+from keras_moe.types import Tensor
+
+Plan = RoutingPlan | SoftRoutingPlan
+
+
+def execute_einsum(
+    tokens: Tensor, plan: Plan, experts: Experts, training: bool | None
+) -> Tensor:
+    """Multiplies by one-hot arrays: for TPUs with small groups."""
+    _warn_if_quadratic(plan, experts)
+    slots = to_experts(einsum_dispatch(tokens, plan))
+    outputs = from_experts(experts(slots, training=training))
+    return einsum_combine(outputs, plan)
+
+
+def execute_gather(
+    tokens: Tensor, plan: Plan, experts: Experts, training: bool | None
+) -> Tensor:
+    """Gathers rows into a table of slots: for GPUs, and for XLA."""
+    plan = with_slots(plan)
+    slots = to_experts(gather_dispatch(tokens, plan))
+    outputs = from_experts(experts(slots, training=training))
+    return gather_combine(outputs, plan)
+
+
+def execute_ragged(
+    tokens: Tensor, plan: Plan, experts: Experts, training: bool | None
+) -> Tensor:
+    """Computes each expert's tokens and no empty slot: for CPUs.
+
+    Where shapes must be static there is nothing to gain, and slots are used.
+    """
+    if isinstance(plan, SoftRoutingPlan) or shapes_must_be_static():
+        return execute_gather(tokens, plan, experts, training)
+    # TensorFlow alone: not to be imported where another backend runs.
+    from keras_moe.ops.routing import _ragged_dispatch as ragged
+
+    rows = ragged.ragged_rows(plan)
+    outputs = ragged.apply_by_expert(
+        ragged.ragged_dispatch(tokens, rows),
+        rows,
+        experts.functions(training=training),
+    )
+    return ragged.ragged_combine(outputs, rows, like=tokens)
+
+
+Executor = Callable[[Tensor, Plan, Experts, bool | None], Tensor]
+EXECUTORS: dict[str, Executor] = {
+    "einsum": execute_einsum,
+    "gather": execute_gather,
+    "ragged": execute_ragged,
+}
+
+
+def choose_executor(plan: Plan, experts: Experts) -> Executor:
+    """Returns what suits the plan and the device, for `dispatch="auto"`."""
+    if isinstance(plan, SoftRoutingPlan):
+        return execute_einsum
+    if accelerator() == "TPU" and not _is_quadratic(plan, experts):
+        return execute_einsum
+    # In int8 a product for each expert is slower than one for all.
+    if accelerator() == "CPU" and not experts.is_quantized and not is_sharded():
+        return execute_ragged
+    return execute_gather
+
+
+def _is_quadratic(plan: Plan, experts: Experts) -> bool:
+    """Whether one-hot products cost more than a dense network would.
+
+    For a token and a dimension of it, dispatch and combine take `2 * e * c`
+    products, a dense network `2 * hidden_dim` for each choice. Sizes that are
+    unknown pass.
+    """
+    if isinstance(plan, SoftRoutingPlan):
+        return False
+    tokens, num_experts = plan.probabilities.shape[-2:]
+    slots, choices = plan.token_index.shape[-1], plan.slot_index.shape[-1]
+    if slots is None or choices is None:
+        return tokens is not None and tokens > experts.hidden_dim
+    return num_experts * slots > choices * experts.hidden_dim
+
+
+def _warn_if_quadratic(plan: Plan, experts: Experts) -> None:
+    if _is_quadratic(plan, experts):
+        tokens, num_experts = plan.probabilities.shape[-2:]
+        warnings.warn(
+            "dispatch='einsum' multiplies by one-hot arrays, at a cost that is "
+            "quadratic in the tokens of a group and here exceeds that of the "
+            f"experts: {tokens} tokens, {num_experts} experts, hidden_dim="
+            f"{experts.hidden_dim}. Give the router a smaller `group_size`, "
+            "or use dispatch='gather'.",
+            stacklevel=2,
+        )

@@ -1,0 +1,51 @@
+"""The base of routers that learn nothing."""
+
+from keras import ops
+
+from keras_moe.layers.routers._router import Router
+from keras_moe.ops import RoutingPlan
+from keras_moe.ops import fixed_routing
+from keras_moe.types import Tensor
+
+
+class FixedRouter(Router):
+    """Sends each token where `assign` says, with weight 1.
+
+    There is nothing to balance and nothing to jitter.
+    """
+
+    def __init__(self, num_experts: int | None = None, **kwargs):
+        for name in (
+            "jitter_noise",
+            "load_balancing_loss_weight",
+            "router_z_loss_weight",
+        ):
+            if kwargs.setdefault(name, 0.0):
+                raise ValueError(
+                    f"`{name}` must be 0: {type(self).__name__} learns "
+                    f"nothing. Received: {name}={kwargs[name]}."
+                )
+        super().__init__(num_experts, **kwargs)
+
+    def call(
+        self,
+        inputs: Tensor,
+        padding_mask: Tensor | None = None,
+        token_ids: Tensor | None = None,
+        training: bool | None = None,
+    ) -> RoutingPlan:
+        expert_index = self.assign(inputs, token_ids)
+        plan = fixed_routing(
+            ops.expand_dims(expert_index, -1),
+            self.required_num_experts,
+            self.expert_capacity(ops.shape(inputs)[-2], training=training),
+            padding_mask,
+        )
+        self.record(plan, padding_mask)
+        return plan
+
+    def assign(self, inputs: Tensor, token_ids: Tensor | None) -> Tensor:
+        """Returns int32 `[groups, tokens]`, the expert of each token."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `assign`."
+        )

@@ -1,0 +1,61 @@
+"""Routers by name: the settings of the papers.
+
+What sends a token to two experts sends it to one where there is but one.
+"""
+
+import functools
+from collections.abc import Callable
+
+from keras_moe.layers.routers._bias_balanced_router import BiasBalancedRouter
+from keras_moe.layers.routers._expert_choice_router import ExpertChoiceRouter
+from keras_moe.layers.routers._hash_router import HashRouter
+from keras_moe.layers.routers._locality_hash_router import LocalityHashRouter
+from keras_moe.layers.routers._router import Router
+from keras_moe.layers.routers._soft_router import SoftRouter
+from keras_moe.layers.routers._switch_router import SwitchRouter
+from keras_moe.layers.routers._top_k_router import TopKRouter
+
+
+def _top_2(router: type[TopKRouter], num_experts: int, **kwargs) -> Router:
+    kwargs = {"num_selected_experts": min(2, num_experts), **kwargs}
+    return router(num_experts, **kwargs)
+
+
+def _gshard(num_experts: int, **kwargs) -> Router:
+    kwargs = {"second_expert_policy": "random", "jitter_noise": 0.0, **kwargs}
+    return _top_2(TopKRouter, num_experts, **kwargs)
+
+
+def _glam(num_experts: int, **kwargs) -> Router:
+    kwargs = {"router_z_loss_weight": 0.0, "jitter_noise": 0.0, **kwargs}
+    return _top_2(TopKRouter, num_experts, **kwargs)
+
+
+def _st_moe(num_experts: int, **kwargs) -> Router:
+    return _top_2(TopKRouter, num_experts, **kwargs)
+
+
+def _v_moe(num_experts: int, **kwargs) -> Router:
+    kwargs = {
+        "priority": "batch_prioritized",
+        "normalization": "none",
+        "router_z_loss_weight": 0.0,
+        "jitter_noise": 0.0,
+        **kwargs,
+    }
+    return _top_2(TopKRouter, num_experts, **kwargs)
+
+
+ROUTERS: dict[str, Callable[..., Router]] = {
+    "switch": SwitchRouter,
+    "gshard": _gshard,
+    "glam": _glam,
+    "st_moe": _st_moe,
+    "v_moe": _v_moe,
+    "top_k": functools.partial(_top_2, TopKRouter),
+    "bias_balanced": functools.partial(_top_2, BiasBalancedRouter),
+    "expert_choice": ExpertChoiceRouter,
+    "soft": SoftRouter,
+    "hash": HashRouter,
+    "locality_hash": LocalityHashRouter,
+}

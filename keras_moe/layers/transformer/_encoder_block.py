@@ -1,0 +1,99 @@
+"""A block of the encoder."""
+
+import keras
+
+from keras_moe.layers.transformer._residual import Residual
+from keras_moe.serialization import deserialize_sublayers
+from keras_moe.serialization import register
+from keras_moe.serialization import serialize_sublayer
+from keras_moe.types import Config
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+
+
+@register
+class EncoderBlock(keras.layers.Layer):
+    """Self-attention and a feed-forward layer, each pre-norm and residual.
+
+    Args:
+        attention: the self-attention: `keras_moe.layers.T5Attention`,
+            `keras_moe.layers.RandomFeatureAttention`, or a layer called like
+            them.
+        feed_forward: what follows it: `keras_moe.layers.FeedForward`,
+            `keras_moe.layers.SparseMoE`, or a layer called like them.
+        dropout_rate: dropout of each sublayer's output.
+
+    Call arguments:
+        inputs: `(batch, length, dim)`.
+        bias: relative position bias, `(num_heads, length, length)`.
+        padding_mask: bool `(batch, length)`, false for padding.
+        training: whether to train.
+
+    Output shape:
+        `(batch, length, dim)`.
+    """
+
+    def __init__(
+        self,
+        attention: keras.layers.Layer,
+        feed_forward: keras.layers.Layer,
+        dropout_rate: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.attention = attention
+        self.feed_forward = feed_forward
+        self.dropout_rate = dropout_rate
+        self.around_attention = Residual(
+            dropout_rate, dtype=self.dtype_policy, name="around_attention"
+        )
+        self.around_feed_forward = Residual(
+            dropout_rate, dtype=self.dtype_policy, name="around_feed_forward"
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        self.around_attention.build(input_shape)
+        self.attention.build(input_shape, input_shape)
+        self.around_feed_forward.build(input_shape)
+        self.feed_forward.build(input_shape)
+
+    def call(
+        self,
+        inputs: Tensor,
+        bias: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        x = self.around_attention.norm(inputs)
+        attended = self.attention(
+            x,
+            x,
+            query_mask=padding_mask,
+            value_mask=padding_mask,
+            training=training,
+            # Not every attention knows biases.
+            **({} if bias is None else {"bias": bias}),
+        )
+        x = self.around_attention.add(inputs, attended, training)
+        fed = self.feed_forward(
+            self.around_feed_forward.norm(x),
+            mask=padding_mask,
+            training=training,
+        )
+        return self.around_feed_forward.add(x, fed, training)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return tuple(input_shape)
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "attention": serialize_sublayer(self.attention),
+            "feed_forward": serialize_sublayer(self.feed_forward),
+            "dropout_rate": self.dropout_rate,
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> "EncoderBlock":
+        """Rebuilds the block, its sublayers included."""
+        return cls(**deserialize_sublayers(config, "attention", "feed_forward"))

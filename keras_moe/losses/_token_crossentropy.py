@@ -1,0 +1,63 @@
+"""Cross-entropy of a sequence model, with padding left out."""
+
+import keras
+from keras import ops
+
+from keras_moe.losses._replica_share import shared_by_replicas
+from keras_moe.losses._weighted_mean import weighted_mean
+from keras_moe.types import Tensor
+
+
+@keras.saving.register_keras_serializable(package="keras_moe")
+def token_crossentropy(
+    labels: Tensor,
+    logits: Tensor,
+    pad_id: int = 0,
+    label_smoothing: float = 0.0,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    """Returns the mean cross-entropy over the tokens that are not padding.
+
+    Under a strategy of `tf.distribute` with several replicas it is the mean
+    over the replica's tokens, divided by the number of replicas, as Keras's
+    own losses are: `compile` sums gradients over replicas, and leaves the
+    scalar that a function returns as it is. The sum over replicas is then the
+    loss of the global batch, if all have as many tokens.
+
+    Args:
+        labels: int `[batch, length]`.
+        logits: `[batch, length, vocabulary]`; computed in float32.
+        pad_id: the label that marks padding.
+        label_smoothing: share of the target's mass that is spread evenly over
+            the vocabulary.
+        sample_weight: `[batch]` or `[batch, length]`, factors of the cost of
+            each sequence or token; as in Keras, the number of tokens that
+            divides the sum is not weighted.
+
+    Returns:
+        A float32 scalar, in nats per token.
+
+    Example:
+
+    >>> logits = np.zeros((1, 3, 4))
+    >>> loss = keras_moe.losses.token_crossentropy([[2, 1, 0]], logits)
+    >>> round(float(loss), 4)  # log 4; the padding does not count
+    1.3863
+    """
+    labels = ops.cast(labels, "int32")
+    real = ops.cast(labels != pad_id, "float32")
+    # Not by a product alone: padding may hold what is not a number.
+    logits = ops.where(
+        ops.expand_dims(real, -1) > 0, ops.cast(logits, "float32"), 0.0
+    )
+    log_p = ops.log_softmax(logits, axis=-1)
+    # A one-hot product: its gradient needs no scatter.
+    target = ops.one_hot(labels, log_p.shape[-1], dtype="float32")
+    if label_smoothing:
+        target = target * (1.0 - label_smoothing)
+        target = target + label_smoothing / log_p.shape[-1]
+    # A logit of minus infinity forbids a token, at no cost to the others.
+    cost = ops.where(target > 0, -target * log_p, 0.0)
+    per_token = ops.sum(cost, axis=-1)
+    loss = weighted_mean(per_token, real > 0, sample_weight)
+    return shared_by_replicas(loss)

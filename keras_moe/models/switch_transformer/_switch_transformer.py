@@ -1,0 +1,302 @@
+"""The encoder-decoder model."""
+
+import functools
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from keras_moe.layers._layout_rules import DENSE_RULES
+from keras_moe.layers._layout_rules import EXPERT_RULES
+from keras_moe.layers._layout_rules import layout_map
+from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
+from keras_moe.models.switch_transformer._decoder import Decoder
+from keras_moe.models.switch_transformer._decoding import Decoding
+from keras_moe.models.switch_transformer._encoder import Encoder
+from keras_moe.models.switch_transformer._presets import PRESETS
+from keras_moe.models.switch_transformer._presets import load_preset
+from keras_moe.models.switch_transformer._presets import save_preset
+from keras_moe.ops._short_sequences import apply_dense
+from keras_moe.serialization import quantized_dtype
+from keras_moe.serialization import register
+from keras_moe.serialization import sublayer_dtype
+from keras_moe.types import Config
+from keras_moe.types import Tensor
+
+
+@register
+class SwitchTransformer(Decoding, keras.Model):
+    """T5-style encoder-decoder, sparse or dense.
+
+    Relative position biases shared over the layers of a stack, RMS norm
+    before each sublayer, no biases, and a mixture of experts in every
+    `moe_every`-th block of encoder and decoder.
+
+    Source: [Fedus et al., 2021](https://arxiv.org/abs/2101.03961) on
+    [Raffel et al., 2019](https://arxiv.org/abs/1910.10683).
+
+    Args:
+        config: a `SwitchTransformerConfig`; or give its fields as keyword
+            arguments.
+        dtype: dtype or policy of the computation; routing is in float32
+            whatever it is.
+        name: name of the model.
+        **sizes: fields of `SwitchTransformerConfig`.
+
+    Call arguments:
+        inputs: a dictionary with `encoder_token_ids`, int `(batch,
+            source_length)`, and `decoder_token_ids`, int `(batch,
+            target_length)`: the target, shifted right by one
+            (`keras_moe.ops.shift_right`).
+        training: whether to train.
+
+    Masking:
+        Padding is recognised by `pad_id`. It is attended by nobody and routed
+        to no expert.
+
+    Output shape:
+        float32 logits `(batch, target_length, target_vocabulary_size)`.
+
+    Raises:
+        ValueError: if a size is out of its range, or both `config` and sizes
+            are given.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> ids = np.array([[5, 6, 7, 1]])
+    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    >>> model(inputs).shape
+    TensorShape([1, 4, 32])
+    >>> model.generate(ids, max_length=6)["token_ids"].shape
+    TensorShape([1, 6])
+    """
+
+    def __init__(
+        self,
+        config: SwitchTransformerConfig | None = None,
+        *,
+        dtype=None,
+        name: str = "switch_transformer",
+        **sizes,
+    ):
+        super().__init__(dtype=dtype, name=name)
+        if config is not None and sizes:
+            raise ValueError(
+                "Sizes must be given either in `config` or as keyword "
+                f"arguments. Received both: {sorted(sizes)}."
+            )
+        self.config = config or SwitchTransformerConfig(**sizes)
+
+        # === Layers ===
+        self.target_embedding = self._embedding(
+            self.config.output_size, "target_embedding"
+        )
+        if self.config.target_vocabulary_size is None:
+            self.source_embedding = self.target_embedding
+        else:
+            self.source_embedding = self._embedding(
+                self.config.vocabulary_size, "source_embedding"
+            )
+        self.encoder = Encoder(
+            self.config, dtype=self.dtype_policy, name="encoder"
+        )
+        self.decoder = Decoder(
+            self.config, dtype=self.dtype_policy, name="decoder"
+        )
+        if not self.config.tie_embeddings:
+            self.head = keras.layers.Dense(
+                self.config.output_size,
+                use_bias=False,
+                dtype=sublayer_dtype(self, "head"),
+                name="head",
+            )
+        if self.config.exit_classifier:
+            self.exit_classifier = keras.layers.Dense(
+                1, dtype="float32", name="exit_classifier"
+            )
+            # Not trained along: `ExitClassifierTrainer` does it afterwards.
+            self.exit_classifier.trainable = False
+        self.build()
+
+    def _embedding(self, size: int, name: str) -> keras.layers.Embedding:
+        # Reversible, so that the logits are right for an int8 table, too.
+        return keras.layers.ReversibleEmbedding(
+            size,
+            self.config.model_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
+            dtype=sublayer_dtype(self, name),
+            name=name,
+        )
+
+    def build(self, input_shape=None) -> None:
+        """Makes all weights; their shapes do not depend on the input."""
+        hidden = (None, None, self.config.model_dim)
+        self.source_embedding.build((None, None))
+        if not self.target_embedding.built:
+            self.target_embedding.build((None, None))
+        self.encoder.build(hidden)
+        self.decoder.build(hidden)
+        if not self.config.tie_embeddings:
+            self.head.build(hidden)
+        if self.config.exit_classifier:
+            self.exit_classifier.build(hidden)
+
+    # === Teacher-forced ===
+
+    def call(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensor:
+        return self.logits(self.decoder(**self._taught(inputs, training)))
+
+    def exit_states(
+        self,
+        inputs: dict[str, Tensor],
+        layers: Sequence[int],
+        training: bool | None = None,
+    ) -> list[Tensor]:
+        """Returns what the head would take if the decoder stopped early.
+
+        Args:
+            inputs: what `call` takes.
+            layers: after which decoder layers, counted from 1.
+            training: whether to train.
+
+        Returns:
+            For each a tensor `(batch, target_length, model_dim)`, normalised;
+            `logits` gives the exit's logits.
+        """
+        return self.decoder.exit_states(
+            layers, **self._taught(inputs, training)
+        )
+
+    def _taught(self, inputs: dict[str, Tensor], training: bool | None) -> dict:
+        """Returns the decoder's arguments for a known target."""
+        targets = inputs["decoder_token_ids"]
+        memory, memory_mask = self.encode(
+            inputs["encoder_token_ids"], training=training
+        )
+        # The decoder starts from an id that may be padding's own.
+        first = ops.arange(ops.shape(targets)[1]) == 0
+        return {
+            "inputs": self.embed(targets),
+            "memory": memory,
+            "padding_mask": (targets != self.config.pad_id) | first,
+            "memory_mask": memory_mask,
+            "training": training,
+        }
+
+    def encode(
+        self, token_ids: Tensor, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the encoder's output and its mask.
+
+        Args:
+            token_ids: int `(batch, length)`.
+            training: whether to train.
+
+        Returns:
+            `(batch, length, model_dim)` and bool `(batch, length)`.
+        """
+        padding_mask = token_ids != self.config.pad_id
+        memory = self.encoder(
+            self.source_embedding(token_ids),
+            padding_mask=padding_mask,
+            training=training,
+        )
+        return memory, padding_mask
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Returns float32 logits for the decoder's normalised output."""
+        if not self.config.tie_embeddings:
+            return ops.cast(apply_dense(self.head, hidden), "float32")
+        scaled = hidden * self.config.model_dim**-0.5
+        head = functools.partial(self.target_embedding, reverse=True)
+        return ops.cast(apply_dense(head, scaled), "float32")
+
+    # === Distribution ===
+
+    @staticmethod
+    def get_layout_map(
+        device_mesh: keras.distribution.DeviceMesh,
+        expert_axis: str | None = "expert",
+        model_axis: str | None = None,
+        num_experts: int | None = None,
+    ) -> keras.distribution.LayoutMap:
+        """Returns how the model's weights lie on a mesh of devices.
+
+        Experts are spread over `expert_axis`. Where `model_axis` is given,
+        the inner sizes (attention heads, `hidden_dim`) and the embeddings'
+        `model_dim` are split over it. What has no rule, such as routers and
+        norms, is whole on each device.
+
+        Args:
+            device_mesh: the mesh.
+            expert_axis: name of its axis for experts, or `None`.
+            model_axis: name of its axis for inner sizes, or `None`.
+            num_experts: number of experts, if it is to be checked.
+
+        Returns:
+            A `keras.distribution.LayoutMap` for
+            `keras.distribution.ModelParallel`.
+
+        Raises:
+            ValueError: if the mesh has no such axis, or `num_experts` is not
+                divisible by the number of devices along `expert_axis`.
+
+        Example:
+
+        >>> mesh = keras.distribution.DeviceMesh(
+        ...     (1, 2), ("batch", "expert"), devices=["cpu:0", "cpu:1"]
+        ... )
+        >>> layouts = keras_moe.models.SwitchTransformer.get_layout_map(mesh)
+        >>> path = "switch_transformer/encoder/block_1/sparse_moe/experts/wi"
+        >>> layouts[path + "/kernel"].axes
+        ('expert', None, None)
+        """
+        return layout_map(
+            device_mesh,
+            {**EXPERT_RULES, **DENSE_RULES},
+            expert_axis,
+            model_axis,
+            num_experts,
+        )
+
+    # === Config ===
+
+    @classmethod
+    def from_preset(cls, preset: str, **overrides) -> "SwitchTransformer":
+        """Makes a model of a named size, or loads one from a directory.
+
+        Args:
+            preset: a name from `SwitchTransformer.presets`, or a directory
+                that `save_to_preset` wrote.
+            **overrides: fields of `SwitchTransformerConfig` to change, and
+                `dtype`. What a directory holds must fit them.
+
+        Raises:
+            ValueError: if there is no such preset, or its weights do not fit
+                the overrides.
+        """
+        return load_preset(cls, preset, overrides)
+
+    def save_to_preset(self, directory: str) -> None:
+        """Writes the config and the weights to `directory`."""
+        save_preset(self, directory)
+
+    presets = PRESETS
+
+    def get_config(self) -> Config:
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            **quantized_dtype(self),
+            **self.config.to_dict(),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: Config, custom_objects=None
+    ) -> "SwitchTransformer":
+        """Rebuilds the model from `get_config`."""
+        return cls(**config)

@@ -1,0 +1,51 @@
+"""Carrying out a routing plan by products with one-hot arrays.
+
+The work is `groups * tokens * experts * slots * dim`, quadratic in the tokens
+of a group: best on TPUs with small groups, and the only way for soft plans.
+"""
+
+from keras import ops
+
+from keras_moe.ops.routing._routing_plan import RoutingPlan
+from keras_moe.ops.routing._soft_routing_plan import SoftRoutingPlan
+from keras_moe.types import Tensor
+
+
+def einsum_dispatch(
+    tokens: Tensor, plan: RoutingPlan | SoftRoutingPlan
+) -> Tensor:
+    """Copies or mixes tokens into slots.
+
+    Args:
+        tokens: `[groups, tokens, dim]`, finite also where padding is.
+        plan: the routing plan.
+
+    Returns:
+        `[groups, experts, slots, dim]`; an empty slot is zero.
+    """
+    dispatch = ops.cast(plan.dispatch_array(), tokens.dtype)
+    g = _group_letters(tokens)
+    return ops.einsum(f"{g}sec,{g}sd->{g}ecd", dispatch, tokens)
+
+
+def einsum_combine(
+    expert_outputs: Tensor, plan: RoutingPlan | SoftRoutingPlan
+) -> Tensor:
+    """Sums the weighted expert outputs of each token.
+
+    Args:
+        expert_outputs: `[groups, experts, slots, dim]`.
+        plan: the routing plan that dispatched the tokens.
+
+    Returns:
+        `[groups, tokens, dim]` in the dtype of `expert_outputs`; exactly zero
+        for a token that no expert took.
+    """
+    combine = ops.cast(plan.combine_array(), expert_outputs.dtype)
+    g = _group_letters(expert_outputs[..., 0])
+    return ops.einsum(f"{g}sec,{g}ecd->{g}sd", combine, expert_outputs)
+
+
+def _group_letters(like: Tensor) -> str:
+    # An ellipsis would do, but not under DTensor.
+    return "bg"[-(len(like.shape) - 2) :]

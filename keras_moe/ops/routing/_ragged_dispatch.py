@@ -1,0 +1,141 @@
+"""Carrying out a routing plan with as many rows as there are tokens.
+
+No slot is padded and no expert computes for nothing, but the number of rows of
+each expert is known at run time alone. TensorFlow's graphs allow that, XLA
+does not. TensorFlow 2.21 and Keras 3.15 have no grouped matrix product, so
+there is one product an expert.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_moe.ops._batched_take import batched_take
+from keras_moe.ops.routing._routing_plan import RoutingPlan
+from keras_moe.types import Tensor
+
+
+class RaggedRows(NamedTuple):
+    """The filled slots of a plan, expert by expert, as rows of a matrix.
+
+    Attributes:
+        token_index: int32 `[n]`, the token of each row in the flattened batch.
+        row_index: int32 `[g * s, k]`, its inverse: the row of each choice of a
+            token; `n` for a choice that was dropped or never made.
+        combine_weight: float32 `[n]`; 0 for a row that only fills up.
+        row_count: int32 `[e]`, how many rows each expert has.
+    """
+
+    token_index: Tensor
+    row_index: Tensor
+    combine_weight: Tensor
+    row_count: Tensor
+
+
+def ragged_rows(plan: RoutingPlan) -> RaggedRows:
+    """Leaves the empty slots out of a plan, but for a few.
+
+    Many rows are filled up to a multiple, with copies of the first token that
+    weigh nothing: a matrix product of a shape that was never seen before
+    costs TensorFlow milliseconds, and queues differ from batch to batch.
+    """
+    groups, experts, slots = tf.unstack(tf.shape(plan.token_index))
+    tokens, choices = tf.unstack(tf.shape(plan.slot_index)[1:])
+    seats = groups * experts * slots
+    filled = plan.token_index < tokens
+    queue = tf.reduce_sum(tf.cast(filled, tf.int32), axis=(0, 2))  # [e]
+    multiple = _multiple(tf.reduce_sum(queue) // experts)
+    row_count = -(-queue // multiple) * multiple
+    num_rows = tf.reduce_sum(row_count)
+    start = tf.cumsum(row_count, exclusive=True)
+
+    # The row of each slot, expert by expert: [e, g * c]
+    in_order = _by_expert(filled, experts)
+    rank = tf.cumsum(tf.cast(in_order, tf.int32), axis=1, exclusive=True)
+    row = tf.where(in_order, start[:, tf.newaxis] + rank, num_rows)
+    # And the slot of each row: [n], the first behind the last for none.
+    slot_of_row = tf.tensor_scatter_nd_update(
+        tf.fill([num_rows + 1], seats),
+        tf.reshape(row, (-1, 1)),
+        tf.range(seats),
+    )[:num_rows]
+
+    offset = tf.reshape(tf.range(groups) * tokens, (-1, 1, 1))
+    token = _by_expert(plan.token_index + offset, experts)
+    weight = _by_expert(plan.combine_weight, experts)
+    row = tf.reshape(row, (experts, groups, slots))
+    row = tf.reshape(tf.transpose(row, (1, 0, 2)), (groups, experts * slots))
+    row = tf.pad(row, ((0, 0), (0, 1)), constant_values=num_rows)
+    row_index = batched_take(row, plan.slot_index)  # [g, s, k]
+    return RaggedRows(
+        token_index=tf.gather(_with_one_more(token), slot_of_row),
+        row_index=tf.reshape(row_index, (-1, choices)),
+        combine_weight=tf.gather(_with_one_more(weight), slot_of_row),
+        row_count=row_count,
+    )
+
+
+def _by_expert(slots: Tensor, experts: Tensor) -> Tensor:
+    """Turns `[g, e, c]` into `[e, g * c]`."""
+    return tf.reshape(tf.transpose(slots, (1, 0, 2)), (experts, -1))
+
+
+def _with_one_more(slots: Tensor) -> Tensor:
+    """Flattens, and appends a zero for rows that hold no slot."""
+    return tf.pad(tf.reshape(slots, (-1,)), ((0, 1),))
+
+
+def _multiple(mean_rows: Tensor) -> Tensor:
+    """Returns what numbers of rows are rounded up to: 3 % more at most."""
+    return tf.where(mean_rows >= 256, 16, tf.where(mean_rows >= 128, 8, 1))
+
+
+def ragged_dispatch(tokens: Tensor, rows: RaggedRows) -> Tensor:
+    """Copies `[g, s, d]` into rows `[n, d]`.
+
+    Its transpose is `ragged_combine`, and so is its gradient.
+    """
+    shape = tf.shape(tokens)
+
+    @tf.custom_gradient
+    def gather(x):
+        def gradient(upstream):
+            return tf.reshape(_sum_of_rows(upstream, rows), shape)
+
+        flat = tf.reshape(x, (-1, x.shape[-1]))
+        return tf.gather(flat, rows.token_index), gradient
+
+    return gather(tokens)
+
+
+def ragged_combine(outputs: Tensor, rows: RaggedRows, like: Tensor) -> Tensor:
+    """Sums the weighted rows `[n, d]` of each token: `[g, s, d]` as `like`."""
+    weight = tf.cast(rows.combine_weight, outputs.dtype)
+
+    @tf.custom_gradient
+    def gather(x):
+        def gradient(upstream):
+            flat = tf.reshape(upstream, (-1, x.shape[-1]))
+            return tf.gather(flat, rows.token_index)
+
+        return _sum_of_rows(x, rows), gradient
+
+    summed = gather(outputs * tf.expand_dims(weight, -1))
+    return tf.reshape(summed, tf.shape(like))
+
+
+def apply_by_expert(
+    inputs: Tensor, rows: RaggedRows, experts: Sequence[Callable]
+) -> Tensor:
+    """Applies each expert, a function of `[m, d]`, to its own rows."""
+    parts = tf.split(inputs, rows.row_count, num=len(experts))
+    pairs = zip(experts, parts, strict=True)
+    return tf.concat([expert(part) for expert, part in pairs], axis=0)
+
+
+def _sum_of_rows(x: Tensor, rows: RaggedRows) -> Tensor:
+    """Gathers `[n, d]` into `[g * s, d]`, summed over choices."""
+    x = tf.pad(x, ((0, 1), (0, 0)))  # what the sentinel reads
+    return tf.reduce_sum(tf.gather(x, rows.row_index), axis=1)

@@ -1,0 +1,360 @@
+"""A client for the embedded model server and the stock one alike."""
+
+import base64
+import http.client
+import json
+import os
+import pathlib
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import json_format
+from tensorflow_serving.apis import get_model_metadata_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from keras_moe.serving.client._serving_error import ServingError
+from keras_moe.serving.protocol import _status_codes as status_codes
+from keras_moe.serving.protocol import _tensor_codec as tensor_codec
+from keras_moe.serving.protocol._signature import Signature
+from keras_moe.serving.protocol._signature import read_signatures
+from keras_moe.serving.server._model_watcher import VersionState
+
+_MAX_ANSWER_BYTES = 1 << 30
+
+
+class Client:
+    """Asks a model server for predictions, over gRPC or REST.
+
+    Answers are the same by both ways: NumPy arrays with the dtypes of the
+    signature. Strings are object arrays of `bytes`, as TensorFlow has them;
+    decode them with `value.decode()`. (Over REST a server writes strings as
+    text, so bytes that are no valid UTF-8 only survive in outputs whose name
+    ends in `_bytes`.)
+
+    Args:
+        host: the server's address.
+        grpc_port: its gRPC port; needed by `predict`.
+        rest_port: its REST port; needed by `predict_rest`.
+        model_name: the model to ask.
+        token: the server's bearer token, if it asks for one.
+        certificate_authority: PEM file with what the server's certificate is
+            signed by, for a server that shows one; `host` must be a name or
+            address that the certificate is for.
+
+    Raises:
+        ServingError: by any method, when the server refuses or cannot be
+            reached; `code` is the canonical status name.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        grpc_port: int | None = None,
+        rest_port: int | None = None,
+        *,
+        model_name: str,
+        token: str | None = None,
+        certificate_authority: str | os.PathLike | None = None,
+    ):
+        if grpc_port is None and rest_port is None:
+            raise ValueError(
+                "One of `grpc_port` and `rest_port` must be given. "
+                "Received: grpc_port=None, rest_port=None"
+            )
+        self.model_name = model_name
+        bracketed = f"[{host}]" if ":" in host else host
+        self._channel: grpc.Channel | None = None
+        self._rest: str | None = None
+        self._metadata = []
+        if token is not None:
+            self._metadata = [("authorization", f"Bearer {token}")]
+        authority = certificate_authority
+        if grpc_port is not None:
+            self._channel = _channel(f"{bracketed}:{grpc_port}", authority)
+            self._predictions = (
+                prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+            )
+            self._models = model_service_pb2_grpc.ModelServiceStub(
+                self._channel
+            )
+        if rest_port is not None:
+            scheme = "http" if authority is None else "https"
+            self._rest = f"{scheme}://{bracketed}:{rest_port}/v1/models"
+            self._opener = _opener(authority)
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        signature_name: str = "serving_default",
+        version: int | None = None,
+        timeout: float = 10.0,
+        label: str | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Asks over gRPC.
+
+        Args:
+            inputs: input name to array, or to Python numbers or strings and
+                lists of them (which become float32, int32 and string, as in
+                TensorFlow).
+            signature_name: the signature to run.
+            version: the version to ask; `None` means the newest.
+            timeout: seconds to wait.
+            label: the label to ask instead: `"stable"` or `"canary"`.
+
+        Returns:
+            Output name to array.
+
+        Raises:
+            ValueError: if the inputs have no names, or are no arrays.
+            ServingError: if the server refuses, or there is none.
+        """
+        self._need(self._channel, "predict", "grpc_port")
+        request = predict_pb2.PredictRequest(
+            model_spec=self._spec(version, signature_name, label)
+        )
+        for name, array in _arrays(inputs).items():
+            request.inputs[name].CopyFrom(tensor_codec.to_proto(array))
+        response = self._call(self._predictions.Predict, request, timeout)
+        return {
+            name: tensor_codec.to_array(name, proto, _MAX_ANSWER_BYTES)
+            for name, proto in response.outputs.items()
+        }
+
+    def predict_rest(
+        self,
+        inputs: Mapping[str, Any],
+        signature_name: str = "serving_default",
+        version: int | None = None,
+        timeout: float = 10.0,
+        label: str | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Asks over REST; arguments and result are those of `predict`.
+
+        JSON has neither dtypes nor, with one output, a name: both are taken
+        from the model's metadata, with a second request.
+        """
+        self._need(self._rest, "predict_rest", "rest_port")
+        body = {
+            "signature_name": signature_name,
+            "inputs": {k: _to_json(v) for k, v in _arrays(inputs).items()},
+        }
+        answer = self._http(
+            f"{self._path(version, label)}:predict", timeout, json.dumps(body)
+        )["outputs"]
+        signatures = self._signatures_rest(version, timeout, label)
+        signature = signatures[signature_name]
+        if len(signature.outputs) == 1:
+            answer = {next(iter(signature.outputs)): answer}
+        if answer.keys() - signature.outputs.keys():
+            raise ServingError(
+                "ABORTED", "The model changed meanwhile. Ask again."
+            )
+        return {
+            name: _from_json(value, signature.outputs[name].dtype)
+            for name, value in answer.items()
+        }
+
+    def status(self, timeout: float = 10.0) -> dict[int, VersionState]:
+        """Asks for the state of each version, newest first."""
+        if self._channel is not None:
+            request = get_model_status_pb2.GetModelStatusRequest(
+                model_spec=self._spec()
+            )
+            response = self._call(self._models.GetModelStatus, request, timeout)
+        else:
+            response = json_format.ParseDict(
+                self._http(self._path(), timeout),
+                get_model_status_pb2.GetModelStatusResponse(),
+            )
+        return {
+            entry.version: VersionState(
+                entry.State.Name(entry.state),
+                status_codes.code_name(entry.status.error_code),
+                entry.status.error_message,
+            )
+            for entry in response.model_version_status
+        }
+
+    def metadata(
+        self, version: int | None = None, timeout: float = 10.0
+    ) -> dict[str, Signature]:
+        """Asks for the signatures: what goes in and what comes out."""
+        if self._channel is None:
+            return self._signatures_rest(version, timeout)
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._spec(version), metadata_field=["signature_def"]
+        )
+        response = self._call(
+            self._predictions.GetModelMetadata, request, timeout
+        )
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        return read_signatures(signatures.signature_def)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._channel is not None:
+            self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Any, request: Any, timeout: float) -> Any:
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise ServingError(error.code().name, error.details()) from error
+
+    def _need(self, transport: Any, method: str, argument: str) -> None:
+        if transport is None:
+            raise ValueError(
+                f"`{argument}` must be given to the client for `{method}`. "
+                f"Received: {argument}=None"
+            )
+
+    def _spec(
+        self,
+        version: int | None = None,
+        signature_name: str = "",
+        label: str | None = None,
+    ) -> model_pb2.ModelSpec:
+        _check_choice(version, label)
+        spec = model_pb2.ModelSpec(
+            name=self.model_name, signature_name=signature_name
+        )
+        if version is not None:
+            spec.version.value = version
+        if label is not None:
+            spec.version_label = label
+        return spec
+
+    def _path(
+        self, version: int | None = None, label: str | None = None
+    ) -> str:
+        _check_choice(version, label)
+        path = "/" + urllib.parse.quote(self.model_name, safe="")
+        if label is not None:
+            return f"{path}/labels/{urllib.parse.quote(label, safe='')}"
+        return path if version is None else f"{path}/versions/{version}"
+
+    def _signatures_rest(
+        self, version: int | None, timeout: float, label: str | None = None
+    ) -> dict[str, Signature]:
+        document = self._http(f"{self._path(version, label)}/metadata", timeout)
+        signatures = json_format.ParseDict(
+            document["metadata"]["signature_def"],
+            get_model_metadata_pb2.SignatureDefMap(),
+        )
+        return read_signatures(signatures.signature_def)
+
+    def _http(self, path: str, timeout: float, body: str | None = None) -> Any:
+        request = urllib.request.Request(
+            f"{self._rest}{path}",
+            data=None if body is None else body.encode(),
+            headers={"Content-Type": "application/json"} | dict(self._metadata),
+        )
+        try:
+            with self._opener.open(request, timeout=timeout) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            text = error.read().decode(errors="replace")
+            try:
+                text = json.loads(text)["error"]
+            except (KeyError, TypeError, ValueError):
+                pass
+            raise ServingError(
+                status_codes.from_http_status(error.code), text
+            ) from error
+        except TimeoutError as error:
+            raise ServingError(
+                "DEADLINE_EXCEEDED", f"No answer in {timeout} s."
+            ) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ServingError(
+                "UNAVAILABLE", f"{request.full_url}: {error}"
+            ) from error
+
+
+def _check_choice(version: int | None, label: str | None) -> None:
+    if version is not None and label is not None:
+        raise ValueError(
+            "Only one of `version` and `label` may be given. "
+            f"Received: version={version}, label={label!r}"
+        )
+
+
+def _channel(address: str, authority: str | os.PathLike | None) -> grpc.Channel:
+    options = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
+    if authority is None:
+        return grpc.insecure_channel(address, options)
+    root = pathlib.Path(authority).read_bytes()
+    return grpc.secure_channel(
+        address, grpc.ssl_channel_credentials(root), options
+    )
+
+
+def _opener(
+    authority: str | os.PathLike | None,
+) -> urllib.request.OpenerDirector:
+    # The server is named outright: no proxy has a say.
+    handlers: list[Any] = [urllib.request.ProxyHandler({})]
+    if authority is not None:
+        context = ssl.create_default_context(cafile=os.fspath(authority))
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
+def _arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if not isinstance(inputs, Mapping):
+        raise ValueError(
+            '`inputs` must map names to values, such as {"word": ["hello"]}. '
+            f"Received: inputs={inputs!r}"
+        )
+    return {
+        name: tensor_codec.as_array(value) for name, value in inputs.items()
+    }
+
+
+def _to_json(array: np.ndarray) -> Any:
+    if array.dtype.kind != "O":
+        return array.tolist()
+    texts = np.empty(array.size, dtype=object)
+    for index, value in enumerate(array.ravel().tolist()):
+        try:
+            texts[index] = value.decode()
+        except UnicodeDecodeError:
+            texts[index] = {"b64": base64.b64encode(value).decode()}
+    return texts.reshape(array.shape).tolist()
+
+
+def _from_json(value: Any, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind != "O":
+        return np.array(value, dtype)
+    return np.asarray(_decode(value), dtype=object)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"])
+    return value.encode()

@@ -1,0 +1,1 @@
+"""From a model to a version folder that a model server loads."""

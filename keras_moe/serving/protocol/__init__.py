@@ -1,0 +1,1 @@
+"""Tensors, signatures, states and errors, as TensorFlow Serving words them."""

@@ -1,0 +1,149 @@
+"""A signature of a SavedModel, ready to check requests against."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from keras_moe.serving.protocol import _status_codes as status_codes
+
+_INIT_OP = "__saved_model_init_op"
+
+
+class TensorSpec(NamedTuple):
+    """What a signature says about one tensor.
+
+    Attributes:
+        tensor_name: name in the graph, such as `"serving_default_word:0"`.
+        dtype: NumPy dtype; `object` for strings.
+        dtype_name: TensorFlow's name for it.
+        shape: sizes, `-1` where any will do; `None` for any rank.
+    """
+
+    tensor_name: str
+    dtype: np.dtype
+    dtype_name: str
+    shape: tuple[int, ...] | None
+
+    @classmethod
+    def from_info(cls, info: meta_graph_pb2.TensorInfo) -> "TensorSpec":
+        """Reads the description that a SavedModel stores."""
+        dtype = tf.as_dtype(info.dtype)
+        shape = None
+        if not info.tensor_shape.unknown_rank:
+            shape = tuple(dim.size for dim in info.tensor_shape.dim)
+        return cls(info.name, np.dtype(dtype.as_numpy_dtype), dtype.name, shape)
+
+    def accepts_shape(self, shape: tuple[int, ...]) -> bool:
+        """Tells whether an array of this shape may be fed."""
+        if self.shape is None:
+            return True
+        return len(shape) == len(self.shape) and all(
+            expected in (-1, size)
+            for expected, size in zip(self.shape, shape, strict=True)
+        )
+
+
+class Signature:
+    """Named inputs and outputs of one entry point of a SavedModel.
+
+    All that can be prepared is prepared here, once a model rather than once a
+    request.
+
+    Args:
+        name: key of the signature, such as `"serving_default"`.
+        definition: as stored in the SavedModel.
+
+    Attributes:
+        name: key of the signature.
+        inputs: input name to `TensorSpec`, sorted by name.
+        outputs: output name to `TensorSpec`, sorted by name.
+        has_rows: whether all of them have a row for each example, and outputs
+            no other size that is unknown: requests can then be joined.
+    """
+
+    def __init__(self, name: str, definition: meta_graph_pb2.SignatureDef):
+        self.name = name
+        self.inputs = _specs(definition.inputs)
+        self.outputs = _specs(definition.outputs)
+        specs = [*self.inputs.values(), *self.outputs.values()]
+        self.has_rows = (
+            bool(self.inputs)
+            and all((spec.shape or ())[:1] == (-1,) for spec in specs)
+            and not any(
+                -1 in (spec.shape or ())[1:] for spec in self.outputs.values()
+            )
+        )
+
+    def check(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raises `InvalidArgumentError` unless `arrays` may be fed."""
+        if arrays.keys() != self.inputs.keys():
+            missing = sorted(self.inputs.keys() - arrays.keys())
+            extra = sorted(arrays.keys() - self.inputs.keys())
+            raise status_codes.invalid_argument(
+                f'Signature "{self.name}" takes the inputs '
+                f"{{{','.join(self.inputs)}}}. "
+                f"Sent extra: {{{','.join(extra)}}}. "
+                f"Missing but required: {{{','.join(missing)}}}."
+            )
+        for name, spec in self.inputs.items():
+            array = arrays[name]
+            if array.dtype != spec.dtype:
+                raise status_codes.invalid_argument(
+                    f'Expected input "{name}" of signature "{self.name}" to '
+                    f"be {spec.dtype_name} but got {_dtype_name(array)}."
+                )
+            if not spec.accepts_shape(array.shape):
+                raise status_codes.invalid_argument(
+                    f'Expected input "{name}" of signature "{self.name}" to '
+                    f"have shape {_shape_text(spec.shape)} but got shape "
+                    f"{list(array.shape)}."
+                )
+
+    def select_outputs(self, output_filter: Iterable[str]) -> tuple[str, ...]:
+        """Gives the outputs to fetch: those asked for, or all of them."""
+        names = tuple(output_filter)
+        for name in names:
+            if name not in self.outputs:
+                raise status_codes.invalid_argument(
+                    f"output tensor alias not found in signature: {name} "
+                    "Outputs expected to be in the set "
+                    f"{{{','.join(self.outputs)}}}."
+                )
+            if names.count(name) > 1:
+                raise status_codes.invalid_argument(
+                    f"duplicate output tensor alias: {name}"
+                )
+        return names or tuple(self.outputs)
+
+
+def read_signatures(
+    definitions: Mapping[str, meta_graph_pb2.SignatureDef],
+) -> dict[str, Signature]:
+    """Reads the entry points of a SavedModel that a request may name."""
+    return {
+        name: Signature(name, definition)
+        for name, definition in definitions.items()
+        # The loader's own entry, whose "output" is an operation.
+        if name != _INIT_OP
+    }
+
+
+def _specs(
+    infos: Mapping[str, meta_graph_pb2.TensorInfo],
+) -> dict[str, TensorSpec]:
+    return {name: TensorSpec.from_info(infos[name]) for name in sorted(infos)}
+
+
+def _dtype_name(array: np.ndarray) -> str:
+    return "string" if array.dtype.kind == "O" else array.dtype.name
+
+
+def _shape_text(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return "of any rank"
+    sizes = ("None" if size == -1 else str(size) for size in shape)
+    return f"[{', '.join(sizes)}]"

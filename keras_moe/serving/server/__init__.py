@@ -1,0 +1,1 @@
+"""The embedded model server: `python -m keras_moe.serving.server`."""

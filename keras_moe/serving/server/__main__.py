@@ -1,0 +1,5 @@
+"""`python -m keras_moe.serving.server`."""
+
+from keras_moe.serving.server._server import main
+
+main()

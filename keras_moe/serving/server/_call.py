@@ -1,0 +1,55 @@
+"""A request under way, as the metrics see it."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from keras_moe.serving.protocol import _status_codes as status_codes
+from keras_moe.serving.server._server_metrics import ServerMetrics
+
+
+class Call:
+    """What is known of a request by and by.
+
+    Attributes:
+        method: what it asks for, such as `"Predict"`.
+        version: what answers it, once that is known.
+        code: canonical status of the answer.
+    """
+
+    def __init__(self, method: str):
+        self.method = method
+        self.version: int | None = None
+        self.code = "OK"
+
+
+@contextlib.contextmanager
+def counted(
+    metrics: ServerMetrics, api: str, method: str = ""
+) -> Iterator[Call]:
+    """Counts what happens within, and how long it takes.
+
+    Args:
+        metrics: where it is counted.
+        api: `"grpc"` or `"rest"`.
+        method: what is asked for; may be set later.
+
+    Yields:
+        The call, to be told its version.
+    """
+    call = Call(method)
+    start = time.perf_counter()
+    try:
+        yield call
+    except Exception as error:
+        if call.code == "OK":
+            call.code = status_codes.canonical_name(error)
+        raise
+    finally:
+        metrics.count_request(
+            api,
+            call.method,
+            call.code,
+            time.perf_counter() - start,
+            call.version,
+        )

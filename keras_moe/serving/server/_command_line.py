@@ -1,0 +1,110 @@
+"""Flags of the embedded model server, named as the stock server's are."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from keras_moe.serving.server._request_log import RequestLog
+from keras_moe.serving.server._tls import Tls
+
+
+def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Reads the flags.
+
+    Args:
+        arguments: the flags; `None` means those of the process.
+
+    Returns:
+        The arguments of `Server`.
+
+    Raises:
+        SystemExit: they cannot be right.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.tls_certificate) != bool(options.tls_private_key):
+        parser.error(
+            "--tls_certificate and --tls_private_key go with each other"
+        )
+    try:
+        return {
+            "model_name": options.model_name,
+            "model_base_path": options.model_base_path,
+            "host": options.host,
+            "grpc_port": options.port or None,
+            "rest_port": options.rest_api_port or None,
+            "poll_seconds": options.file_system_poll_wait_seconds,
+            "intra_op_threads": options.tensorflow_intra_op_parallelism,
+            "num_versions": options.num_versions,
+            "max_request_bytes": options.max_request_bytes,
+            "max_batch_rows": (
+                options.max_batch_rows if options.enable_batching else None
+            ),
+            "tls": _tls(options),
+            "token": _token(options.token_file),
+            "requests_per_second": options.requests_per_second,
+            "burst": options.burst,
+            "request_log": _request_log(options),
+        }
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_moe.serving.server",
+        description="The embedded model server of keras_moe.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model_name", default="default", help="name that requests give")
+    add("--model_base_path", required=True, help="folder of the versions")
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8500, help="gRPC; 0: none")
+    add("--rest_api_port", type=int, default=0, help="REST; 0: none")
+    add("--file_system_poll_wait_seconds", type=float, default=1.0, help=" ")
+    add("--tensorflow_intra_op_parallelism", type=int, default=1, help=" ")
+    add("--num_versions", type=int, default=2, help="served at a time")
+    add("--max_request_bytes", type=int, default=64 << 20, help=" ")
+    add(
+        "--enable_batching",
+        action="store_true",
+        help="run requests together that wait for the same signature",
+    )
+    add("--max_batch_rows", type=int, default=32, help="most rows of a batch")
+    add("--tls_certificate", type=pathlib.Path, help="PEM file")
+    add("--tls_private_key", type=pathlib.Path, help="PEM file")
+    add("--tls_client_authority", type=pathlib.Path, help="PEM file")
+    add(
+        "--token_file",
+        type=pathlib.Path,
+        help="file with the bearer token; a flag would show it to everybody",
+    )
+    add("--requests_per_second", type=float, help="more are refused")
+    add("--burst", type=int, help="requests that may come at once")
+    add("--request_log_directory", type=pathlib.Path, help="for the sample")
+    add("--request_log_sampling_rate", type=float, default=0.01, help=" ")
+    return parser
+
+
+def _tls(options: argparse.Namespace) -> Tls | None:
+    if not options.tls_certificate:
+        return None
+    return Tls(
+        options.tls_certificate,
+        options.tls_private_key,
+        options.tls_client_authority,
+    )
+
+
+def _token(path: pathlib.Path | None) -> str | None:
+    return None if path is None else path.read_text().strip()
+
+
+def _request_log(options: argparse.Namespace) -> RequestLog | None:
+    if not options.request_log_directory:
+        return None
+    return RequestLog(
+        options.request_log_directory, options.request_log_sampling_rate
+    )

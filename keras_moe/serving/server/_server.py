@@ -1,0 +1,351 @@
+"""The embedded model server.
+
+```
+python -m keras_moe.serving.server --model_name=g2p \
+    --model_base_path=serving/g2p --port=8500 --rest_api_port=8501
+```
+"""
+
+import contextlib
+import ipaddress
+import logging
+import os
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence
+from types import TracebackType
+
+from keras_moe.serving.server import _command_line as command_line
+from keras_moe.serving.server._batcher import Batcher
+from keras_moe.serving.server._gate import Gate
+from keras_moe.serving.server._model_watcher import ModelWatcher
+from keras_moe.serving.server._model_watcher import VersionState
+from keras_moe.serving.server._predictor import Predictor
+from keras_moe.serving.server._request_log import RequestLog
+from keras_moe.serving.server._servable import Servable
+from keras_moe.serving.server._server_metrics import ServerMetrics
+from keras_moe.serving.server._tls import Tls
+from keras_moe.serving.server.grpc._grpc_api import GrpcApi
+from keras_moe.serving.server.grpc._model_service import ModelService
+from keras_moe.serving.server.grpc._prediction_service import PredictionService
+from keras_moe.serving.server.rest._rest_api import RestApi
+from keras_moe.validation import check_size
+
+_LOG = logging.getLogger(__name__)
+_MAX_PORT = 65535
+_NO_VERSION = (
+    "no version; the folder must hold numbered folders, each with a "
+    "saved_model.pb"
+)
+# A thread of gRPC for each request that is worked on; with batching most of
+# them wait, to be joined.
+_WORKERS, _BATCHING_WORKERS = 4, 32
+
+
+class Server:
+    """Serves versions of a model over TensorFlow Serving's API.
+
+    An embedded model server for tests, demonstrations and machines without
+    the stock one. Clients cannot tell the two apart for what it offers, so a
+    `tensorflow/serving` container can take its place: gRPC
+    `PredictionService` (`Predict`, `GetModelMetadata`) and `ModelService`
+    (`GetModelStatus`), REST `/v1/models/NAME[/versions/V|/labels/L]`,
+    `:predict` and `/metadata`, and metrics for Prometheus at
+    `/monitoring/prometheus/metrics` of the REST port.
+
+    The newest version answers unless a request names another, or a label:
+    `canary` is the newest, `stable` the promoted one (see `Rollout`). It
+    listens on the loopback interface, in the clear and to anybody, unless told
+    otherwise.
+
+    Example:
+    ```python
+    with keras_moe.serving.Server("g2p", "serving/g2p") as server:
+        server.wait_until_available(timeout=60)
+        client = keras_moe.serving.Client(
+            "127.0.0.1", server.grpc_port, server.rest_port, model_name="g2p"
+        )
+        client.predict({"word": ["abacus"]})
+    ```
+
+    Args:
+        model_name: name that requests give.
+        model_base_path: local folder that holds the numbered versions. It is
+            watched; it may be empty or missing at first. Nothing outside it is
+            read.
+        host: address to listen on. Any but a loopback address exposes the
+            model to whoever can reach it.
+        grpc_port: port for gRPC; 0 takes a free one, `None` leaves gRPC out.
+        rest_port: port for REST; 0 takes a free one, `None` leaves REST out.
+        poll_seconds: pause between two looks at the folder.
+        max_request_bytes: largest request that is read, and largest array
+            that may come of it.
+        max_workers: gRPC requests that are answered at the same time; by
+            default 4, and 32 with batching.
+        intra_op_threads: threads that share one operation of a request. One
+            suits small requests, which then run on a core each; more suits
+            few and large ones.
+        num_versions: versions that are served at a time.
+        max_batch_rows: most rows of waiting requests that run together;
+            `None` runs each request by itself.
+        tls: the certificate to show; `None` speaks in the clear.
+        token: what requests must send as `Authorization: Bearer TOKEN`, at
+            least 16 characters; `None` lets anyone in.
+        requests_per_second: requests that are let in, of all clients together;
+            `None` is no limit.
+        burst: how many of them may come at once; by default a second's.
+        request_log: where a sample of the requests is written; the server
+            starts and stops it.
+
+    Attributes:
+        grpc_port: the port that gRPC listens on, or `None`.
+        rest_port: the port that REST listens on, or `None`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        OSError: a port cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        model_base_path: str | os.PathLike,
+        host: str = "127.0.0.1",
+        grpc_port: int | None = 0,
+        rest_port: int | None = 0,
+        poll_seconds: float = 1.0,
+        max_request_bytes: int = 64 << 20,
+        max_workers: int | None = None,
+        intra_op_threads: int = 1,
+        num_versions: int = 2,
+        max_batch_rows: int | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
+        requests_per_second: float | None = None,
+        burst: int | None = None,
+        request_log: RequestLog | None = None,
+    ):
+        if not model_name or set(model_name) & set("/:"):
+            raise ValueError(
+                "`model_name` must be a name without '/' and ':'. "
+                f"Received: model_name={model_name!r}"
+            )
+        if not host:
+            # An empty host means every interface to the socket library.
+            raise ValueError(
+                "`host` must be given as an address; say '0.0.0.0' to listen "
+                f"on every interface. Received: host={host!r}"
+            )
+        if grpc_port is None and rest_port is None:
+            raise ValueError(
+                "One of `grpc_port` and `rest_port` must be a port. "
+                "Received: grpc_port=None, rest_port=None"
+            )
+        for name, port in (("grpc_port", grpc_port), ("rest_port", rest_port)):
+            if port is not None and not 0 <= port <= _MAX_PORT:
+                raise ValueError(
+                    f"`{name}` must be in [0, {_MAX_PORT}]. "
+                    f"Received: {name}={port}"
+                )
+        check_size(
+            max_request_bytes=max_request_bytes,
+            max_workers=max_workers,
+            intra_op_threads=intra_op_threads,
+            num_versions=num_versions,
+            max_batch_rows=max_batch_rows,
+        )
+        if poll_seconds <= 0:
+            raise ValueError(
+                "`poll_seconds` must be positive. "
+                f"Received: poll_seconds={poll_seconds}"
+            )
+        gate = Gate(token, requests_per_second, burst)
+        if not _is_loopback(host):
+            _warn(host, gate, tls)
+        self._watcher = ModelWatcher(
+            model_name,
+            pathlib.Path(model_base_path),
+            poll_seconds,
+            lambda path, version: Servable(
+                path, version, max_request_bytes, intra_op_threads
+            ),
+            num_versions,
+            lambda version: metrics.forget(version),
+        )
+        metrics = ServerMetrics(self._watcher.states, self._watcher.labels)
+        batcher = None
+        if max_batch_rows is not None:
+            batcher = Batcher(max_batch_rows, metrics.count_batch)
+        if request_log is not None:
+            request_log.count = metrics.count_log_record
+        predictor = Predictor(self._watcher, metrics, batcher, request_log)
+        predictions = PredictionService(
+            self._watcher, predictor, metrics, max_request_bytes
+        )
+        models = ModelService(self._watcher, metrics)
+        self._log = request_log
+        self._grpc: GrpcApi | None = None
+        self._rest: RestApi | None = None
+        self.grpc_port: int | None = None
+        self.rest_port: int | None = None
+        self._state = "new"
+        if rest_port is not None:
+            with _naming_the_port(host, rest_port):
+                self._rest = RestApi(
+                    host,
+                    rest_port,
+                    predictions,
+                    models,
+                    predictor,
+                    metrics,
+                    gate,
+                    max_request_bytes,
+                    tls.context if tls else None,
+                )
+            self.rest_port = self._rest.port
+        if grpc_port is not None:
+            try:
+                self._grpc = GrpcApi(
+                    host,
+                    grpc_port,
+                    predictions,
+                    models,
+                    metrics,
+                    gate,
+                    max_request_bytes,
+                    max_workers or (_BATCHING_WORKERS if batcher else _WORKERS),
+                    tls.grpc_credentials() if tls else None,
+                )
+            except BaseException:
+                self.stop()
+                raise
+            self.grpc_port = self._grpc.port
+
+    @property
+    def servable(self) -> Servable | None:
+        """The newest version, for measurements in the same process."""
+        return self._watcher.live
+
+    def versions(self) -> dict[int, VersionState]:
+        """State of every version seen so far, newest first."""
+        return self._watcher.states()
+
+    def labels(self) -> dict[str, int]:
+        """The version that each label means now."""
+        return self._watcher.labels()
+
+    def start(self) -> "Server":
+        """Starts to answer and to load; returns at once."""
+        if self._state != "new":
+            raise RuntimeError(
+                "A server can be started once. Make a new one. "
+                f"This one is {self._state}."
+            )
+        self._state = "started"
+        if self._log is not None:
+            self._log.start()
+        self._watcher.start()
+        if self._grpc is not None:
+            self._grpc.start()
+        if self._rest is not None:
+            self._rest.start()
+        return self
+
+    def stop(self, grace: float = 5.0) -> None:
+        """Stops, letting requests under way finish for `grace` seconds."""
+        if self._state == "stopped":
+            return
+        self._state = "stopped"
+        if self._rest is not None:
+            self._rest.stop()
+        if self._grpc is not None:
+            self._grpc.stop(grace)
+        self._watcher.stop(grace)
+        if self._log is not None:
+            self._log.stop()
+
+    def wait_until_available(self, timeout: float = 60.0) -> None:
+        """Waits until a version answers.
+
+        Raises:
+            TimeoutError: none did; the message says what became of each.
+        """
+        if self._watcher.wait_until_available(timeout):
+            return
+        states = self.versions()
+        seen = "; ".join(
+            f"version {version}: {state.state} {state.error_code} "
+            f"{state.error_message}".rstrip()
+            for version, state in states.items()
+        )
+        raise TimeoutError(
+            f"No version under {self._watcher.base_path} became available in "
+            f"{timeout} s. Seen: {seen or _NO_VERSION}"
+        )
+
+    def __enter__(self) -> "Server":
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+@contextlib.contextmanager
+def _naming_the_port(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            "`rest_port` must be a port that can be listened on. "
+            f"Received: host={host!r}, rest_port={port}: {error}"
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _warn(host: str, gate: Gate, tls: Tls | None) -> None:
+    missing = []
+    if not gate.needs_token:
+        missing.append("no authentication (`token`)")
+    if tls is None:
+        missing.append("no encryption (`tls`)")
+    if missing:
+        _LOG.warning(
+            "Listening on %s: whoever can reach this machine can use the "
+            "model. There is %s.",
+            host,
+            " and ".join(missing),
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves until it is told to stop; flags are named as the stock ones."""
+    settings = command_line.parse(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    server = Server(**settings)
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    started = time.monotonic()
+    with server:
+        _LOG.info(
+            "Embedded model server: gRPC port %s, REST port %s",
+            server.grpc_port,
+            server.rest_port,
+        )
+        stop.wait()
+    _LOG.info("Stopped after %.0f s", time.monotonic() - started)

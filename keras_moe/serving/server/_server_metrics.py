@@ -1,0 +1,188 @@
+"""What a model server counts, for Prometheus."""
+
+import threading
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+import numpy as np
+import prometheus_client
+from prometheus_client import core
+from prometheus_client import registry
+
+from keras_moe.serving.server._model_watcher import VersionState
+
+PATH = "/monitoring/prometheus/metrics"
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+_PREFIX = "keras_moe_serving"
+_SECONDS = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+# Layers, at which a token leaves the decoder.
+_DEPTHS = (*range(1, 13), 16, 20, 24, 32, 48)
+
+
+class ServerMetrics:
+    """Counters and histograms of one server.
+
+    Args:
+        states: gives the state of each version.
+        labels: gives the version of each label.
+    """
+
+    def __init__(
+        self,
+        states: Callable[[], dict[int, VersionState]],
+        labels: Callable[[], dict[str, int]],
+    ):
+        self._registry = prometheus_client.CollectorRegistry()
+        self._requests = prometheus_client.Counter(
+            f"{_PREFIX}_requests",
+            "Requests answered; `code` is the canonical status.",
+            ("api", "method", "code", "version"),
+            registry=self._registry,
+        )
+        self._seconds = prometheus_client.Histogram(
+            f"{_PREFIX}_request_seconds",
+            "Seconds from a request's arrival in Python to its answer.",
+            ("api", "method", "version"),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._batch_rows = prometheus_client.Histogram(
+            f"{_PREFIX}_batch_rows",
+            "Rows of requests that ran together.",
+            buckets=_ROWS,
+            registry=self._registry,
+        )
+        self._log_records = prometheus_client.Counter(
+            f"{_PREFIX}_request_log_records",
+            "Sampled requests; `outcome` is written or dropped.",
+            ("outcome",),
+            registry=self._registry,
+        )
+        for outcome in ("written", "dropped"):
+            self._log_records.labels(outcome)
+        self._exits = _ExitDepths()
+        self._registry.register(self._exits)
+        self._registry.register(_Versions(states, labels))
+        prometheus_client.ProcessCollector(registry=self._registry)
+
+    def count_request(
+        self,
+        api: str,
+        method: str,
+        code: str,
+        seconds: float,
+        version: int | None = None,
+    ) -> None:
+        """Counts an answer.
+
+        Args:
+            api: `"grpc"` or `"rest"`.
+            method: such as `"Predict"`; empty where it was refused before.
+            code: canonical status name.
+            seconds: how long it took.
+            version: what answered, if anything did.
+        """
+        number = "" if version is None else str(version)
+        self._requests.labels(api, method, code, number).inc()
+        self._seconds.labels(api, method, number).observe(seconds)
+
+    def count_exits(self, version: int, layers: np.ndarray) -> None:
+        """Counts after which layer each token left; 0 stands for no token."""
+        self._exits.count(version, layers)
+
+    def count_batch(self, rows: int) -> None:
+        """Counts one run of a model."""
+        self._batch_rows.observe(rows)
+
+    def count_log_record(self, outcome: str) -> None:
+        """Counts a sampled request: `"written"` or `"dropped"`."""
+        self._log_records.labels(outcome).inc()
+
+    def forget(self, version: int) -> None:
+        """Drops what was counted of a version that is gone."""
+        number = {"version": str(version)}
+        self._requests.remove_by_labels(number)
+        self._seconds.remove_by_labels(number)
+        self._exits.forget(version)
+
+    def expose(self) -> bytes:
+        """Writes all of it in Prometheus' text format."""
+        return prometheus_client.generate_latest(self._registry)
+
+
+class _ExitDepths(registry.Collector):
+    """A histogram that counts the tokens of an answer in one go."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Version to the tokens in each bucket, and the sum of their depths.
+        self._counts: dict[int, np.ndarray] = {}
+        self._sums: dict[int, int] = {}
+
+    def count(self, version: int, layers: np.ndarray) -> None:
+        depths = layers[layers > 0]
+        buckets = np.bincount(
+            np.searchsorted(_DEPTHS, depths), minlength=len(_DEPTHS) + 1
+        )
+        with self._lock:
+            self._counts[version] = self._counts.get(version, 0) + buckets
+            self._sums[version] = self._sums.get(version, 0) + int(depths.sum())
+
+    def forget(self, version: int) -> None:
+        with self._lock:
+            self._counts.pop(version, None)
+            self._sums.pop(version, None)
+
+    def collect(self) -> Iterator[core.Metric]:
+        family = core.HistogramMetricFamily(
+            f"{_PREFIX}_exit_layer",
+            "Decoder layer after which each token left.",
+            labels=("version",),
+        )
+        bounds = [*(str(float(depth)) for depth in _DEPTHS), "+Inf"]
+        with self._lock:
+            for version, counts in self._counts.items():
+                family.add_metric(
+                    (str(version),),
+                    list(zip(bounds, np.cumsum(counts).tolist(), strict=True)),
+                    self._sums[version],
+                )
+        yield family
+
+
+class _Versions(registry.Collector):
+    """Versions and labels, asked for when they are wanted."""
+
+    def __init__(
+        self,
+        states: Callable[[], dict[int, VersionState]],
+        labels: Callable[[], dict[str, int]],
+    ):
+        self._states = states
+        self._labels = labels
+
+    def describe(self) -> Iterable[core.Metric]:
+        return []
+
+    def collect(self) -> Iterator[core.Metric]:
+        states = core.GaugeMetricFamily(
+            f"{_PREFIX}_version_state",
+            "1 for the state that each version is in.",
+            labels=("version", "state"),
+        )
+        for version, state in self._states().items():
+            states.add_metric((str(version), state.state), 1)
+        yield states
+        labels = core.GaugeMetricFamily(
+            f"{_PREFIX}_version_label",
+            "1 for the version that each label means.",
+            labels=("label", "version"),
+        )
+        for label, version in self._labels().items():
+            labels.add_metric((label, str(version)), 1)
+        yield labels

@@ -1,0 +1,267 @@
+"""JSON bodies of the REST API, in TensorFlow Serving's two formats.
+
+Row format holds one object an example (`"instances"` in, `"predictions"`
+out), column format one array an input (`"inputs"` in, `"outputs"` out).
+Bytes travel as `{"b64": ...}`; `NaN` and `Infinity` as these bare words.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_moe.serving.protocol import _status_codes as status_codes
+from keras_moe.serving.protocol._signature import Signature
+from keras_moe.serving.protocol._signature import TensorSpec
+
+_MAX_SHOWN = 100
+
+
+class PredictBody(NamedTuple):
+    """What a `:predict` body asks for.
+
+    Attributes:
+        signature_name: the signature; empty means the default.
+        is_row: whether examples come as rows.
+        content: value of `"instances"` or `"inputs"`.
+    """
+
+    signature_name: str
+    is_row: bool
+    content: Any
+
+
+def parse(body: bytes) -> PredictBody:
+    """Reads the outer object of a `:predict` body.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is not one.
+    """
+    try:
+        document = json.loads(body)
+    # A body of brackets alone exhausts the parser's stack.
+    except (ValueError, RecursionError) as error:
+        raise status_codes.invalid_argument(
+            f"JSON Parse error: {error}"
+        ) from error
+    if not isinstance(document, dict):
+        raise status_codes.invalid_argument(
+            f"JSON Value: {_show(document)} Is not object"
+        )
+    name = document.get("signature_name", "")
+    if not isinstance(name, str) or not _is_text(name):
+        raise status_codes.invalid_argument(
+            "'signature_name' key must be a string value. "
+            f"Received: {_show(name)}"
+        )
+    is_row = "instances" in document
+    if is_row and "inputs" in document:
+        raise status_codes.invalid_argument(
+            "Not formatted correctly: expecting only one of 'inputs' or "
+            "'instances' keys to exist"
+        )
+    if not is_row and "inputs" not in document:
+        raise status_codes.invalid_argument(
+            "Missing 'inputs' or 'instances' key"
+        )
+    content = document["instances" if is_row else "inputs"]
+    if is_row and not (isinstance(content, list) and content):
+        raise status_codes.invalid_argument(
+            "Expecting 'instances' to be a list with at least one element. "
+            f"Received: {_show(content)}"
+        )
+    return PredictBody(name, is_row, content)
+
+
+def decode(body: PredictBody, signature: Signature) -> dict[str, np.ndarray]:
+    """Turns a body into the arrays that a signature takes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the values do not fit the signature's
+            inputs.
+    """
+    columns = _columns(body, signature)
+    arrays = {}
+    for name, value in columns.items():
+        spec = signature.inputs.get(name)
+        if spec is None:
+            raise status_codes.invalid_argument(
+                f"JSON object: does not have named input: {name}. Expected: "
+                f"{', '.join(signature.inputs)}"
+            )
+        arrays[name] = _to_array(name, value, spec)
+    return arrays
+
+
+def encode(outputs: Mapping[str, np.ndarray], is_row: bool) -> bytes:
+    """Writes the answer in the format of the question.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the outputs cannot be told apart by
+            row.
+    """
+    lists = {name: _to_list(name, array) for name, array in outputs.items()}
+    if not is_row:
+        content = lists if len(lists) > 1 else next(iter(lists.values()))
+        return json.dumps({"outputs": content}).encode()
+    sizes = {
+        name: array.shape[0] if array.ndim else None
+        for name, array in outputs.items()
+    }
+    expected = next(iter(sizes.values()))
+    for name, size in sizes.items():
+        if size is None or size != expected:
+            raise status_codes.invalid_argument(
+                f"Tensor name: {name} has inconsistent batch size: {size} "
+                f"expecting: {expected}. Ask in column format ('inputs')."
+            )
+    if len(lists) == 1:
+        rows = next(iter(lists.values()))
+    else:
+        rows = [
+            dict(zip(lists, row, strict=True))
+            for row in zip(*lists.values(), strict=True)
+        ]
+    return json.dumps({"predictions": rows}).encode()
+
+
+def _columns(body: PredictBody, signature: Signature) -> dict[str, Any]:
+    content = body.content
+    if not body.is_row:
+        if _is_object(content):
+            return content
+        return {_only_input(signature, "inputs"): content}
+    if not any(_is_object(row) for row in content):
+        return {_only_input(signature, "instances"): content}
+    for index, row in enumerate(content):
+        if not _is_object(row) or row.keys() != signature.inputs.keys():
+            raise status_codes.invalid_argument(
+                f"Failed to process element: {index} of 'instances' list. "
+                f"JSON object: {_show(row)} keys must be equal to: "
+                f"{','.join(signature.inputs)}"
+            )
+    return {name: [row[name] for row in content] for name in signature.inputs}
+
+
+def _only_input(signature: Signature, key: str) -> str:
+    if len(signature.inputs) > 1:
+        raise status_codes.invalid_argument(
+            f"{key} is a plain value/list, but expecting an object as "
+            "multiple input tensors are required: "
+            f"{', '.join(signature.inputs)}"
+        )
+    if not signature.inputs:
+        raise status_codes.invalid_argument(
+            f'Signature "{signature.name}" takes no inputs.'
+        )
+    return next(iter(signature.inputs))
+
+
+def _to_array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
+    shape = []
+    level = value
+    while isinstance(level, list):
+        shape.append(len(level))
+        level = level[0] if level else None
+    flat: list[Any] = []
+    _flatten(name, value, tuple(shape), spec, flat)
+    try:
+        array = np.array(flat, spec.dtype)
+    except (OverflowError, ValueError) as error:
+        raise status_codes.invalid_argument(
+            f'Input "{name}" must fit {spec.dtype_name}: {error}'
+        ) from error
+    return array.reshape(shape)
+
+
+def _flatten(
+    name: str,
+    value: Any,
+    shape: tuple[int, ...],
+    spec: TensorSpec,
+    into: list[Any],
+) -> None:
+    if not shape:
+        into.append(_leaf(name, value, spec))
+        return
+    if not isinstance(value, list) or len(value) != shape[0]:
+        raise status_codes.invalid_argument(
+            f'Input "{name}" must be a dense tensor: all lists of a level '
+            f"equally long. Expected a list of {shape[0]} but got: "
+            f"{_show(value)}"
+        )
+    for item in value:
+        _flatten(name, item, shape[1:], spec, into)
+
+
+def _is_text(value: str) -> bool:
+    """Returns whether bytes can be made of it: JSON has half surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _leaf(name: str, value: Any, spec: TensorSpec) -> Any:
+    kind = spec.dtype.kind
+    if kind == "O":
+        if isinstance(value, str) and _is_text(value):
+            return value.encode()
+        if isinstance(value, dict) and value.keys() == {"b64"}:
+            return _decode_base64(name, value["b64"])
+    elif kind == "b":
+        if isinstance(value, bool):
+            return value
+    elif isinstance(value, bool):
+        pass
+    elif isinstance(value, int) or (
+        # bfloat16's kind is "V".
+        kind in "fV" and isinstance(value, float)
+    ):
+        return value
+    raise status_codes.invalid_argument(
+        f'Input "{name}": JSON Value: {_show(value)} Type: '
+        f"{type(value).__name__} is not of expected type: {spec.dtype_name}"
+    )
+
+
+def _decode_base64(name: str, text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise status_codes.invalid_argument(
+            f'Input "{name}": Unable to base64 decode {_show(text)}'
+        ) from error
+
+
+def _to_list(name: str, array: np.ndarray) -> Any:
+    if array.dtype.kind == "O":
+        texts = np.empty(array.size, dtype=object)
+        for index, value in enumerate(array.ravel().tolist()):
+            # The API's convention: the name says what is not text.
+            if name.endswith("_bytes"):
+                texts[index] = {"b64": base64.b64encode(value).decode()}
+            else:
+                texts[index] = value.decode(errors="replace")
+        return texts.reshape(array.shape).tolist()
+    if array.dtype.kind in "fV" and array.dtype.itemsize < 8:
+        # 0.1 in float32 is to be printed as 0.1, not 0.10000000149011612.
+        wide = array.astype(np.float32).astype("U").astype(np.float64)
+        return wide.tolist()
+    return array.tolist()
+
+
+def _is_object(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return not (value.keys() == {"b64"} and isinstance(value["b64"], str))
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

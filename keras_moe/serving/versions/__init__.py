@@ -1,0 +1,1 @@
+"""Version folders: what lies in them, which is served, how one is added."""

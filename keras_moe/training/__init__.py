@@ -1,0 +1,30 @@
+"""What a training does and remembers: loop, checkpoints, trainers of exits."""
+
+import keras
+
+from keras_moe.training._early_exit_trainer import (
+    EarlyExitTrainer as EarlyExitTrainer,
+)
+from keras_moe.training._exit_classifier_trainer import (
+    ExitClassifierTrainer as ExitClassifierTrainer,
+)
+from keras_moe.training._worker_lost_error import (
+    WorkerLostError as WorkerLostError,
+)
+from keras_moe.training.checkpoints._checkpoint_file import (
+    load_into as load_into,
+)
+from keras_moe.training.checkpoints._checkpoints import (
+    Checkpoints as Checkpoints,
+)
+from keras_moe.training.checkpoints._damaged_file_error import (
+    DamagedFileError as DamagedFileError,
+)
+from keras_moe.training.checkpoints._position import Position as Position
+from keras_moe.training.nonfinite._name_nonfinite import (
+    name_nonfinite as name_nonfinite,
+)
+from keras_moe.weights._named_weights import build_state as build_state
+
+if keras.backend.backend() == "tensorflow":
+    from keras_moe.training._trainer import Trainer as Trainer

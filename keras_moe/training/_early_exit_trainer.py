@@ -1,0 +1,169 @@
+"""Training of all exits of a decoder at once."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_moe.losses import enabled_exits
+from keras_moe.losses import exit_layers
+from keras_moe.losses import exit_weights
+from keras_moe.losses._exit_weights import CURRICULA
+from keras_moe.losses._replica_share import replica_share
+from keras_moe.losses._weighted_loss import weighted_loss
+from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+
+
+class EarlyExitTrainer(keras.Model):
+    """Trains a model so that its decoder may stop after an early layer.
+
+    All exits share the final norm and the head. The loss is a weighted mean
+    of the loss that `compile` was given, over the exits. Logits of one exit
+    are made, used and dropped at a time, and made again for the gradient:
+    memory does not grow with exits times vocabulary (but XLA, with
+    `jit_compile=True`, may undo that).
+
+    What is trained is `model` itself: save, export and decode it as ever.
+
+    Sources: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
+    section 4.1, for the weighted loss; [LayerSkip, Elhoushi et al.,
+    2024](https://arxiv.org/abs/2404.16710), section 4.2, for the curricula.
+
+    Args:
+        model: a `keras_moe.models.SwitchTransformer`, or a model with its
+            `exit_states` and `logits`, and `config.num_decoder_layers`.
+        min_exit_layer: the lowest exit, counted from 1.
+        exit_interval: distance from one exit to the next. The last layer is
+            always an exit.
+        weighting: how much each exit counts, see
+            `keras_moe.losses.exit_weights`.
+        early_exit_scale: factor of all weights but the last.
+        curriculum: which exits count when, see
+            `keras_moe.losses.enabled_exits`.
+        curriculum_interval: for `"rotating"`.
+        curriculum_fraction: for `"gradual"`.
+        num_steps: for `"gradual"`: updates of the whole training.
+
+    Call arguments:
+        inputs: what `model` takes.
+        training: whether to train.
+
+    Output:
+        The exits' states, `(batch, length, model_dim)` each, lowest first.
+        Metrics given to `compile` see the logits of the last exit; the loss
+        of each exit is reported as `exit_N_loss`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
+    >>> trainer = keras_moe.training.EarlyExitTrainer(model)
+    >>> trainer.compile("adam", keras_moe.losses.token_crossentropy)
+    >>> ids = np.array([[5, 6, 7, 1]])
+    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    >>> history = trainer.fit(inputs, ids, verbose=0)
+    >>> sorted(history.history)
+    ['exit_1_loss', 'exit_2_loss', 'loss']
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        min_exit_layer: int = 1,
+        exit_interval: int = 1,
+        weighting: str = "linear",
+        early_exit_scale: float = 1.0,
+        curriculum: str | None = None,
+        curriculum_interval: int = 2,
+        curriculum_fraction: float = 0.5,
+        num_steps: int | None = None,
+        name: str = "early_exit_trainer",
+    ):
+        super().__init__(name=name)
+        if not model.trainable_weights:
+            raise ValueError(
+                "`model` must have trainable weights; after "
+                "`ExitClassifierTrainer`, `model.trainable = True` thaws it. "
+                "Received a model without any."
+            )
+        self.model = model
+        self.config = model.config
+        self.exits = exit_layers(
+            model.config.num_decoder_layers, min_exit_layer, exit_interval
+        )
+        self.exit_weights = exit_weights(
+            self.exits, weighting, early_exit_scale
+        )
+        if curriculum is not None:
+            check_choice(CURRICULA, curriculum=curriculum)
+        self.curriculum = curriculum
+        self.curriculum_options: dict[str, Any] = {
+            "interval": curriculum_interval,
+            "fraction": curriculum_fraction,
+            "num_steps": num_steps,
+        }
+        # Before the first update, with a message, if an option is missing.
+        self._weights_at(0)
+        self.exit_losses = [
+            keras.metrics.Mean(name=f"exit_{layer}_loss")
+            for layer in self.exits
+        ]
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> list[Tensor]:
+        return self.model.exit_states(inputs, self.exits, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Returns the weighted mean of the exits' losses, plus `add_loss`es."""
+        loss_of = weighted_loss(self.loss)
+
+        @keras.remat
+        def exit_loss(state: Tensor) -> Tensor:
+            return loss_of(y, self.model.logits(state), sample_weight)
+
+        step = self.optimizer.iterations if training else None
+        total = ops.zeros((), dtype="float32")
+        for weight, state, metric in zip(
+            ops.unstack(self._weights_at(step), num=len(self.exits)),
+            y_pred,
+            self.exit_losses,
+            strict=True,
+        ):
+            value = exit_loss(state)
+            # As `loss` does it, where the last batch is smaller.
+            metric.update_state(
+                ops.stop_gradient(value), sample_weight=ops.shape(state)[0]
+            )
+            total = total + weight * value
+        for extra in self.losses:
+            total = total + ops.cast(ops.sum(extra), total.dtype)
+        return total * replica_share()
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Tensor]:
+        """Updates `compile`'s metrics with the logits of the last exit."""
+        compiled = self._compile_metrics
+        logits = None if compiled is None else self.model.logits(y_pred[-1])
+        return super().compute_metrics(x, y, logits, sample_weight)
+
+    def _weights_at(self, step: Any) -> Tensor:
+        weights = ops.convert_to_tensor(self.exit_weights, dtype="float32")
+        if step is None:
+            return weights
+        weights = weights * enabled_exits(
+            self.curriculum, self.exits, step, **self.curriculum_options
+        )
+        return weights / ops.sum(weights)

@@ -1,0 +1,1 @@
+"""Checkpoints: whole or not there, bit for bit, on whatever devices."""

@@ -1,0 +1,187 @@
+"""Arrays and a JSON header in one HDF5 file, with a checksum."""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+
+from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
+
+# HDF5 leaves the first bytes of a file to its user; here the checksum lies.
+# The rest is an HDF5 file for any tool that reads one.
+_BLOCK_SIZE = 512
+_BLOCK = re.compile(rb"keras_moe arrays 1, (\d+) bytes, SHA-256 ([0-9a-f]{64})")
+_NAMES, _HEADER, _ARRAYS = "names", "header", "arrays"
+# The others are stored as unsigned integers of their size.
+_HDF5_TYPES = frozenset(
+    ["float16", "float32", "float64"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
+
+
+def write_arrays(
+    path: str | os.PathLike,
+    arrays: Mapping[str, np.ndarray],
+    header: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes arrays to a file, which reads back bit by bit.
+
+    Args:
+        path: of the file; what is there is replaced. It is not yet safe from a
+            power cut: see `atomic_file`.
+        arrays: name to array of any shape; numbers, booleans, and the types of
+            `ml_dtypes` of at least a byte.
+        header: values that JSON knows.
+
+    Raises:
+        ValueError: if an array holds something else.
+
+    Example:
+
+    >>> from keras_moe.training.checkpoints._array_file import read_arrays
+    >>> from keras_moe.training.checkpoints._array_file import write_arrays
+    >>> write_arrays(directory + ".h5", {"a/b": np.eye(2)}, {"step": 3})
+    >>> arrays, header = read_arrays(directory + ".h5")
+    >>> arrays["a/b"].tolist(), header
+    ([[1.0, 0.0], [0.0, 1.0]], {'step': 3})
+    """
+    path = pathlib.Path(path)
+    stored = {name: _to_stored(name, array) for name, array in arrays.items()}
+    # HDF5's own lock would be in the way of the writer's.
+    with h5py.File(
+        path, "w", userblock_size=_BLOCK_SIZE, locking=False
+    ) as file:
+        names = [[name, array.dtype.name] for name, array in arrays.items()]
+        file[_NAMES] = _to_bytes(names)
+        file[_HEADER] = _to_bytes(dict(header or {}))
+        # By number: a name may be the beginning of another one's path.
+        group = file.create_group(_ARRAYS)
+        for number, array in enumerate(stored.values()):
+            group[str(number)] = array
+    with open(path, "r+b") as raw:
+        raw.write(_block(path.stat().st_size, _digest(raw)))
+
+
+def read_arrays(
+    path: str | os.PathLike,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads what `write_arrays` wrote.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The arrays and the header.
+
+    Raises:
+        DamagedFileError: if any byte of it is not as it was written.
+        FileNotFoundError: if there is none.
+    """
+    with open(path, "rb") as raw:
+        _check(raw, path, thorough=True)
+        return _read(raw, path, with_arrays=True)
+
+
+def read_header(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads the header alone, without a look at the checksum.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DamagedFileError: if the header cannot be read or the file is cut off.
+        FileNotFoundError: if there is none.
+    """
+    with open(path, "rb") as raw:
+        _check(raw, path, thorough=False)
+        return _read(raw, path, with_arrays=False)[1]
+
+
+def _check(raw: Any, path: Any, thorough: bool) -> None:
+    block = raw.read(_BLOCK_SIZE)
+    match = _BLOCK.match(block)
+    if match is None or block != _block(int(match[1]), match[2].decode()):
+        raise DamagedFileError(
+            f"{path} must begin as a file of arrays does; it is damaged or of "
+            f"another kind. Received: {block[:60]!r}."
+        )
+    size = os.fstat(raw.fileno()).st_size
+    if size != int(match[1]):
+        raise DamagedFileError(
+            f"{path} is damaged. It must have {int(match[1])} bytes. Received: "
+            f"{size} bytes."
+        )
+    if thorough and (digest := _digest(raw)) != match[2].decode():
+        raise DamagedFileError(
+            f"{path} is damaged. Its SHA-256 must be {match[2].decode()}. "
+            f"Received: {digest}."
+        )
+
+
+def _read(
+    raw: Any, path: Any, with_arrays: bool
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        # The file that was checked, whatever its name leads to by now.
+        with h5py.File(raw, "r") as file:
+            header = json.loads(file[_HEADER][()].tobytes())
+            if not with_arrays:
+                return {}, header
+            names = json.loads(file[_NAMES][()].tobytes())
+            arrays = {
+                name: _from_stored(file[_ARRAYS][str(number)], dtype)
+                for number, (name, dtype) in enumerate(names)
+            }
+            return arrays, header
+    # What h5py raises depends on which byte it stumbles over.
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise DamagedFileError(f"{path} is damaged. {error}") from error
+
+
+def _block(size: int, digest: str) -> bytes:
+    text = f"keras_moe arrays 1, {size} bytes, SHA-256 {digest}\n"
+    return text.encode().ljust(_BLOCK_SIZE, b"\0")
+
+
+def _digest(raw: Any) -> str:
+    """Returns the checksum of what follows the block; leaves `raw` at 0."""
+    raw.seek(_BLOCK_SIZE)
+    digest = hashlib.file_digest(raw, "sha256").hexdigest()
+    raw.seek(0)
+    return digest
+
+
+def _to_bytes(document: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(document).encode(), np.uint8)
+
+
+def _to_stored(name: str, array: np.ndarray) -> np.ndarray:
+    """Returns the same bits under a type that HDF5 knows."""
+    array = np.asarray(array)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    dtype = array.dtype
+    if dtype.name in _HDF5_TYPES:
+        return array
+    if dtype != np.bool_ and not hasattr(ml_dtypes, dtype.name):
+        raise ValueError(
+            "An array must hold numbers or booleans. Received: "
+            f"{name!r} of dtype {dtype}."
+        )
+    # For `view`, in order of C; `ascontiguousarray` would make a vector of a
+    # scalar.
+    return np.array(array, order="C").view(f"u{dtype.itemsize}")
+
+
+def _from_stored(dataset: h5py.Dataset, name: str) -> np.ndarray:
+    stored = np.empty(dataset.shape, dataset.dtype)
+    if stored.size:
+        dataset.read_direct(stored)
+    return stored.view(np.dtype(getattr(ml_dtypes, name, name)))

@@ -1,0 +1,117 @@
+"""What one checkpoint holds, into a file and out of it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_moe.training.checkpoints._array_file import read_arrays
+from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
+from keras_moe.training.checkpoints._model_state import assign_seeds
+from keras_moe.training.checkpoints._model_state import assign_state
+from keras_moe.training.checkpoints._model_state import first_not_finite
+from keras_moe.training.checkpoints._model_state import read_seeds
+from keras_moe.training.checkpoints._model_state import read_state
+from keras_moe.training.checkpoints._position import Position
+from keras_moe.weights._named_weights import has_all_metrics
+
+_FORMAT_VERSION = 1
+
+
+def capture(
+    model: keras.Model,
+    position: Position,
+    metrics: Mapping[str, float] | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Copies to the host what a checkpoint of a training holds.
+
+    Args:
+        model: built.
+        position: where the training stands.
+        metrics: name to value, to be kept with it.
+        optimizer: by default the one that the model was compiled with.
+
+    Returns:
+        Arrays and header for `write_arrays`.
+
+    Raises:
+        ValueError: if the model is not built, or a weight or a value of the
+            optimizer is NaN or infinite.
+    """
+    state = read_state(model, optimizer)
+    name = first_not_finite(state)
+    if name is not None:
+        raise ValueError(
+            "A checkpoint's values must be finite. Received: NaN or "
+            f"infinity in {name!r} after step {position.step}."
+        )
+    header = {
+        "format_version": _FORMAT_VERSION,
+        "position": position._asdict(),
+        "metrics": {k: float(v) for k, v in (metrics or {}).items()},
+        "metrics_complete": has_all_metrics(model),
+        "seeds": read_seeds(model),
+    }
+    return state, header
+
+
+def load_into(
+    path: str | os.PathLike,
+    model: keras.Model,
+    weights_only: bool = False,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> Position:
+    """Restores a model from a checkpoint's file.
+
+    Args:
+        path: of the file.
+        model: built. If it is not compiled, weights (with the states of
+            routers and seeds) are all that is restored, and all it needs.
+        weights_only: the same for a compiled model, whose optimizer and
+            metrics stay as they are.
+        optimizer: by default the one that the model was compiled with.
+
+    Returns:
+        Where the training stood.
+
+    Raises:
+        ValueError: if the model is another one. It is left as it was.
+        DamagedFileError: if the file is damaged.
+        FileNotFoundError: if there is none.
+
+    Example:
+
+    >>> from keras_moe.training.checkpoints._checkpoints import Checkpoints
+    >>> from keras_moe.training.checkpoints._checkpoint_file import load_into
+    >>> from keras_moe.training.checkpoints._position import Position
+    >>> def make():
+    ...     return keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    >>> trained, served = make(), make()
+    >>> trained.compile("adam", "mse")
+    >>> checkpoints = Checkpoints(directory, asynchronous=False)
+    >>> checkpoints.save(trained, Position(step=7))
+    >>> load_into(checkpoints.latest, served).step
+    7
+    >>> x = np.ones([1, 3])
+    >>> bool(np.all(trained.predict(x, verbose=0) == served(x)))
+    True
+    """
+    state, header = read_arrays(path)
+    if header.get("format_version") != _FORMAT_VERSION:
+        raise DamagedFileError(
+            f"{path} must be a checkpoint of format {_FORMAT_VERSION}. "
+            f"Received: {header.get('format_version')!r}."
+        )
+    position = Position.from_dict(header["position"])
+    assign_state(
+        model,
+        state,
+        weights_only=weights_only,
+        metrics_complete=header["metrics_complete"],
+        optimizer=optimizer,
+    )
+    assign_seeds(model, header["seeds"])
+    return position

@@ -1,0 +1,196 @@
+"""What a model and its training hold, out to the host and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_moe.training.checkpoints._replica_shares import assign_whole
+from keras_moe.weights._layer_names import named_layers
+from keras_moe.weights._named_weights import METRICS
+from keras_moe.weights._named_weights import MODEL
+from keras_moe.weights._named_weights import build_optimizer
+from keras_moe.weights._named_weights import has_all_metrics
+from keras_moe.weights._named_weights import named_variables
+from keras_moe.weights._named_weights import optimizer_of
+
+_SHOWN = 8
+
+
+def read_state(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> dict[str, np.ndarray]:
+    """Copies the values of `named_variables` to the host.
+
+    Each array is whole, wherever and in how many parts its variable lies.
+
+    Args:
+        model: built. The optimizer's variables are made if need be.
+        optimizer: by default the one that the model was compiled with.
+
+    Returns:
+        Name to value, a copy.
+    """
+    build_optimizer(model)
+    return {
+        # Two calls, as variables know of no argument `copy`.
+        name: np.array(np.asarray(variable))
+        for name, variable in named_variables(model, optimizer).items()
+    }
+
+
+def assign_state(
+    model: keras.Model,
+    state: Mapping[str, np.ndarray],
+    weights_only: bool = False,
+    metrics_complete: bool = True,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> None:
+    """Gives a model and its training the values that `read_state` returned.
+
+    All is checked before anything is assigned.
+
+    Args:
+        model: built, on any devices. The optimizer's variables are made if
+            need be.
+        state: name to value.
+        weights_only: leaves out the optimizer and metrics. So does a model
+            that is not compiled.
+        metrics_complete: `False` for a state from before the metrics were
+            made: those that it does not hold are reset.
+        optimizer: by default the one that the model was compiled with.
+
+    Raises:
+        ValueError: if names, shapes or types differ, naming all that do.
+    """
+    if weights_only or (optimizer or optimizer_of(model)) is None:
+        expected = _weights(named_variables(model))
+        state = _weights(state)
+    else:
+        build_optimizer(model)
+        expected = named_variables(model, optimizer)
+    missing = [name for name in expected if name not in state]
+    if not metrics_complete:
+        unmade = {name for name in missing if name.startswith(METRICS)}
+        missing = [name for name in missing if name not in unmade]
+    unexpected = [name for name in state if name not in expected]
+    values = {}
+    different = []
+    for name, value in state.items():
+        if name in expected:
+            variable = expected[name]
+            fitting = _fit(value, variable)
+            if fitting is None:
+                different.append(
+                    f"{name} {tuple(variable.shape)} {variable.dtype} (is "
+                    f"{value.shape} {value.dtype.name})"
+                )
+            else:
+                values[name] = fitting
+    if missing or unexpected or different:
+        advice = ""
+        if not has_all_metrics(model):
+            advice = (
+                " The metrics of `model` have no variables yet: `build_state` "
+                "makes them."
+            )
+        raise ValueError(
+            f"The state must be one of {model.name!r}; nothing was restored. "
+            f"Missing: {_list(missing)}; unexpected: {_list(unexpected)}; of "
+            f"another shape or dtype: {_list(different)}.{advice}"
+        )
+    if not metrics_complete and not weights_only:
+        for metric in model.metrics:
+            metric.reset_state()
+    assign_whole(model, [(expected[k], value) for k, value in values.items()])
+
+
+def read_seeds(model: keras.Model) -> dict[str, int]:
+    """Returns the seeds that are plain integers, drawn as layers are made.
+
+    `RandomFeatures` draws its projections from one.
+
+    Args:
+        model: built.
+
+    Returns:
+        Name of the layer to its `seed`.
+    """
+    return {
+        layer.name: int(seed)
+        for layer in named_layers(model)
+        if isinstance(seed := getattr(layer.layer, "seed", None), int)
+    }
+
+
+def assign_seeds(model: keras.Model, seeds: Mapping[str, int]) -> None:
+    """Gives layers the seeds that `read_seeds` returned.
+
+    Args:
+        model: built.
+        seeds: name of the layer to its `seed`; others keep theirs.
+    """
+    own = read_seeds(model)
+    changed = {k: v for k, v in seeds.items() if own.get(k, v) != v}
+    if not changed:
+        return
+    for layer, name, _ in named_layers(model):
+        if name in changed:
+            layer.seed = changed[name]
+    # What is compiled holds the old ones.
+    model.train_function = None
+    model.test_function = None
+    model.predict_function = None
+
+
+def first_not_finite(state: Mapping[str, np.ndarray]) -> str | None:
+    """Returns the name of the first value that is not finite.
+
+    Metrics are left out: a greatest value starts at minus infinity.
+
+    Args:
+        state: what `read_state` returned.
+    """
+    for name, value in state.items():
+        if not name.startswith(METRICS) and count_not_finite(value):
+            return name
+    return None
+
+
+def count_not_finite(value: np.ndarray) -> int:
+    """Returns how many numbers of an array are NaN or infinite.
+
+    Args:
+        value: of any type.
+    """
+    if not keras.backend.is_float_dtype(value.dtype.name):
+        return 0
+    return int(value.size - np.count_nonzero(np.isfinite(value)))
+
+
+def _weights(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in named.items() if k.startswith(MODEL)}
+
+
+def _fit(value: np.ndarray, variable: keras.Variable) -> np.ndarray | None:
+    if value.shape != tuple(variable.shape):
+        return None
+    wanted = keras.backend.standardize_dtype(variable.dtype)
+    if value.dtype.name == wanted:
+        return value
+    # Backends count with integers of different widths.
+    if "int" in value.dtype.name and "int" in wanted:
+        fitting = value.astype(wanted)
+        if np.array_equal(fitting, value):
+            return fitting
+    return None
+
+
+def _list(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = len(names) - _SHOWN
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown

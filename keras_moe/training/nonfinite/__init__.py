@@ -1,0 +1,1 @@
+"""NaN and infinity in a training: found, and named after their layer."""

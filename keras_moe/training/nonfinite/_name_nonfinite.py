@@ -1,0 +1,234 @@
+"""Where the first number that is not finite came from."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_moe.training.nonfinite._call_recorder import Call
+from keras_moe.training.nonfinite._call_recorder import CallRecorder
+from keras_moe.training.nonfinite._call_recorder import Count
+from keras_moe.training.nonfinite._call_recorder import count_not_finite
+from keras_moe.types import Tensor
+from keras_moe.weights._layer_names import named_layers
+from keras_moe.weights._named_weights import METRICS
+from keras_moe.weights._named_weights import MODEL
+from keras_moe.weights._named_weights import named_variables
+from keras_moe.weights._named_weights import optimizer_of
+
+
+def name_nonfinite(
+    model: keras.Model, batch: Any, training: bool = True
+) -> str:
+    """Says what first gives NaN or infinity when a model trains on a batch.
+
+    The step is carried out eagerly, without compilation, on copies: values of
+    weights, seeds, metrics and the optimizer stay as they are, and so do the
+    random numbers that the next step will draw. What is distributed runs in
+    one piece on one device. Looked at are, in this order: the batch, weights
+    and the optimizer, layers as they run, losses, gradients, and what the
+    optimizer makes of them.
+
+    A layer is named if what goes into it is finite and what comes out is not;
+    of nested ones the innermost. One that gives minus infinity on purpose, as a
+    mask, is not named if all that follows is finite.
+
+    Args:
+        model: built; compiled, to look beyond its outputs.
+        batch: inputs, labels and weights, as for `model.fit`.
+        training: whether layers run as in training.
+
+    Returns:
+        A sentence.
+
+    Raises:
+        ValueError: if the model is not built.
+
+    Example:
+
+    >>> from keras_moe.training.name_nonfinite import name_nonfinite
+    >>> layers = [keras.layers.Activation("exponential", name="exp")]
+    >>> model = keras.Sequential([keras.Input([1]), *layers], name="model")
+    >>> name_nonfinite(model, np.array([[1.0], [1000.0]]))
+    "layer 'model/exp' (Activation): its inputs are finite, its outputs are not
+    (1 of 2 values: 1 inf)."
+    """
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    return next(_findings(model, x, y, weight, training))
+
+
+def _findings(
+    model: keras.Model, x: Any, y: Any, weight: Any, training: bool
+) -> Iterator[str]:
+    """Yields what is not finite, the first cause first, and a last word."""
+    yield from _in_data(x, "input")
+    yield from _in_data(y, "label")
+    yield from _in_data(weight, "sample weight")
+    variables = named_variables(model)
+    for name, variable in variables.items():
+        found = count_not_finite(np.asarray(variable))
+        # The greatest value that a metric met may be infinite.
+        if found.bad and not name.startswith(METRICS):
+            yield _about_variable(name, found)
+    state = [(v, np.asarray(v)) for v in variables.values()]
+
+    def run(trainable: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        own = zip(model.trainable_variables, trainable, strict=True)
+        # A layer that assigns does so within the scope alone.
+        with keras.StatelessScope([*state, *own], collect_losses=True):
+            outputs = model(x, training=training)
+            if not has_loss:
+                return outputs, None
+            losses.extend(_added_losses(model))
+            return outputs, model._compute_loss(
+                x, y, outputs, weight, training=training
+            )
+
+    # Without labels, what `compile` was given has nothing to compare with.
+    has_loss = optimizer_of(model) is not None and not (
+        y is None and model._compile_loss is not None
+    )
+    losses: list[tuple[str, Count]] = []
+    values = [
+        keras.ops.convert_to_tensor(np.asarray(v), dtype=v.dtype)
+        for v in model.trainable_variables
+    ]
+    recorder = CallRecorder()
+    with recorder.watch(model):
+        outputs, loss = run(values)
+    bad_loss = loss is not None and count_not_finite(loss).bad
+    if recorder.calls and (count_not_finite(outputs).bad or bad_loss):
+        yield _about_layer(recorder.calls)
+    for path, found in losses:
+        if found.bad:
+            yield (
+                f"the loss that layer '{path}' adds: its outputs are finite, "
+                f"the loss is not ({found})."
+            )
+    if bad_loss:
+        yield (
+            "the loss: the outputs are finite, the loss is not "
+            f"({count_not_finite(loss)})."
+        )
+    # What a gradient stumbles over may be what looked like a mask.
+    on_the_way = ""
+    if recorder.calls:
+        on_the_way = f" On the way, {_about_layer(recorder.calls)}"
+    if loss is not None:
+        for text in _in_update(model, variables, values, lambda v: run(v)[1]):
+            yield text + on_the_way
+    yield "all is finite: the batch, weights, layers and losses."
+
+
+def _in_data(values: Any, kind: str) -> Iterator[str]:
+    for path, leaf in keras.tree.flatten_with_path(values):
+        found = count_not_finite(leaf)
+        if found.bad:
+            name = "/".join(str(part) for part in path)
+            what = f"{kind} '{name}'" if name else kind
+            held = "NaN" if found.nan else "infinity"
+            yield f"the {what} holds {held} ({found})."
+
+
+def _in_update(
+    model: keras.Model,
+    variables: dict[str, keras.Variable],
+    values: list[Tensor],
+    loss_of: Callable[[list[Tensor]], Tensor],
+) -> Iterator[str]:
+    gradients = _gradients(loss_of, values)
+    if gradients is None:
+        return
+    names = {id(variable): name for name, variable in variables.items()}
+    trainable = model.trainable_variables
+    # Backwards: the last layer's is computed first.
+    for variable, gradient in reversed(
+        list(zip(trainable, gradients, strict=True))
+    ):
+        found = count_not_finite(gradient)
+        if found.bad:
+            name = names[id(variable)].removeprefix(MODEL)
+            yield (
+                f"the gradient of '{name}': the loss is finite, the gradient "
+                f"is not ({found})."
+            )
+    optimizer = model.optimizer
+    if not optimizer.built or _is_distributed(model):
+        return
+    changed = [*optimizer.variables, *trainable]
+    before = [np.array(np.asarray(variable)) for variable in changed]
+    try:
+        # For real, as Keras's TensorFlow optimizers know no other way.
+        optimizer.apply(gradients, trainable)
+        after = [count_not_finite(np.asarray(v)) for v in changed]
+    finally:
+        for variable, value in zip(changed, before, strict=True):
+            variable.assign(value)
+    for variable, found in zip(changed, after, strict=True):
+        if found.bad:
+            yield (
+                f"the update of '{names[id(variable)]}': the gradients are "
+                f"finite, its value is not any more ({found})."
+            )
+
+
+def _gradients(
+    loss_of: Callable[[list[Tensor]], Tensor], values: list[Tensor]
+) -> list[Tensor] | None:
+    """Returns the gradients; `None` where the backend's are not known here."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = loss_of(values)
+        gradients = tape.gradient(loss, values)
+        return [
+            tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
+            for g, v in zip(gradients, values, strict=True)
+        ]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.grad(loss_of)(values)
+    return None
+
+
+def _is_distributed(model: keras.Model) -> bool:
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy is not None and strategy.num_replicas_in_sync > 1
+
+
+def _added_losses(model: keras.Model) -> Iterator[tuple[str, Count]]:
+    for layer, _, path in named_layers(model):
+        for loss in layer._get_own_losses():
+            yield path, count_not_finite(loss)
+
+
+def _about_layer(calls: list[Call]) -> str:
+    path, layer, outputs = calls[0]
+    text = (
+        f"layer '{path}' ({type(layer).__name__}): its inputs are finite, its "
+        f"outputs are not ({outputs})."
+    )
+    # Not those that it lies in.
+    later = [
+        call
+        for call in calls
+        if call.outputs.bad > call.outputs.minus
+        and not path.startswith(f"{call.path}/")
+    ]
+    if outputs.bad == outputs.minus and later:
+        text += (
+            " If it is a mask and meant so, the first after it is layer "
+            f"'{later[0].path}' ({later[0].outputs})."
+        )
+    return text
+
+
+def _about_variable(name: str, found: Count) -> str:
+    what = f"'{name.removeprefix(MODEL)}'"
+    kind = "the weight" if name.startswith(MODEL) else "the value"
+    return f"{kind} {what} is not finite before the step ({found})."

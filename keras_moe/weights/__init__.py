@@ -1,0 +1,4 @@
+"""Names of a model's weights, and what is told by them."""
+
+from keras_moe.weights._fingerprint import fingerprint as fingerprint
+from keras_moe.weights._named_weights import named_variables as named_variables

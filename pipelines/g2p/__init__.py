@@ -1,0 +1,1 @@
+"""From a pronouncing dictionary to a served student: the demo's pipeline."""

@@ -1,0 +1,124 @@
+"""Teacher, student and early-exit student, side by side as they are served."""
+
+import dataclasses
+import pathlib
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.table import Table
+
+from keras_moe.metrics import phoneme_error_rate
+from pipelines.g2p.modules import text
+
+Entries = list[tuple[str, tuple[str, ...]]]
+
+_BATCH = 256
+_TIMED_WORDS = 100
+_TURNS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """What a model costs and gets wrong.
+
+    Attributes:
+        name: The model.
+        phoneme_error_rate: On the words asked.
+        parameters: That its signature reads.
+        milliseconds: Median of a request of one word, in this process.
+        mean_depth: Decoder layers that a token took, on average.
+    """
+
+    name: str
+    phoneme_error_rate: float
+    parameters: int
+    milliseconds: float
+    mean_depth: float
+
+
+def compare(
+    models: Mapping[str, tuple[pathlib.Path, int]], entries: Entries
+) -> list[Served]:
+    """Asks each model all words.
+
+    Args:
+        models: Name to the SavedModel and its number of decoder layers.
+        entries: Words and their pronunciations.
+    """
+    loaded = {
+        name: tf.saved_model.load(str(path))
+        for name, (path, _) in models.items()
+    }
+    times = _milliseconds(loaded, [word for word, _ in entries[:_TIMED_WORDS]])
+    served = []
+    for name, (_, layers) in models.items():
+        signature = loaded[name].signatures["serving_default"]
+        rate, depth = _answer(signature, entries, layers)
+        parameters = sum(
+            int(np.prod(variable.shape)) for variable in signature.variables
+        )
+        served.append(Served(name, rate, parameters, times[name], depth))
+    return served
+
+
+def as_table(served: list[Served]) -> Table:
+    """Returns the table that the demo prints."""
+    table = Table(title="As they are served")
+    for column in ("model", "phoneme error", "parameters", "latency", "depth"):
+        table.add_column(
+            column, justify="left" if column == "model" else "right"
+        )
+    for row in served:
+        table.add_row(
+            row.name,
+            f"{row.phoneme_error_rate:.2%}",
+            f"{row.parameters:,}",
+            f"{row.milliseconds:.1f} ms",
+            f"{row.mean_depth:.2f}",
+        )
+    return table
+
+
+def _answer(
+    signature: Any, entries: Entries, layers: int
+) -> tuple[float, float]:
+    """Returns the error rate and the mean depth."""
+    said, depth, tokens = [], 0, 0
+    for start in range(0, len(entries), _BATCH):
+        words = [word for word, _ in entries[start : start + _BATCH]]
+        answer = signature(word=tf.constant(words))
+        said += [p.decode().split() for p in answer["phonemes"].numpy()]
+        emitted = answer["token_ids"].numpy() != text.PAD_ID
+        tokens += int(emitted.sum())
+        # A model without exits runs all of its layers for each token.
+        exits = answer.get("exit_layer")
+        depth += (
+            layers * int(emitted.sum())
+            if exits is None
+            else int(exits.numpy().sum())
+        )
+    listed = [[p.split() for p in variants] for _, variants in entries]
+    return phoneme_error_rate(said, listed), depth / max(tokens, 1)
+
+
+def _milliseconds(
+    loaded: Mapping[str, Any], words: list[str]
+) -> dict[str, float]:
+    """Times one word at a time, the models in turns: noise hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in loaded}
+    requests = [tf.constant([word]) for word in words]
+    for turn in range(1 + _TURNS):
+        for name, model in loaded.items():
+            signature = model.signatures["serving_default"]
+            for request in requests:
+                began = time.perf_counter()
+                signature(word=request)["token_ids"].numpy()
+                if turn:  # the first warms up
+                    seconds[name].append(time.perf_counter() - began)
+    return {
+        name: 1000 * statistics.median(each) for name, each in seconds.items()
+    }

@@ -1,0 +1,227 @@
+"""The whole way, from the CMU dictionary to served answers.
+
+    python -m pipelines.g2p.demo
+
+Prepares the data, runs the pipeline, serves what was pushed on the loopback
+interface, asks for words that were not in training, and writes
+`report.json`. A second run takes everything from the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.g2p import command_line
+from pipelines.g2p import local_runner
+from pipelines.g2p import quiet  # noqa: F401 (imports TensorFlow, quietly)
+from pipelines.g2p.configs import MODEL_NAME
+from pipelines.g2p.configs import PipelineConfig
+from pipelines.g2p.data.prepare import records_path
+from pipelines.g2p.data.records import read_records
+from pipelines.g2p.data.splits import position
+
+if TYPE_CHECKING:
+    from pipelines.g2p.comparison import Entries
+    from pipelines.g2p.comparison import Served
+    from pipelines.g2p.outcome import Outcome
+
+_NUM_WORDS = 8
+_REPORT = "report.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the model server said about a word.
+
+    Attributes:
+        word: The word that was asked for.
+        phonemes: The predicted pronunciation.
+        listed: The pronunciations in the dictionary.
+        status: The server's remark on the word.
+        correct: Whether the prediction is a listed pronunciation.
+    """
+
+    word: str
+    phonemes: str
+    listed: tuple[str, ...]
+    status: str
+    correct: bool
+
+
+def run_demo(
+    config: PipelineConfig, console: Console, began: float
+) -> dict[str, Any]:
+    """Runs the demo.
+
+    Args:
+        config: The configuration.
+        console: Where progress and results go.
+        began: The time at which the clock started, as `time.time()` has it.
+
+    Returns:
+        What `report.json` holds.
+    """
+    from keras_moe.atomic_file import atomic_file
+
+    outcome = local_runner.run(config, console)
+    local_runner.require_pushed(outcome, console)
+    entries = read_records(records_path(outcome.data_dir, "test"))
+    answers = ask(config, entries)
+    served = _compare(config, outcome, entries)
+    minutes = (time.time() - began) / 60
+    report = {
+        "phoneme_error_rate": outcome.metrics["phoneme_error_rate"],
+        "word_error_rate": outcome.metrics["word_error_rate"],
+        "word_error_rate_strict": outcome.metrics["word_error_rate_strict"],
+        "mean_exit_layer": outcome.metrics["mean_exit_layer"],
+        "minutes": round(minutes, 2),
+        "version": int(outcome.pushed.name) if outcome.pushed else None,
+        "models": [dataclasses.asdict(row) for row in served],
+        "served": [dataclasses.asdict(answer) for answer in answers],
+    }
+    with atomic_file(config.output / _REPORT) as partial:
+        partial.write_text(json.dumps(report, indent=2) + "\n")
+    _show(answers, served, outcome, minutes, console)
+    return report
+
+
+def _compare(
+    config: PipelineConfig, outcome: Outcome, entries: Entries
+) -> list[Served]:
+    """Puts teacher, student and early-exit student side by side."""
+    from keras_moe.models import SwitchTransformer
+    from pipelines.g2p.comparison import compare
+
+    preset = SwitchTransformer.presets[config.teacher.preset]["config"]
+    depth = config.student.num_decoder_layers
+    return compare(
+        {
+            "teacher": (
+                outcome.saved_model("Trainer", "model"),
+                preset["num_decoder_layers"],
+            ),
+            "student": (outcome.saved_model("Distiller", "student"), depth),
+            "early-exit student": (
+                outcome.saved_model("ExitCalibrator", "model"),
+                depth,
+            ),
+        },
+        entries,
+    )
+
+
+def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
+    """Serves the pushed model and asks it for words of the test split.
+
+    Each word goes over gRPC and over REST, and both must agree.
+
+    Args:
+        config: The configuration whose model was pushed.
+        entries: The words to choose from, with their pronunciations.
+    """
+    from keras_moe.serving import Client
+    from keras_moe.serving import Server
+
+    # A fixed choice without a pattern: neither the easiest nor all on "a".
+    ordered = sorted(entries, key=lambda e: position(e[0], salt="shown:"))
+    chosen = dict(ordered[:_NUM_WORDS])
+    request = {"word": list(chosen)}
+    with Server(MODEL_NAME, config.serving_dir) as server:
+        server.wait_until_available()
+        with Client(
+            grpc_port=server.grpc_port,
+            rest_port=server.rest_port,
+            model_name=MODEL_NAME,
+        ) as client:
+            by_grpc = _texts(client.predict(request))
+            by_rest = _texts(client.predict_rest(request))
+    if by_grpc != by_rest:
+        raise RuntimeError(
+            "gRPC and REST must give the same answers. "
+            f"Received: {by_grpc} and {by_rest}"
+        )
+    return [
+        Answer(word, phonemes, listed, status, phonemes in listed)
+        for (word, listed), (phonemes, status) in zip(
+            chosen.items(), by_grpc, strict=True
+        )
+    ]
+
+
+def _texts(outputs: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns (phonemes, status) of each row."""
+    columns = (outputs["phonemes"], outputs["status"])
+    return [
+        (phonemes.decode(), status.decode())
+        for phonemes, status in zip(*columns, strict=True)
+    ]
+
+
+def _show(
+    answers: list[Answer],
+    served: list[Served],
+    outcome: Outcome,
+    minutes: float,
+    console: Console,
+) -> None:
+    from pipelines.g2p.comparison import as_table
+
+    table = Table(title="Words that were not in training, over gRPC and REST")
+    for column in ("word", "predicted", "listed", "status"):
+        table.add_column(column)
+    for answer in answers:
+        colour = "green" if answer.correct else "yellow"
+        table.add_row(
+            answer.word,
+            f"[{colour}]{answer.phonemes}[/]",
+            "\n".join(answer.listed),
+            answer.status,
+        )
+    console.print(table)
+    console.print(as_table(served))
+    metrics = outcome.metrics
+    console.print(
+        f"Phoneme error rate {metrics['phoneme_error_rate']:.2%} (against the "
+        "nearest listed pronunciation)\n"
+        f"Word error rate    {metrics['word_error_rate']:.2%} (any listed "
+        "pronunciation is right), strict "
+        f"{metrics['word_error_rate_strict']:.2%} (the first listed alone)\n"
+        f"{minutes:.1f} minutes since the start"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the demo as the flags say; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.g2p.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command_line.add_arguments(parser)
+    parser.add_argument(
+        "--began",
+        type=float,
+        default=time.time(),
+        help="when the clock started, in seconds since 1970 (default: now)",
+    )
+    arguments, config = command_line.parse(parser, argv)
+    console = Console(stderr=True, highlight=False)
+    try:
+        run_demo(config, console, arguments.began)
+    except Exception as error:
+        local_runner.report_failure(error, config, console)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

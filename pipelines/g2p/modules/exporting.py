@@ -1,0 +1,96 @@
+"""From a trained model to what is served, for teacher and student alike."""
+
+import functools
+import json
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from keras_moe import serving
+from keras_moe.calibration import Certificate
+from keras_moe.components._artifact_files import written_locally
+from keras_moe.generation import EarlyExitPolicy
+from pipelines.g2p.modules import text
+from pipelines.g2p.modules.preprocessing import ENCODER_TOKEN_IDS
+from pipelines.g2p.modules.preprocessing import WORD
+from pipelines.g2p.modules.preprocessing import WORD_STATUS
+
+# What the first requests after a start would otherwise pay for: one word and
+# a batch, short and long.
+_WARMUP_WORDS = ("a", "keras", "grapheme", "antidisestablishmentarianism")
+
+
+def export_model(
+    model: keras.Model,
+    transform_graph_path: str,
+    directory: str | os.PathLike,
+    keep_stress: bool,
+    early_exit: EarlyExitPolicy | None = None,
+    certificate: Certificate | None = None,
+) -> None:
+    """Writes the SavedModel, with what goes along with it.
+
+    Args:
+        model: A `SwitchTransformer`.
+        transform_graph_path: The output of Transform.
+        directory: Where to write, here or in a remote store.
+        keep_stress: Which inventory of phonemes the model has.
+        early_exit: The policy of a certificate.
+        certificate: Of the model's exits.
+    """
+    transform = tft.TFTransformOutput(
+        transform_graph_path
+    ).transform_features_layer()
+
+    def tokenize(words: tf.Tensor) -> dict[str, tf.Tensor]:
+        # The very graph that made the training data.
+        features = transform({WORD: words[:, tf.newaxis]})
+        return {
+            ENCODER_TOKEN_IDS: features[ENCODER_TOKEN_IDS],
+            "status": features[WORD_STATUS],
+        }
+
+    with written_locally(directory) as local:
+        serving.export(
+            model,
+            local,
+            tokenize=tokenize,
+            detokenize=functools.partial(
+                text.decode_phonemes, keep_stress=keep_stress
+            ),
+            max_length=text.MAX_PHONEMES,
+            example_spec={WORD: tf.io.FixedLenFeature([], tf.string)},
+            tracked=(transform,),
+            early_exit=early_exit,
+            certificate=certificate,
+        )
+        # Later components, and trainings on more examples, go on from here.
+        extra = local / "assets.extra"
+        extra.mkdir(exist_ok=True)
+        model.save(extra / "model.keras")
+        serving.write_warmup_requests(
+            local,
+            [
+                ("serving_default", {WORD: [_WARMUP_WORDS[0]]}),
+                ("serving_default", {WORD: list(_WARMUP_WORDS)}),
+            ],
+        )
+
+
+def keep_history(history: Any, directory: str) -> None:
+    """Writes the learning curve where TFX keeps the run's files.
+
+    Args:
+        history: What training returned.
+        directory: Where to write.
+    """
+    curve = {
+        name: [float(value) for value in values]
+        for name, values in history.history.items()
+    }
+    with written_locally(directory) as local:
+        path = local / "history.json"
+        path.write_text(json.dumps(curve, indent=2) + "\n")

@@ -1,0 +1,61 @@
+"""The Distiller component's code: teacher in, a servable student out."""
+
+from typing import Any
+
+import keras
+
+from keras_moe.components._artifact_files import read_locally
+from keras_moe.components.training._distiller import BASE_STUDENT
+from keras_moe.distillation import EarlyExitDistiller
+from keras_moe.distillation import initialize_dense_student
+from keras_moe.distillation import load_teacher
+from keras_moe.models import SwitchTransformer
+from pipelines.g2p.modules import training
+from pipelines.g2p.modules.exporting import export_model
+from pipelines.g2p.modules.exporting import keep_history
+from pipelines.g2p.modules.training_progress import TrainingProgress
+from pipelines.g2p.modules.transformed import read_pairs
+from pipelines.g2p.modules.warm_start import start_from
+
+
+def run_fn(fn_args: Any) -> None:
+    """Distils a dense student, each of its exits, and exports it.
+
+    Args:
+        fn_args: TFX's `FnArgs`. `base_model` is the teacher; `custom_config`
+            holds `layers`, `keep_stress`, `training`, `student_loss_weight`
+            and `warm_start_share` (see `PipelineConfig`), and `base_student`,
+            the student to go on from, if there is one.
+    """
+    options = fn_args.custom_config
+    config = training.TrainingConfig(**options["training"])
+    source, target = read_pairs(fn_args.train_files)
+
+    keras.utils.set_random_seed(config.seed)
+    with read_locally(fn_args.base_model) as directory:
+        teacher = load_teacher(directory)
+    student = SwitchTransformer(
+        **{**teacher.config.to_dict(), "num_experts": 0, **options["layers"]}
+    )
+    if start_from(student, options.get(BASE_STUDENT)):
+        config = config.shortened(options["warm_start_share"])
+    else:
+        initialize_dense_student(teacher, student)
+    distiller = EarlyExitDistiller(
+        teacher, student, student_loss_weight=options["student_loss_weight"]
+    )
+    history = training.train(
+        distiller,
+        source,
+        target,
+        validation=read_pairs(fn_args.eval_files),
+        config=config,
+        callbacks=[TrainingProgress(config.steps, config.max_minutes)],
+    )
+    export_model(
+        student,
+        fn_args.transform_graph_path,
+        fn_args.serving_model_dir,
+        bool(options["keep_stress"]),
+    )
+    keep_history(history, fn_args.model_run_dir)

@@ -1,0 +1,69 @@
+"""The Trainer component's code: arrays in, a servable teacher out."""
+
+from typing import Any
+
+import keras
+
+from keras_moe import distribution
+from keras_moe.models import SwitchTransformer
+from pipelines.g2p.modules import text
+from pipelines.g2p.modules import training
+from pipelines.g2p.modules.exporting import export_model
+from pipelines.g2p.modules.exporting import keep_history
+from pipelines.g2p.modules.training_progress import TrainingProgress
+from pipelines.g2p.modules.transformed import read_pairs
+from pipelines.g2p.modules.warm_start import start_from
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains, exports and keeps the Keras model beside the export.
+
+    Args:
+        fn_args: TFX's `FnArgs`. `custom_config` holds `preset`,
+            `keep_stress`, `training`, `strategy` and `warm_start_share` (see
+            `PipelineConfig`); `base_model` is the teacher to go on from, if
+            there is one; `hyperparameters` are those of a Tuner, if there was
+            one.
+    """
+    options = fn_args.custom_config
+    keep_stress = bool(options["keep_stress"])
+    chosen = dict(options["training"])
+    if fn_args.hyperparameters:
+        chosen |= fn_args.hyperparameters["values"]
+    config = training.TrainingConfig(**chosen)
+    source, target = read_pairs(fn_args.train_files)
+
+    keras.utils.set_random_seed(config.seed)
+    with distribution.strategy(options["strategy"]).scope():
+        model = new_teacher(options["preset"], keep_stress)
+        if start_from(model, fn_args.base_model):
+            config = config.shortened(options["warm_start_share"])
+    history = training.train(
+        model,
+        source,
+        target,
+        validation=read_pairs(fn_args.eval_files),
+        config=config,
+        callbacks=[TrainingProgress(config.steps, config.max_minutes)],
+    )
+    export_model(
+        model,
+        fn_args.transform_graph_path,
+        fn_args.serving_model_dir,
+        keep_stress,
+    )
+    keep_history(history, fn_args.model_run_dir)
+
+
+def new_teacher(preset: str, keep_stress: bool) -> SwitchTransformer:
+    """Returns a teacher that has learned nothing.
+
+    Args:
+        preset: Its size.
+        keep_stress: Which inventory of phonemes it has.
+    """
+    return SwitchTransformer.from_preset(
+        preset,
+        vocabulary_size=text.SOURCE_VOCABULARY_SIZE,
+        target_vocabulary_size=text.target_vocabulary_size(keep_stress),
+    )

@@ -1,0 +1,30 @@
+"""Where a training on more examples goes on from."""
+
+import keras
+from tfx.dsl.io import fileio
+
+from keras_moe.components._artifact_files import read_locally
+from keras_moe.distillation import load_teacher
+
+
+def start_from(model: keras.Model, base: str | None) -> bool:
+    """Gives a new model the weights of an earlier one of the same shape.
+
+    Args:
+        model: Built or not; it is built here.
+        base: The directory of the earlier model, or `None`.
+
+    Returns:
+        Whether it did. It does not where there is no earlier model, or one of
+        another configuration.
+    """
+    if not base or not fileio.isdir(base):
+        return False
+    with read_locally(base) as directory:
+        earlier = load_teacher(directory)
+    if earlier.config.to_dict() != model.config.to_dict():
+        return False
+    if not model.built:
+        model.build()
+    model.set_weights(earlier.get_weights())
+    return True

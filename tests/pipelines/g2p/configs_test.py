@@ -1,0 +1,105 @@
+import pytest
+
+from pipelines.g2p import demo
+from pipelines.g2p.configs import load_config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("data.fractions", [0.5, 0.5], "must be 4 positive numbers.*Received"),
+        ("data.fractions", [0.7, 0.1, 0.1, 0.2], "must be.*sum to 1"),
+        ("output", "gs://bucket/x", "must be a path of this machine"),
+        ("data.max_words", 0, "greater than or equal to 1.*Received: 0"),
+        ("data.schema_file", "nowhere.pbtxt", "must be a file that exists"),
+        ("teacher.training", {"stpes": 3}, "[Uu]nexpected"),
+        ("teacher.training", {"steps": 0}, "`steps` must be positive.*steps=0"),
+        ("teacher.preset", "nope", "must be one of .*Received: 'nope'"),
+        ("teacher.strategy", "parameter_server", "should be 'default'"),
+        ("student.num_decoder_layers", 2.5, "integer"),
+        ("exits.thresholds", [0.5, 0.9], "must strictly decrease"),
+        ("exits.tolerance", 1.0, "less than 1"),
+        ("evaluation.max_phoneme_error_rate", 0, "greater than 0"),
+        ("warm_strat", True, "not permitted"),
+        ("cluster", {"output": "here", "image": "i"}, "match pattern"),
+        ("cluster", {"output": "gs://b"}, "[Ff]ield required"),
+    ],
+)
+def test_errors_name_file_field_and_rule(tmp_path, field, value, rule):
+    path = tmp_path / "line.yaml"
+    *sections, name = field.split(".")
+    text = f"{'  ' * len(sections)}{name}: {value!r}\n"
+    for depth, section in reversed(list(enumerate(sections))):
+        text = f"{'  ' * depth}{section}:\n" + text
+    path.write_text(text.replace("True", "true"))
+    with pytest.raises(ValueError, match=rule) as raised:
+        load_config(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: `{field}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("- 1\n- 2\n", "must hold names and values. Received: list"),
+        ("a: [1\n", "is not YAML"),
+        ("data: 3\n", "`data`"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, text, rule):
+    path = tmp_path / "line.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rule):
+        load_config(path)
+
+
+def test_a_file_and_what_counts_more(tmp_path):
+    path = tmp_path / "line.yaml"
+    path.write_text("output: somewhere\nstudent:\n  training: {steps: 7}\n")
+    config = load_config(path, {"student.training.seed": 3})
+    assert config.output.is_absolute()
+    training = config.student.training
+    assert (training.steps, training.seed) == (7, 3)
+    # What is not named keeps the default of its stage.
+    assert training.label_smoothing == 0.0
+    assert load_config().student.training.steps != 7
+    varied = config.model_copy(update={"warm_start": False})
+    assert varied.student == config.student
+
+
+def test_nothing_changes_afterwards():
+    with pytest.raises(ValueError, match="frozen"):
+        load_config().warm_start = False
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="line.yaml does not exist"):
+        load_config(tmp_path / "line.yaml")
+
+
+@pytest.mark.parametrize(
+    ("flags", "rule"),
+    [
+        (["--steps", "0"], "`steps` must be positive"),
+        (["--set", "teacher.preset"], "must be FIELD=VALUE"),
+        (["--set", "data.fractions=[1"], "must give a value in YAML"),
+        (["--set", "exits.tolerance=2"], "the command line: `exits.tolerance`"),
+        (
+            ["--output", "gs://b/x"],
+            "the command line: `output`: must be a path",
+        ),
+        (["--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
+    ],
+)
+def test_flags_with_a_bad_value_end_in_one_sentence(capsys, flags, rule):
+    with pytest.raises(SystemExit) as raised:
+        demo.main(flags)
+    assert raised.value.code == 2
+    assert rule in capsys.readouterr().err
+
+
+def test_a_missing_dictionary_ends_in_one_sentence(tmp_path, capsys):
+    flags = ["--output", str(tmp_path), "--dictionary", "nowhere.csv"]
+    assert demo.main(flags) == 1
+    assert "nowhere.csv does not exist" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""The whole pipeline on a few hundred words, again and again.
+
+One folder, one process, and the order matters: each test changes one thing
+and looks at what ran anew.
+"""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from keras_moe.calibration import Certificate
+from pipelines.g2p import demo
+from pipelines.g2p import local_runner
+from pipelines.g2p.data.prepare import records_path
+from pipelines.g2p.data.prepare import span_directory
+from pipelines.g2p.modules import training
+from tests.pipelines.g2p.conftest import config_of
+from tests.pipelines.g2p.conftest import run
+from tests.pipelines.g2p.conftest import versions
+from tests.serving import native_loader
+
+pytestmark = pytest.mark.tfx
+
+HEAD = {
+    "ImportExampleGen",
+    "ImportSchemaGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "AnomalyGate",
+    "Transform",
+}
+GATES = {"Evaluator", "InfraValidator", "RouterReport", "Pusher"}
+MODELS = {"Trainer", "Distiller", "ExitCalibrator"}
+
+
+def test_demo_pushes_serves_and_reports(flags, capfd):
+    assert demo.main(flags) == 0
+    config = config_of(flags)
+    (version,) = versions(flags)
+    files = {path.name for path in (config.serving_dir / version).iterdir()}
+    assert {"saved_model.pb", "variables", "assets.extra"} <= files
+    extra = config.serving_dir / version / "assets.extra"
+    assert (extra / "model.keras").is_file()
+    assert (extra / "tf_serving_warmup_requests").is_file()
+    # What is served is what was certified.
+    certificate = Certificate.load(extra / "certificate.json")
+    assert certificate.tolerance == config.exits.tolerance
+
+    report = json.loads((config.output / "report.json").read_text())
+    assert report["version"] == int(version)
+    assert report["phoneme_error_rate"] > 0
+    assert report["word_error_rate"] <= report["word_error_rate_strict"] <= 1
+    assert report["minutes"] > 0
+    rows = {row["name"]: row for row in report["models"]}
+    assert set(rows) == {"teacher", "student", "early-exit student"}
+    assert rows["teacher"]["parameters"] > rows["student"]["parameters"] > 0
+    for row in rows.values():
+        assert row["milliseconds"] > 0
+        assert 1 <= row["mean_depth"] <= 2
+    # Two ways of measuring the same model on the same words.
+    exits = rows["early-exit student"]
+    assert exits["phoneme_error_rate"] == pytest.approx(
+        report["phoneme_error_rate"]
+    )
+    assert exits["mean_depth"] == pytest.approx(report["mean_exit_layer"])
+    for answer in report["served"]:
+        assert answer["status"] == "ok"
+        assert answer["correct"] == (answer["phonemes"] in answer["listed"])
+
+    output = capfd.readouterr().err
+    for name in HEAD | MODELS | GATES:
+        assert name in output
+    for model in rows:
+        assert model in output
+    for noise in ("ZetaSQL", "ArtifactQuery", "deprecated", "WARNING"):
+        assert noise not in output
+
+
+def test_the_served_model_answers_bad_words(flags):
+    from keras_moe.serving import Client
+    from keras_moe.serving import Server
+
+    words = ["hello", "", "x" * 10_000, "日本", "caf\u00e9"]
+    with Server("g2p", config_of(flags).serving_dir) as server:
+        server.wait_until_available()
+        with Client(grpc_port=server.grpc_port, model_name="g2p") as client:
+            answers = client.predict({"word": words})
+            alone = client.predict({"word": ["hello"]})
+    assert [status.decode() for status in answers["status"]] == [
+        "ok",
+        "empty",
+        "too_long",
+        "unknown_characters",
+        "unknown_characters",
+    ]
+    assert [p == b"" for p in answers["phonemes"][1:4]] == [True] * 3
+    assert answers["phonemes"][0] == alone["phonemes"][0]
+
+
+def test_tensorflows_own_loader_gives_the_same_answers(flags, tmp_path):
+    from keras_moe.serving.protocol._tensor_codec import as_array
+    from keras_moe.serving.server._servable import Servable
+
+    pushed = config_of(flags).serving_dir / versions(flags)[-1]
+    words = ["hello", "", "x" * 10_000, "caf\u00e9", "it's"]
+    servable = Servable(pushed, 1)
+    expected = servable.predict({"word": as_array(words)})
+    signature = servable.signature()
+    servable.close()
+
+    binary = native_loader.build(tmp_path)
+    for name in ("phonemes", "token_ids", "status"):
+        answer = native_loader.run(
+            binary,
+            pushed,
+            signature.inputs["word"].tensor_name,
+            words,
+            signature.outputs[name].tensor_name,
+        )
+        assert answer == expected[name].tolist()
+
+
+def test_a_second_run_is_cached_and_counts_as_success(flags, capfd):
+    before = versions(flags)
+    assert local_runner.main(flags) == 0
+    assert versions(flags) == before
+    output = capfd.readouterr().err
+    assert output.count("cached") == len(HEAD | MODELS | GATES)
+    assert "Nothing changed" in output
+
+
+@pytest.mark.large
+def test_a_changed_student_leaves_the_teacher_alone(flags, console):
+    changed = [*flags, "--set", "student.training.steps=151"]
+    outcome, ran = run(changed, console)
+    assert ran == {"Distiller", "ExitCalibrator"} | GATES
+    assert outcome.pushed is not None, outcome.reason
+    assert versions(flags)[-1] == outcome.pushed.name
+    assert len(versions(flags)) == 2
+
+
+@pytest.mark.large
+def test_going_back_pushes_the_cached_model_anew(flags, console):
+    outcome, ran = run(flags, console)
+    assert ran == {"Pusher"}
+    assert len(versions(flags)) == 3
+    assert versions(flags)[-1] == outcome.pushed.name
+    # And then it is at rest.
+    outcome, ran = run(flags, console)
+    assert not ran
+    assert outcome.pushed_by_earlier_run
+
+
+def test_an_unmet_threshold_pushes_nothing_and_fails(flags, capfd):
+    before = versions(flags)
+    strict = [*flags, "--max-phoneme-error-rate", "1e-6"]
+    for _ in range(2):  # a cached refusal is a refusal
+        assert local_runner.main(strict) == 1
+        assert versions(flags) == before
+        output = capfd.readouterr().err
+        assert "Nothing was pushed: the Evaluator did not bless" in output
+        assert "at most 0.0000 is accepted" in output.replace("\n", " ")
+    outcome, ran = run(strict, Console(quiet=True))
+    assert outcome.pushed is None
+    assert not ran
+
+
+def test_a_failing_component_is_named_with_its_cause(flags, capfd, monkeypatch):
+    def train(*args, **kwargs):
+        raise RuntimeError("the loss is not a number")
+
+    monkeypatch.setattr(training, "train", train)
+    assert local_runner.main([*flags, "--steps", "22"]) == 1
+    output = capfd.readouterr().err
+    assert "Trainer failed" in output
+    assert "the loss is not a number" in output
+    assert "Traceback" not in output
+    log = config_of(flags).output / "failure.log"
+    assert "Traceback" in log.read_text()
+
+
+def test_a_truncated_record_file_stops_before_anything_runs(flags, capfd):
+    before = versions(flags)
+    span = span_directory(config_of(flags).data_dir, 1)
+    path = records_path(span, "train")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert local_runner.main(flags) == 1
+    output = capfd.readouterr().err
+    assert str(path) in output.replace("\n", "")
+    assert "ImportExampleGen" not in output
+    assert versions(flags) == before

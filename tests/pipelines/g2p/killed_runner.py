@@ -1,0 +1,91 @@
+"""The local runner, killed at places that a test names, one after another.
+
+    python -m tests.pipelines.g2p.killed_runner PLACE,PLACE... FLAGS...
+
+A place is the name of a component, which then is the last that ends; or
+`training`, `pushing` or `recording`: inside training, with a version half
+written, and with a version pushed of which the metadata know nothing. After
+each, a line says how the runner ended and what versions a server would see.
+
+Runners are forks of this process, which imports TFX once and computes nothing.
+"""
+
+import os
+import signal
+import sys
+
+from pipelines.g2p import quiet  # noqa: F401
+
+# isort: split
+import argparse
+import json
+
+# What the runner would import late.
+import pipelines.g2p.outcome
+import pipelines.g2p.pipeline
+import pipelines.g2p.reporting_runner  # noqa: F401
+from keras_moe.components.pushing import _pusher as pusher
+from keras_moe.serving import newest_version
+from keras_moe.serving import push_version
+from pipelines.g2p import command_line
+from pipelines.g2p import component_progress
+from pipelines.g2p import local_runner
+from pipelines.g2p.modules.training_progress import TrainingProgress
+
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(place):
+    """Makes the process kill itself where it is to."""
+    if place == "training":
+        TrainingProgress.on_epoch_end = kill
+    elif place == "pushing":
+        # Of the module: the package has a function of this name.
+        sys.modules[push_version.__module__]._flush = kill
+    elif place == "recording":
+
+        def push_and_die(*args, **kwargs):
+            push_version(*args, **kwargs)
+            kill()
+
+        pusher.push_version = push_and_die
+    else:
+        end = component_progress.ComponentProgress.end
+
+        def end_and_die(self, run):
+            end(self, run)
+            if run.name == place:
+                kill()
+
+        component_progress.ComponentProgress.end = end_and_die
+
+
+def run(place, flags):
+    """Runs the pipeline in a fork; returns how that ended."""
+    child = os.fork()
+    if not child:
+        arm(place)
+        os._exit(local_runner.main(flags))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(places, flags):
+    parser = argparse.ArgumentParser()
+    command_line.add_arguments(parser)
+    serving = command_line.parse(parser, flags)[1].serving_dir
+    for place in places:
+        code = run(place, flags)
+        newest = newest_version(serving)
+        line = {
+            "place": place,
+            "code": code,
+            "served": newest and newest.name,
+            "versions": [path.name for path in serving.glob("[0-9]*")],
+        }
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1].split(","), sys.argv[2:])

@@ -1,0 +1,99 @@
+"""Warm-up files: what is written, and what is refused."""
+
+import os
+import shutil
+
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from keras_moe import serving
+from keras_moe.serving.exporting import _warmup as warmup
+
+
+@pytest.fixture
+def model(models, tmp_path):
+    return shutil.copytree(models[2], tmp_path / "model")
+
+
+def test_written_as_the_stock_server_reads_it(model):
+    path = serving.write_warmup_requests(
+        model, [("with_threshold", {"word": ["ab"], "threshold": [1]})]
+    )
+
+    assert path == model / "assets.extra" / "tf_serving_warmup_requests"
+    (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    request = prediction_log_pb2.PredictionLog.FromString(
+        record
+    ).predict_log.request
+    assert request.model_spec.signature_name == "with_threshold"
+    assert list(request.inputs["word"].string_val) == [b"ab"]
+    # A Python number takes the signature's dtype.
+    assert request.inputs["threshold"].dtype == tf.float32.as_datatype_enum
+
+
+def test_replaced_in_one_move(model, monkeypatch):
+    requests = [("serving_default", {"word": ["ab"]})]
+    path = serving.write_warmup_requests(model, requests)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            serving.write_warmup_requests(model, requests * 2)
+
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+    serving.write_warmup_requests(model, requests * 1000)
+    assert len(list(warmup.read_requests(model, 1 << 20))) == 1000
+
+
+@pytest.mark.parametrize(
+    ("requests", "message"),
+    [
+        ([], "1 to 1000 requests"),
+        ([("serving_default", {"word": ["a"]})] * 1001, "1001 requests"),
+        ([("nothing", {"word": ["a"]})], r"`requests\[0\]` must name one"),
+        ([("serving_default", {"x": ["a"]})], "Sent extra: {x}"),
+        ([("serving_default", {"word": [1.0]})], "to be string"),
+        ([("serving_default", {"word": [["a"]]})], "to have shape"),
+    ],
+)
+def test_bad_requests(model, requests, message):
+    with pytest.raises(ValueError, match=message):
+        serving.write_warmup_requests(model, requests)
+
+    assert not (model / "assets.extra").exists()
+
+
+def test_not_a_saved_model(tmp_path):
+    with pytest.raises(ValueError, match="`export_directory` must be"):
+        serving.write_warmup_requests(
+            tmp_path, [("serving_default", {"word": ["a"]})]
+        )
+
+
+@pytest.mark.parametrize(
+    ("records", "error"),
+    [
+        ([b"\xff"], tf.errors.DataLossError),
+        ([b""], tf.errors.UnimplementedError),
+        (None, tf.errors.InvalidArgumentError),
+    ],
+)
+def test_bad_files(model, records, error):
+    path = serving.write_warmup_requests(
+        model, [("serving_default", {"word": ["a"]})]
+    )
+    if records is None:
+        records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+        records *= 1001
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+
+    with pytest.raises(error):
+        list(warmup.read_requests(model, 1 << 20))

@@ -1,0 +1,95 @@
+"""Parity with TensorFlow's own conversions, and refusal of hostile tensors."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.framework import types_pb2
+
+from keras_moe.serving.protocol import _tensor_codec as tensor_codec
+
+LIMIT = 1 << 20
+DTYPES = [
+    np.float32,
+    np.float64,
+    np.float16,
+    ml_dtypes.bfloat16,
+    np.int8,
+    np.int16,
+    np.int32,
+    np.int64,
+    np.uint8,
+    np.uint16,
+    np.uint32,
+    np.uint64,
+    np.bool_,
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 3)], ids=str)
+def test_numbers(dtype, shape):
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+
+    proto = tensor_codec.to_proto(array)
+
+    for back in (
+        tensor_codec.to_array("x", proto, LIMIT),
+        tensor_codec.to_array("x", tf.make_tensor_proto(array), LIMIT),
+        tf.make_ndarray(proto),
+    ):
+        assert back.dtype == array.dtype
+        np.testing.assert_array_equal(back, array)
+
+
+def test_strings():
+    array = tensor_codec.as_array([["a", "\0b\0"], [b"\xff", ""]])
+
+    proto = tensor_codec.to_proto(array)
+
+    back = tensor_codec.to_array("x", proto, LIMIT)
+    assert back.tolist() == [[b"a", b"\0b\0"], [b"\xff", b""]]
+    np.testing.assert_array_equal(tf.make_ndarray(proto), array)
+
+
+def test_the_last_value_is_repeated():
+    proto = tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_FLOAT, float_val=[1.0, 2.0]
+    )
+    proto.tensor_shape.dim.add().size = 4
+
+    back = tensor_codec.to_array("x", proto, LIMIT)
+
+    assert back.tolist() == tf.make_ndarray(proto).tolist() == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "message"),
+    [
+        ({"dtype": 0}, [1], "dtype that is not served"),
+        ({"dtype": types_pb2.DT_RESOURCE}, [1], "dtype that is not served"),
+        ({"dtype": 1}, [-1], "fully known shape"),
+        ({"dtype": 1, "float_val": [1.0]}, [1 << 62], "at most"),
+        ({"dtype": 1, "float_val": [1.0]}, [1 << 19, 1 << 19], "at most"),
+        ({"dtype": 1, "float_val": [1.0, 2.0]}, [1], "must hold 1 values"),
+        ({"dtype": 1, "tensor_content": b"abc"}, [1], "could not be parsed"),
+        ({"dtype": 1, "tensor_content": b"abcd"}, [2], "must hold 2 values"),
+        ({"dtype": types_pb2.DT_INT8, "int_val": [300]}, [1], "parsed"),
+    ],
+)
+def test_bad_tensors(fields, shape, message):
+    proto = tensor_pb2.TensorProto(**fields)
+    for size in shape:
+        proto.tensor_shape.dim.add().size = size
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        tensor_codec.to_array("x", proto, LIMIT)
+
+
+@pytest.mark.parametrize(
+    "value", [[None], ["a", 1.0], [["a"], ["b", "c"]], [[1], [1, 2]]], ids=str
+)
+def test_values_that_are_no_tensor(value):
+    with pytest.raises(ValueError):
+        tensor_codec.as_array(value)

@@ -1,0 +1,165 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_moe.weights._named_weights import all_finite
+from keras_moe.weights._named_weights import build_state
+from keras_moe.weights._named_weights import has_all_metrics
+from keras_moe.weights._named_weights import named_variables
+from tests.training.example_model import X
+from tests.training.example_model import Y
+from tests.training.example_model import make_built_model
+from tests.training.example_model import make_model
+from tests.training.example_model import values_of
+
+
+class Blocks(keras.Model):
+    """Layers of one name in a list and a dictionary, one of them twice."""
+
+    def __init__(self, count=3):
+        super().__init__()
+        self.blocks = [keras.layers.Dense(2, name="same") for _ in range(count)]
+        self.by_name = {"a": keras.layers.Dense(2), "b": self.blocks[0]}
+        self.loss_ = keras.metrics.Mean(name="mean")
+        self.also_loss = keras.metrics.Mean(name="mean")
+        self.scale = self.add_weight(shape=(), name="scale")
+        self.unnamed = keras.Variable(1.0)
+
+    def call(self, x):
+        for block in (*self.blocks, *self.by_name.values()):
+            x = block(x)
+        return x * self.scale
+
+
+def test_every_variable_has_one_name():
+    model = make_built_model()
+    named = named_variables(model)
+    expected = [
+        *model.variables, *model.optimizer.variables, *model.metrics_variables
+    ]  # fmt: skip
+    assert {id(v) for v in named.values()} == {id(v) for v in expected}
+    assert len(named) == len({id(v) for v in expected})
+    assert "model/dropout/seed_generator_state" in named
+    assert "model/sparse_mo_e/bias_balanced_router/expert_bias" in named
+    assert (
+        "metrics/sparse_mo_e/bias_balanced_router/expert_load_cv/counts"
+        in named
+    )
+    assert "optimizer/model/sequential/dense#1/kernel/momentum" in named
+    assert "metrics/compile_metrics/mean_squared_error#1/total" in named
+    assert "metrics/loss/total" in named
+
+
+def test_names_do_not_depend_on_what_was_made_before():
+    first = make_built_model()
+    for _ in range(3):
+        keras.Sequential([keras.Input([2]), keras.layers.Dense(2)])
+        keras.random.SeedGenerator()
+    second = make_built_model()
+    assert first.name != second.name
+    assert list(named_variables(first)) == list(named_variables(second))
+    keras.backend.clear_session()
+    third = make_built_model()
+    assert list(named_variables(first)) == list(named_variables(third))
+
+
+def test_names_survive_a_keras_file(tmp_path):
+    model = make_built_model()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    build_state(loaded, (X, Y))
+    assert list(named_variables(loaded)) == list(named_variables(model))
+    for name, value in values_of(model).items():
+        if name.startswith("model/") and "seed" not in name:
+            assert np.array_equal(value, named_variables(loaded)[name]), name
+
+
+def test_equal_names_are_told_apart_by_order():
+    Blocks()
+    model = Blocks()
+    model.compile("sgd", "mse")
+    build_state(model, (X[0, :, :2], Y[0, :, :2]))
+    named = named_variables(model)
+    for number, block in enumerate(model.blocks):
+        suffix = f"#{number}" if number else ""
+        assert named[f"model/same{suffix}/kernel"] is block.kernel
+    assert named["model/dense/bias"] is model.by_name["a"].bias
+    assert named["model/scale"] is model.scale
+    assert named["model/variable"] is model.unnamed
+    assert named["metrics/mean/total"] is model.loss_.variables[0]
+    assert named["metrics/mean#1/total"] is model.also_loss.variables[0]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.AdamW(use_ema=True),
+        lambda: keras.optimizers.Adafactor(),
+        lambda: keras.optimizers.SGD(gradient_accumulation_steps=2),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+    ],
+)
+def test_optimizers(optimizer):
+    names = []
+    for _ in range(2):
+        model = Blocks()
+        model.compile(optimizer(), "mse")
+        build_state(model, (X[0, :, :2], Y[0, :, :2]))
+        found = {id(v) for v in named_variables(model).values()}
+        assert {id(v) for v in model.optimizer.variables} <= found
+        names.append(list(named_variables(model)))
+    assert names[0] == names[1]
+
+
+def test_build_state_takes_no_step():
+    model = make_model()
+    before = values_of(model)
+    assert not has_all_metrics(model)
+    build_state(model, (X, Y))
+    assert has_all_metrics(model) and model.optimizer.built
+    for name, value in before.items():
+        assert np.array_equal(value, named_variables(model)[name]), name
+
+
+def test_unbuilt_model_is_refused():
+    with pytest.raises(ValueError, match="`model` must be built"):
+        named_variables(keras.Sequential([keras.layers.Dense(1)]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_all_finite(bad):
+    model = make_built_model()
+    assert all_finite(model)
+    for variable in (model.layers[-1].bias, model.optimizer.variables[-1]):
+        good = np.array(np.asarray(variable))
+        spoilt = good.copy()
+        spoilt.flat[-1] = bad
+        variable.assign(spoilt)
+        assert not all_finite(model)
+        variable.assign(good)
+        assert all_finite(model)
+    # The greatest of no values is minus infinity.
+    model.metrics_variables[0].assign(bad)
+    assert all_finite(model)
+
+
+def test_all_finite_follows_what_is_built_later():
+    model = make_model()
+    assert all_finite(model)
+    build_state(model, (X, Y))
+    model.optimizer.variables[-1].assign(
+        np.full(model.optimizer.variables[-1].shape, np.nan)
+    )
+    assert not all_finite(model)
+
+
+def test_all_finite_of_half_precision_and_integers():
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        model = keras.Sequential([keras.Input([2]), keras.layers.Dense(2)])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all_finite(model)
+    model.layers[0].bias.assign([np.inf, 0.0])
+    assert not all_finite(model)
+    assert all_finite(keras.Sequential([keras.Input([2])]))
