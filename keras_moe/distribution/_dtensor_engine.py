@@ -23,9 +23,9 @@ from keras_moe.distribution._sharded_variable import ShardedVariable
 from keras_moe.distribution._stale_reads import forbid_stale_reads
 from keras_moe.distribution._variable_layouts import axes_of_variables
 from keras_moe.sharding import sharded_by
+from keras_moe.training._build_state import build_optimizer
 from keras_moe.training.checkpoints._sharded_checkpoint import ShardedCheckpoint
 from keras_moe.types import Tensor
-from keras_moe.weights._named_weights import build_optimizer
 from keras_moe.weights._named_weights import named_variables
 from keras_moe.weights._named_weights import optimizer_of
 

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe.distribution._placement import gather
-from keras_moe.weights._named_weights import build_state
-from keras_moe.weights._named_weights import has_all_metrics
+from keras_moe.training._build_state import build_state
+from keras_moe.training._build_state import has_all_metrics
 
 if TYPE_CHECKING:
     from keras_moe.distribution._dtensor_engine import DTensorEngine

@@ -11,9 +11,9 @@ from keras_moe.distribution._mesh_engine import MeshEngine
 from keras_moe.distribution._variable_layouts import axes_of_variables
 from keras_moe.sharding import active_sharding
 from keras_moe.sharding import set_sharding
+from keras_moe.training._build_state import build_optimizer
 from keras_moe.training.checkpoints._sharded_checkpoint import ShardedCheckpoint
 from keras_moe.types import Tensor
-from keras_moe.weights._named_weights import build_optimizer
 from keras_moe.weights._named_weights import named_variables
 from keras_moe.weights._named_weights import optimizer_of
 

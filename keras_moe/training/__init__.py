@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_moe.training._build_state import build_state as build_state
 from keras_moe.training._early_exit_trainer import (
     EarlyExitTrainer as EarlyExitTrainer,
 )
@@ -24,7 +25,6 @@ from keras_moe.training.checkpoints._position import Position as Position
 from keras_moe.training.nonfinite._name_nonfinite import (
     name_nonfinite as name_nonfinite,
 )
-from keras_moe.weights._named_weights import build_state as build_state
 
 if keras.backend.backend() == "tensorflow":
     from keras_moe.training._trainer import Trainer as Trainer

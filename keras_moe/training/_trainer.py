@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_moe.backend import refuse_ignored_distribution
+from keras_moe.training._build_state import build_state
 from keras_moe.training._callback_list import callback_list
 from keras_moe.training._checks import check_accumulation
 from keras_moe.training._checks import check_length
@@ -22,14 +23,13 @@ from keras_moe.training._train_step import make_train_steps
 from keras_moe.training._workers import Workers
 from keras_moe.training.checkpoints._checkpoints import Checkpoints
 from keras_moe.training.checkpoints._position import Position
+from keras_moe.training.nonfinite._all_finite import all_finite
 from keras_moe.training.nonfinite._name_nonfinite import name_nonfinite
 from keras_moe.training.nonfinite._nonfinite import NonFinite
 from keras_moe.training.nonfinite._nonfinite import check_variables
 from keras_moe.training.nonfinite._nonfinite import first_nonfinite
 from keras_moe.validation import check_not_negative
 from keras_moe.validation import check_size
-from keras_moe.weights._named_weights import all_finite
-from keras_moe.weights._named_weights import build_state
 
 
 class Trainer:

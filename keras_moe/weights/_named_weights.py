@@ -1,7 +1,5 @@
 """All that a training changes, under names that every process agrees on."""
 
-import weakref
-from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +12,6 @@ from keras_moe.weights._layer_names import stable_name
 MODEL = "model/"
 OPTIMIZER = "optimizer/"
 METRICS = "metrics/"
-
-_checks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def named_variables(
@@ -47,7 +43,7 @@ def named_variables(
 
     Example:
 
-    >>> from keras_moe.weights._named_weights import named_variables
+    >>> from keras_moe.weights import named_variables
     >>> layers = [keras.layers.Dense(4), keras.layers.Dense(2, name="head")]
     >>> model = keras.Sequential([keras.Input([3]), *layers])
     >>> for name, variable in named_variables(model).items():
@@ -93,99 +89,6 @@ def optimizer_of(model: keras.Model) -> keras.optimizers.Optimizer | None:
     """
     # Keras has no attribute before `compile`.
     return getattr(model, "optimizer", None)
-
-
-def build_state(model: keras.Model, batch: Any) -> None:
-    """Makes all that training would make in its first step, without a step.
-
-    Weights, the optimizer's variables and those of metrics then exist, so that
-    a checkpoint has something to be restored to.
-
-    Args:
-        model: compiled.
-        batch: inputs, labels and weights, as for `model.fit`.
-    """
-    model._symbolic_build(data_batch=batch)
-    build_optimizer(model)
-
-
-def build_optimizer(model: keras.Model) -> None:
-    """Makes the variables of a model's optimizer, where it has none yet.
-
-    Args:
-        model: built.
-    """
-    optimizer = optimizer_of(model)
-    if optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-
-
-def has_all_metrics(model: keras.Model) -> bool:
-    """Says whether the metrics of `compile` have their variables yet.
-
-    Args:
-        model: built.
-    """
-    parts = (model._compile_metrics, model._compile_loss)
-    return all(part is None or part.built for part in parts)
-
-
-def all_finite(model: keras.Model) -> bool:
-    """Says whether a model's and its optimizer's variables are all finite.
-
-    Metrics are left out: a greatest value starts at minus infinity. The check
-    is one compiled function; the first call for a model takes longer.
-
-    Args:
-        model: built.
-
-    Returns:
-        `False` if any number is NaN or infinite.
-
-    Example:
-
-    >>> from keras_moe.weights._named_weights import all_finite
-    >>> model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
-    >>> all_finite(model)
-    True
-    >>> _ = model.layers[0].bias.assign([0.0, np.nan])
-    >>> all_finite(model)
-    False
-    """
-    variables = list(model.variables)
-    if (optimizer := optimizer_of(model)) is not None:
-        variables += optimizer.variables
-    variables = [
-        variable
-        for variable in variables
-        if keras.backend.is_float_dtype(variable.dtype)
-    ]
-    if not variables:
-        return True
-    key = [id(variable) for variable in variables]
-    known, check = _checks.get(model, (None, None))
-    if known != key or check is None:
-        check = _compile_check(variables)
-        _checks[model] = key, check
-    return bool(keras.ops.convert_to_numpy(check()))
-
-
-def _compile_check(variables: list[keras.Variable]) -> Callable[[], Any]:
-    def check(values: list[Any]) -> Any:
-        finite = [keras.ops.all(keras.ops.isfinite(v)) for v in values]
-        return keras.ops.all(keras.ops.stack(finite))
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # Variables are read inside, so that nothing is copied.
-        return tf.function(lambda: check(variables), autograph=False)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        compiled = jax.jit(check)
-        return lambda: compiled([v.value for v in variables])
-    return lambda: check(variables)
 
 
 def _own(layer: keras.layers.Layer, attribute: str) -> list[Any]:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 import keras_moe
-from keras_moe.weights._named_weights import build_state
+from keras_moe.training._build_state import build_state
 from keras_moe.weights._named_weights import named_variables
 
 X = np.random.default_rng(0).normal(size=[4, 6, 8]).astype("float32")

@@ -9,11 +9,11 @@ import tensorflow as tf
 from keras import ops
 
 from keras_moe.layers import SparseMoE
+from keras_moe.training._build_state import build_state
 from keras_moe.training._trainer import Trainer
 from keras_moe.training.checkpoints._array_file import read_arrays
 from keras_moe.training.checkpoints._checkpoints import Checkpoints
 from keras_moe.training.checkpoints._position import Position
-from keras_moe.weights._named_weights import build_state
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 3, 4)).astype("float32")

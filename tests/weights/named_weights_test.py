@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_moe.weights._named_weights import all_finite
-from keras_moe.weights._named_weights import build_state
-from keras_moe.weights._named_weights import has_all_metrics
+from keras_moe.training._build_state import build_state
+from keras_moe.training._build_state import has_all_metrics
+from keras_moe.training.nonfinite._all_finite import all_finite
 from keras_moe.weights._named_weights import named_variables
 from tests.training.example_model import X
 from tests.training.example_model import Y

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_moe.training._build_state import has_all_metrics
 from keras_moe.training.checkpoints._array_file import read_arrays
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
 from keras_moe.training.checkpoints._model_state import assign_seeds
@@ -15,7 +16,6 @@ from keras_moe.training.checkpoints._model_state import first_not_finite
 from keras_moe.training.checkpoints._model_state import read_seeds
 from keras_moe.training.checkpoints._model_state import read_state
 from keras_moe.training.checkpoints._position import Position
-from keras_moe.weights._named_weights import has_all_metrics
 
 _FORMAT_VERSION = 1
 
@@ -84,9 +84,9 @@ def load_into(
 
     Example:
 
-    >>> from keras_moe.training.checkpoints._checkpoints import Checkpoints
-    >>> from keras_moe.training.checkpoints._checkpoint_file import load_into
-    >>> from keras_moe.training.checkpoints._position import Position
+    >>> from keras_moe.training import Checkpoints
+    >>> from keras_moe.training import load_into
+    >>> from keras_moe.training import Position
     >>> def make():
     ...     return keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
     >>> trained, served = make(), make()

@@ -57,8 +57,8 @@ class Checkpoints:
 
     Example:
 
-    >>> from keras_moe.training.checkpoints._checkpoints import Checkpoints
-    >>> from keras_moe.training.checkpoints._position import Position
+    >>> from keras_moe.training import Checkpoints
+    >>> from keras_moe.training import Position
     >>> model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
     >>> model.compile("adam", "mse")
     >>> checkpoints = Checkpoints(directory, keep=1, monitor="val_loss")

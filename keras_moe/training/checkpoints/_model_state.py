@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_moe.training._build_state import build_optimizer
+from keras_moe.training._build_state import has_all_metrics
 from keras_moe.training.checkpoints._replica_shares import assign_whole
 from keras_moe.weights._layer_names import named_layers
 from keras_moe.weights._named_weights import METRICS
 from keras_moe.weights._named_weights import MODEL
-from keras_moe.weights._named_weights import build_optimizer
-from keras_moe.weights._named_weights import has_all_metrics
 from keras_moe.weights._named_weights import named_variables
 from keras_moe.weights._named_weights import optimizer_of
 

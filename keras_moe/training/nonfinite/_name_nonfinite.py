@@ -48,7 +48,7 @@ def name_nonfinite(
 
     Example:
 
-    >>> from keras_moe.training.name_nonfinite import name_nonfinite
+    >>> from keras_moe.training import name_nonfinite
     >>> layers = [keras.layers.Activation("exponential", name="exp")]
     >>> model = keras.Sequential([keras.Input([1]), *layers], name="model")
     >>> name_nonfinite(model, np.array([[1.0], [1000.0]]))

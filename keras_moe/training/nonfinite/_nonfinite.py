@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_moe.training.checkpoints._position import Position
-from keras_moe.weights._named_weights import all_finite
+from keras_moe.training.nonfinite._all_finite import all_finite
 
 
 class NonFinite(ArithmeticError):

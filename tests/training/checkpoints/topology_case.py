@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_moe.training._build_state import build_state
 from keras_moe.training.checkpoints._checkpoints import Checkpoints
 from keras_moe.training.checkpoints._position import Position
+from keras_moe.training.nonfinite._all_finite import all_finite
 from keras_moe.training.nonfinite._name_nonfinite import name_nonfinite
-from keras_moe.weights._named_weights import all_finite
-from keras_moe.weights._named_weights import build_state
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import assert_equal

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 import keras_moe
+from keras_moe.training._build_state import build_state
 from keras_moe.training.nonfinite._name_nonfinite import name_nonfinite
 from keras_moe.weights._layer_names import named_layers
-from keras_moe.weights._named_weights import build_state
 from keras_moe.weights._named_weights import named_variables
 from tests.training.example_model import X
 from tests.training.example_model import Y

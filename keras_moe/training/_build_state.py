@@ -1,0 +1,42 @@
+"""Makes all that a training would make in its first step, without a step."""
+
+from typing import Any
+
+import keras
+
+from keras_moe.weights._named_weights import optimizer_of
+
+
+def build_state(model: keras.Model, batch: Any) -> None:
+    """Makes all that training would make in its first step, without a step.
+
+    Weights, the optimizer's variables and those of metrics then exist, so that
+    a checkpoint has something to be restored to.
+
+    Args:
+        model: compiled.
+        batch: inputs, labels and weights, as for `model.fit`.
+    """
+    model._symbolic_build(data_batch=batch)
+    build_optimizer(model)
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the variables of a model's optimizer, where it has none yet.
+
+    Args:
+        model: built.
+    """
+    optimizer = optimizer_of(model)
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
+def has_all_metrics(model: keras.Model) -> bool:
+    """Says whether the metrics of `compile` have their variables yet.
+
+    Args:
+        model: built.
+    """
+    parts = (model._compile_metrics, model._compile_loss)
+    return all(part is None or part.built for part in parts)
