@@ -2,4 +2,5 @@
 
 from keras_moe.serving.server._server import main
 
-main()
+if __name__ == "__main__":
+    main()
