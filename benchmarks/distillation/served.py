@@ -18,7 +18,7 @@ from keras_moe.calibration import edit_distance_error
 from keras_moe.calibration import risk_consistency
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.layers import SparseMoE
-from keras_moe.metrics import phoneme_error_rate
+from keras_moe.metrics import symbol_error_rate
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
 
@@ -141,7 +141,7 @@ def _report_errors(
     listed = [[p.split() for p in answers] for _, answers in entries]
     report.add_figures(
         {
-            f"student_{name}_phoneme_error_rate": phoneme_error_rate(
+            f"student_{name}_phoneme_error_rate": symbol_error_rate(
                 answers, listed
             ),
             f"student_{name}_mean_exit_layer": float(

@@ -22,8 +22,8 @@ from keras_moe.calibration import exit_answers
 from keras_moe.calibration import exit_policy
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.losses._exit_weights import exit_layers
-from keras_moe.metrics import phoneme_error_rate
-from keras_moe.metrics import word_error_rate
+from keras_moe.metrics import sequence_error_rate
+from keras_moe.metrics import symbol_error_rate
 from keras_moe.metrics._edit_distance import nearest_reference
 from keras_moe.models import SwitchTransformer
 from keras_moe.weights import fingerprint
@@ -105,8 +105,8 @@ def report_certified(
     for name, answers in named.items():
         phonemes = _phonemes(answers.token_ids)
         rates = {
-            "phoneme_error_rate": phoneme_error_rate(phonemes, listed),
-            "word_error_rate": word_error_rate(phonemes, listed),
+            "phoneme_error_rate": symbol_error_rate(phonemes, listed),
+            "word_error_rate": sequence_error_rate(phonemes, listed),
             "mean_exit_layer": answers.mean_exit_layer(),
         }
         report.add_figures({f"{name}_{k}": v for k, v in rates.items()})

@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.shared.report import Report
-from keras_moe.metrics import phoneme_error_rate
-from keras_moe.metrics import word_error_rate
+from keras_moe.metrics import sequence_error_rate
+from keras_moe.metrics import symbol_error_rate
 from keras_moe.models import SwitchTransformer
 from keras_moe.training import EarlyExitTrainer
 from pipelines.g2p.data.dictionary import find_cmu_dictionary
@@ -164,9 +164,9 @@ def error_rates(model: SwitchTransformer, entries: Entries) -> dict[str, float]:
         predicted += [answer.decode().split() for answer in phonemes]
     listed = [[p.split() for p in ps] for _, ps in entries]
     return {
-        "phoneme_error_rate": phoneme_error_rate(predicted, listed),
-        "word_error_rate": word_error_rate(predicted, listed),
-        "word_error_rate_strict": word_error_rate(
+        "phoneme_error_rate": symbol_error_rate(predicted, listed),
+        "word_error_rate": sequence_error_rate(predicted, listed),
+        "word_error_rate_strict": sequence_error_rate(
             predicted, listed, mode="strict"
         ),
     }

@@ -1,6 +1,6 @@
 """Distances between sequences, from 0 (equal) to 1 (nothing in common).
 
-A sequence is one of hashable symbols: phonemes, words, token ids. Texts must
+A sequence is one of hashable symbols: letters, words, token ids. Texts must
 be split first. Where several references are given, the nearest counts.
 """
 
@@ -18,8 +18,8 @@ Distance: TypeAlias = Callable[..., float]
 def edit_distance_error(prediction: Symbols, *references: Symbols) -> float:
     """Returns the edits to the nearest reference over its length, at most 1.
 
-    The phoneme (or word) error rate of a single row. A rate may exceed 1,
-    where a prediction is far too long; a loss may not.
+    `keras_moe.metrics.symbol_error_rate` of a single row. That rate may exceed
+    1, where a prediction is far too long; a loss may not.
 
     Args:
         prediction: sequence of symbols.

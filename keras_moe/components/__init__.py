@@ -1,5 +1,9 @@
-"""TFX and TFMA parts: thin wrappers over the rooms above (extra `[tfx]`)."""
+"""TFX components and TFMA metrics made of the other rooms (extra `[tfx]`)."""
 
+from keras_moe.components._artifact_files import read_locally as read_locally
+from keras_moe.components._artifact_files import (
+    written_locally as written_locally,
+)
 from keras_moe.components._artifacts import Certificate as Certificate
 from keras_moe.components._artifacts import DataBlessing as DataBlessing
 from keras_moe.components._artifacts import ExpertLoad as ExpertLoad
@@ -10,17 +14,17 @@ from keras_moe.components.evaluation._exit_depth import (
 from keras_moe.components.evaluation._exit_depth import (
     MeanExitLayer as MeanExitLayer,
 )
-from keras_moe.components.evaluation._phoneme_error_rate import (
-    PhonemeErrorRate as PhonemeErrorRate,
-)
 from keras_moe.components.evaluation._read_evaluation import (
     read_evaluation as read_evaluation,
 )
 from keras_moe.components.evaluation._read_evaluation import (
     read_failures as read_failures,
 )
-from keras_moe.components.evaluation._word_error_rate import (
-    WordErrorRate as WordErrorRate,
+from keras_moe.components.evaluation._sequence_error_rate import (
+    SequenceErrorRate as SequenceErrorRate,
+)
+from keras_moe.components.evaluation._symbol_error_rate import (
+    SymbolErrorRate as SymbolErrorRate,
 )
 from keras_moe.components.gates._anomaly_gate import AnomalyGate as AnomalyGate
 from keras_moe.components.gates._gate_closed_error import (
@@ -36,6 +40,9 @@ from keras_moe.components.pushing._pusher import Pusher as Pusher
 from keras_moe.components.report._router_report import ReportArgs as ReportArgs
 from keras_moe.components.report._router_report import (
     RouterReport as RouterReport,
+)
+from keras_moe.components.training._distiller import (
+    BASE_STUDENT as BASE_STUDENT,
 )
 from keras_moe.components.training._distiller import Distiller as Distiller
 from keras_moe.components.training._exit_calibrator import (

@@ -5,9 +5,11 @@ from keras_moe.metrics._edit_distance import (
     nearest_reference as nearest_reference,
 )
 from keras_moe.metrics._edit_distance import (
-    phoneme_error_rate as phoneme_error_rate,
+    sequence_error_rate as sequence_error_rate,
 )
-from keras_moe.metrics._edit_distance import word_error_rate as word_error_rate
+from keras_moe.metrics._edit_distance import (
+    symbol_error_rate as symbol_error_rate,
+)
 from keras_moe.metrics._expert_load import ExpertLoad as ExpertLoad
 from keras_moe.metrics._relative_variance import (
     RelativeVariance as RelativeVariance,

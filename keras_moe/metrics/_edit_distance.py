@@ -1,7 +1,7 @@
 """Edit distances and the error rates made of them, on the host in NumPy.
 
-A reference is a list of alternatives: a word may be pronounced in several
-ways. Each prediction is compared with the nearest one.
+An example may have several accepted answers, its references. A prediction is
+compared with the nearest of them.
 """
 
 from collections.abc import Hashable
@@ -60,47 +60,66 @@ def nearest_reference(
     return edits, lengths
 
 
-def phoneme_error_rate(
+def symbol_error_rate(
     predictions: Sequence[Symbols],
     references: Sequence[Sequence[Symbols]],
 ) -> float:
     """Returns the edits to the nearest references over their total length.
 
+    Of words this is known as the word error rate, of letters as the character
+    error rate, of phonemes as the phoneme error rate.
+
     Example:
-    >>> keras_moe.metrics.phoneme_error_rate(
-    ...     [["HH", "EH", "L", "UW"]],
-    ...     [[["HH", "AH", "L", "OW"], ["HH", "EH", "L", "OW"]]],
+    >>> keras_moe.metrics.symbol_error_rate(
+    ...     [["turn", "the", "lights", "off"]],
+    ...     [[["turn", "lights", "on"], ["turn", "the", "lights", "on"]]],
     ... )
     0.25
 
     Args:
-        predictions: One sequence of phonemes per word.
-        references: The listed pronunciations of each word.
+        predictions: One sequence of symbols per row.
+        references: One or more alternatives per row.
 
     Returns:
-        The rate. It exceeds 1 where predictions are far too long.
+        The rate, which exceeds 1 where predictions are far too long.
+
+    Raises:
+        ValueError: If the numbers of rows differ, a row has no reference, or
+            no reference has a symbol.
+        TypeError: If a sequence is a string: split it into symbols first.
     """
     edits, lengths = nearest_reference(predictions, references)
     if not lengths.sum():
         raise ValueError(
-            "`references` must hold at least one phoneme. "
+            "`references` must hold at least one symbol. "
             f"Received: {len(references)} references without any."
         )
     return float(edits.sum() / lengths.sum())
 
 
-def word_error_rate(
+def sequence_error_rate(
     predictions: Sequence[Symbols],
     references: Sequence[Sequence[Symbols]],
     mode: str = "lenient",
 ) -> float:
-    """Returns the share of words that are not wholly right.
+    """Returns the share of sequences that are not wholly right.
+
+    Example:
+    >>> keras_moe.metrics.sequence_error_rate(
+    ...     [["B"], ["C"]], [[["A"], ["B"]], [["A"], ["B"]]]
+    ... )
+    0.5
 
     Args:
-        predictions: One sequence of phonemes per word.
-        references: The listed pronunciations of each word.
-        mode: `"lenient"`: any listed pronunciation will do, as published
-            figures count; `"strict"`: only the first listed.
+        predictions: One sequence of symbols per row.
+        references: One or more alternatives per row.
+        mode: `"lenient"`: any alternative will do; `"strict"`: only the first
+            one.
+
+    Raises:
+        ValueError: If the numbers of rows differ, there is no row, a row has
+            no reference, or `mode` is another.
+        TypeError: If a sequence is a string: split it into symbols first.
     """
     if mode not in _MODES:
         raise ValueError(
@@ -122,7 +141,7 @@ def _check(
 ) -> None:
     if len(predictions) != len(references):
         raise ValueError(
-            "`predictions` and `references` must have one row per word each. "
+            "`predictions` and `references` must have as many rows. "
             f"Received: {len(predictions)} predictions and {len(references)} "
             "references."
         )
@@ -132,7 +151,7 @@ def _check(
                 "`references` must list at least one alternative per row. "
                 f"Received: none in row {row}."
             )
-        # A string would be compared letter by letter, without a word.
+        # A string is a sequence too: its letters would be compared, silently.
         if any(isinstance(s, str) for s in (*alternatives, predictions[row])):
             raise TypeError(
                 "`predictions` and `references` must hold sequences of "

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-from keras_moe.metrics import phoneme_error_rate
+from keras_moe.metrics import symbol_error_rate
 from pipelines.g2p.modules import text
 
 Entries = list[tuple[str, tuple[str, ...]]]
@@ -102,7 +102,7 @@ def _answer(
             else int(exits.numpy().sum())
         )
     listed = [[p.split() for p in variants] for _, variants in entries]
-    return phoneme_error_rate(said, listed), depth / max(tokens, 1)
+    return symbol_error_rate(said, listed), depth / max(tokens, 1)
 
 
 def _milliseconds(

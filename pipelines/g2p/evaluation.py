@@ -7,6 +7,10 @@ from tensorflow_model_analysis.proto import config_pb2
 from pipelines.g2p import fingerprint
 from pipelines.g2p.configs import EvaluationConfig
 from pipelines.g2p.modules.preprocessing import PRONUNCIATIONS
+from pipelines.g2p.phonemes import VARIANT_SEPARATOR
+
+# The output of the exported model that is compared.
+PHONEMES = "phonemes"
 
 # The names under which evaluation results appear.
 PHONEME_ERROR_RATE = "phoneme_error_rate"
@@ -56,16 +60,35 @@ def evaluation_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
         metrics_specs=[
             config_pb2.MetricsSpec(
                 metrics=[
-                    _metric("PhonemeErrorRate", PHONEME_ERROR_RATE, bound),
-                    _metric("WordErrorRate", WORD_ERROR_RATE),
-                    _metric(
-                        "WordErrorRate", WORD_ERROR_RATE_STRICT, mode="strict"
+                    _error_rate("SymbolErrorRate", PHONEME_ERROR_RATE, bound),
+                    _error_rate("SequenceErrorRate", WORD_ERROR_RATE),
+                    _error_rate(
+                        "SequenceErrorRate",
+                        WORD_ERROR_RATE_STRICT,
+                        mode="strict",
                     ),
                     _metric("MeanExitLayer", MEAN_EXIT_LAYER),
                     _metric("LayersPerAnswer", LAYERS_PER_ANSWER),
                 ]
             )
         ],
+    )
+
+
+def _error_rate(
+    class_name: str,
+    name: str,
+    *bounds: config_pb2.PerSliceMetricThreshold,
+    **arguments: str,
+) -> config_pb2.MetricConfig:
+    return _metric(
+        class_name,
+        name,
+        *bounds,
+        prediction_key=PHONEMES,
+        separator=" ",
+        alternatives_separator=VARIANT_SEPARATOR,
+        **arguments,
     )
 
 

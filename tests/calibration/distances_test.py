@@ -93,7 +93,7 @@ def test_edit_distance_error_is_a_rate_cut_off(prediction, references):
     nearest = references[distances.index(min(distances))]
     error = calibration.edit_distance_error(prediction, *references)
     if nearest:
-        rate = metrics.phoneme_error_rate([prediction], [references])
+        rate = metrics.symbol_error_rate([prediction], [references])
         assert error == min(rate, 1.0)
     else:
         assert error == (1.0 if prediction else 0.0)

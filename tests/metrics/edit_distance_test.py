@@ -53,21 +53,22 @@ def test_a_batch_is_its_rows(rows):
         assert lengths[row] == len(nearest)
 
 
-def test_phoneme_error_rate_counts_against_the_nearest():
+def test_symbol_error_rate_counts_against_the_nearest():
     predictions = ["HH EH L UW".split(), "K AE T".split()]
     references = [
         ["HH AH L OW W".split(), "HH EH L OW".split()],
         ["K AE T".split()],
     ]
-    assert metrics.phoneme_error_rate(predictions, references) == 1 / 7
+    assert metrics.symbol_error_rate(predictions, references) == 1 / 7
 
 
-def test_word_error_rate_lenient_and_strict():
+def test_sequence_error_rate_lenient_and_strict():
     predictions = [["B"], ["A"], ["C"], []]
     references = [[["A"], ["B"]]] * 4
-    assert metrics.word_error_rate(predictions, references) == 0.5
+    assert metrics.sequence_error_rate(predictions, references) == 0.5
     assert (
-        metrics.word_error_rate(predictions, references, mode="strict") == 0.75
+        metrics.sequence_error_rate(predictions, references, mode="strict")
+        == 0.75
     )
 
 
@@ -77,20 +78,20 @@ def test_six_thousand_words_take_a_moment():
     predictions = [make() for _ in range(6000)]
     references = [[make(), make()] for _ in range(6000)]
     began = time.perf_counter()
-    metrics.phoneme_error_rate(predictions, references)
+    metrics.symbol_error_rate(predictions, references)
     assert time.perf_counter() - began < 5
 
 
 def test_invalid_input():
     with pytest.raises(ValueError, match="1 predictions and 2 references"):
-        metrics.phoneme_error_rate([["A"]], [[["A"]], [["B"]]])
+        metrics.symbol_error_rate([["A"]], [[["A"]], [["B"]]])
     with pytest.raises(ValueError, match="none in row 1"):
-        metrics.phoneme_error_rate([["A"], ["B"]], [[["A"]], []])
-    with pytest.raises(ValueError, match="at least one phoneme"):
-        metrics.phoneme_error_rate([["A"]], [[[]]])
+        metrics.symbol_error_rate([["A"], ["B"]], [[["A"]], []])
+    with pytest.raises(ValueError, match="at least one symbol"):
+        metrics.symbol_error_rate([["A"]], [[[]]])
     with pytest.raises(TypeError, match="not strings"):
-        metrics.phoneme_error_rate([["A"]], [["A B"]])
+        metrics.symbol_error_rate([["A"]], [["A B"]])
     with pytest.raises(ValueError, match="mode='loose'"):
-        metrics.word_error_rate([["A"]], [[["A"]]], mode="loose")
+        metrics.sequence_error_rate([["A"]], [[["A"]]], mode="loose")
     with pytest.raises(ValueError, match="must not be empty"):
-        metrics.word_error_rate([], [])
+        metrics.sequence_error_rate([], [])

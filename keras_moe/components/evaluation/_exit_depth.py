@@ -1,4 +1,4 @@
-"""How deep answers go, for TFMA: the mean exit layer and what a word costs."""
+"""How deep answers go, for TFMA: the mean exit layer and what an answer costs."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class MeanExitLayer(metric_types.Metric):
         name: `str`. The metric's name.
         prediction_key: `str`. The signature's output of exit layers, int
             `(batch, length)`, 0 for padding.
-        revision: `str`. Not used in the computation, see `PhonemeErrorRate`.
+        revision: `str`. Not used in the computation, see `SymbolErrorRate`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class LayersPerAnswer(metric_types.Metric):
     Args:
         name: `str`. The metric's name.
         prediction_key: `str`. As for `MeanExitLayer`.
-        revision: `str`. Not used in the computation, see `PhonemeErrorRate`.
+        revision: `str`. Not used in the computation, see `SymbolErrorRate`.
     """
 
     def __init__(

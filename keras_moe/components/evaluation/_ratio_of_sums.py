@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
 Sums = tuple[float, float]
@@ -22,15 +21,21 @@ class RatioOfSums(beam.CombineFn):
         key: The metric's key.
         prediction_key: The output of the signature that is the prediction.
         score: Scores one example from its prediction and its label, as TFMA has
-            them; `text_of` reads what is text.
+            them.
+        label_key: Which label counts, where a `ModelSpec` names several.
     """
 
     def __init__(
-        self, key: metric_types.MetricKey, prediction_key: str, score: Score
+        self,
+        key: metric_types.MetricKey,
+        prediction_key: str,
+        score: Score,
+        label_key: str = "",
     ) -> None:
         self._key = key
         self._prediction_key = prediction_key
         self._score = score
+        self._label_key = label_key
 
     def create_accumulator(self) -> Sums:
         """Returns empty sums."""
@@ -42,12 +47,13 @@ class RatioOfSums(beam.CombineFn):
         """Adds one example."""
         # A candidate beside a baseline has a name; a single model has none.
         name = self._key.model_name or None
-        prediction = element.get_predictions(name)
-        # A signature with several outputs gives TFMA a dictionary of them.
-        if isinstance(prediction, Mapping):
-            prediction = prediction[self._prediction_key]
         numerator, denominator = self._score(
-            prediction, element.get_labels(name)
+            _pick(
+                element.get_predictions(name),
+                "prediction",
+                self._prediction_key,
+            ),
+            _pick(element.get_labels(name), "label", self._label_key),
         )
         return accumulator[0] + numerator, accumulator[1] + denominator
 
@@ -72,6 +78,7 @@ def computations(
     prediction_key: str,
     score: Score,
     model_names: list[str] | None,
+    label_key: str = "",
 ) -> metric_types.MetricComputations:
     """Returns one computation for each model under evaluation."""
     keys = [
@@ -82,28 +89,23 @@ def computations(
         metric_types.MetricComputation(
             keys=[key],
             preprocessors=None,
-            combiner=RatioOfSums(key, prediction_key, score),
+            combiner=RatioOfSums(key, prediction_key, score, label_key),
         )
         for key in keys
     ]
 
 
-def text_of(value: Any, what: str) -> str:
-    """Returns the one string of an example's prediction or label.
+def _pick(value: Any, what: str, key: str) -> Any:
+    """Returns one of several predictions or labels, or the only one.
 
-    Args:
-        value: as TFMA has it.
-        what: `"prediction"` or `"label"`, for the error.
-
-    Raises:
-        ValueError: if it is anything but one string.
+    A signature with several outputs, or a `ModelSpec` with several
+    `label_keys`, gives TFMA a dictionary of them.
     """
-    values = np.ravel(value)
-    if values.size != 1 or not isinstance(values[0], bytes | str):
+    if not isinstance(value, Mapping):
+        return value
+    if key not in value:
         raise ValueError(
-            f"The {what} of each example must be one string: see "
-            "`prediction_key` of the metric, `label_key` of the `ModelSpec`. "
-            f"Received: {value!r}"
+            f"`{what}_key` must be one of {', '.join(sorted(value))}. "
+            f"Received: {what}_key={key!r}."
         )
-    text = values[0]
-    return text.decode() if isinstance(text, bytes) else text
+    return value[key]

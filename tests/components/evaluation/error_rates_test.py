@@ -40,7 +40,7 @@ def evaluate(metric, examples):
     return rate
 
 
-def as_outputs(name="phonemes"):
+def as_outputs(name="outputs"):
     """As TFMA hands on the outputs of a signature that has several."""
     return [
         ({name: np.array([p], object), "status": np.array([b"ok"])}, label)
@@ -49,31 +49,85 @@ def as_outputs(name="phonemes"):
 
 
 @pytest.mark.parametrize(
-    ("metric", "expected"),
+    ("metric", "arguments", "expected"),
     [
-        (components.PhonemeErrorRate(), 2 / 8),
-        (components.WordErrorRate(), 2 / 3),
-        (components.WordErrorRate(mode="strict"), 3 / 3),
+        ("SymbolErrorRate", {}, 2 / 8),
+        ("SequenceErrorRate", {}, 2 / 3),
+        ("SequenceErrorRate", {"mode": "strict"}, 3 / 3),
     ],
 )
-def test_rates(metric, expected):
+def test_rates(metric, arguments, expected):
+    metric = getattr(components, metric)(
+        alternatives_separator="|", **arguments
+    )
     assert evaluate(metric, as_outputs()) == pytest.approx(expected)
     single = [(np.array([p], object), label) for p, label in EXAMPLES]
     assert evaluate(metric, single) == pytest.approx(expected)
 
 
+def test_by_default_a_label_is_one_answer():
+    example = [(np.array([b"a b"], object), b"a|c b")]
+    assert evaluate(components.SymbolErrorRate(), example) == 1 / 2
+    assert evaluate(components.SequenceErrorRate(), example) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("separator", "alternatives", "prediction", "label", "expected"),
+    [
+        ("", ";", "abd", "xyz;abc", 1 / 3),  # characters
+        ("", "", "日本", "日木", 1 / 2),
+        (",", "\n", "up,,down", "left\nup,down", 0.0),
+        (" ", "", "  so  far ", "so far", 0.0),
+        (" ", "||", "a", "a|b||a b", 1 / 2),
+    ],
+)
+def test_any_symbols_any_separators(
+    separator, alternatives, prediction, label, expected
+):
+    example = [(np.array([prediction.encode()], object), label.encode())]
+    arguments = {
+        "separator": separator,
+        "alternatives_separator": alternatives,
+    }
+    symbols = components.SymbolErrorRate(**arguments)
+    assert evaluate(symbols, example) == pytest.approx(expected)
+    sequences = components.SequenceErrorRate(**arguments)
+    assert evaluate(sequences, example) == float(expected > 0)
+
+
 def test_another_output_can_be_the_prediction():
-    metric = components.WordErrorRate(prediction_key="said")
+    metric = components.SequenceErrorRate(
+        prediction_key="said", alternatives_separator="|"
+    )
     assert evaluate(metric, as_outputs("said")) == pytest.approx(2 / 3)
+    with pytest.raises(
+        ValueError,
+        match="`prediction_key` must be one of outputs, status. Received: "
+        "prediction_key='said'",
+    ):
+        evaluate(metric, as_outputs())
+
+
+def test_one_of_several_labels():
+    labels = {"first": np.array([b"a"]), "second": np.array([b"b"])}
+    extracts = inputs(np.array([b"b"], object), b"")
+    extracts["labels"] = labels
+    for key, expected in (("first", 1.0), ("second", 0.0)):
+        metric = components.SymbolErrorRate(label_key=key)
+        (computation,) = metric.computations(model_names=[""])
+        combiner = computation.combiner
+        sums = combiner.add_input(combiner.create_accumulator(), extracts)
+        (rate,) = combiner.extract_output(sums).values()
+        assert rate == expected
 
 
 def test_no_example_is_no_rate():
-    assert np.isnan(evaluate(components.PhonemeErrorRate(), []))
+    assert np.isnan(evaluate(components.SymbolErrorRate(), []))
 
 
 def test_a_prediction_that_is_no_text():
     with pytest.raises(ValueError, match="must be one string"):
-        evaluate(components.PhonemeErrorRate(), [(np.array([0.5, 0.5]), b"AH")])
+        evaluate(components.SymbolErrorRate(), [(np.array([0.5, 0.5]), b"AH")])
 
 
 def test_found_by_name_as_the_evaluator_does():
@@ -83,7 +137,7 @@ def test_found_by_name_as_the_evaluator_does():
     spec = config_pb2.MetricsSpec(
         metrics=[
             config_pb2.MetricConfig(
-                class_name="WordErrorRate",
+                class_name="SequenceErrorRate",
                 module="keras_moe.components",
                 config='{"mode": "strict", "name": "strict"}',
             )

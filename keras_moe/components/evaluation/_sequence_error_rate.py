@@ -1,0 +1,96 @@
+"""Sequence error rate for TFMA."""
+
+import functools
+from typing import Any
+
+from tensorflow_model_analysis.metrics import metric_types
+
+from keras_moe.components.evaluation._answer_texts import split_answers
+from keras_moe.components.evaluation._ratio_of_sums import Sums
+from keras_moe.components.evaluation._ratio_of_sums import computations
+from keras_moe.metrics import sequence_error_rate
+
+
+class SequenceErrorRate(metric_types.Metric):
+    """Share of examples whose prediction is not an accepted answer.
+
+    `keras_moe.metrics.sequence_error_rate` of texts. Prediction and label are
+    as `SymbolErrorRate` takes them.
+
+    Example:
+    ```python
+    config_pb2.MetricConfig(
+        class_name="SequenceErrorRate",
+        module="keras_moe.components",
+        config='{"mode": "strict", "alternatives_separator": "|"}',
+    )
+    ```
+
+    Args:
+        name: `str`. The metric's name.
+        mode: `"lenient"`: any accepted answer will do; `"strict"`: only the
+            first one.
+        prediction_key: `str`. The signature's output to take, if it has
+            several.
+        label_key: `str`. The label to take, if the `ModelSpec` names several.
+        separator: `str`. What stands between symbols; `""` if each character
+            is a symbol.
+        alternatives_separator: `str`. What stands between accepted answers;
+            `""` if each label is a single answer.
+        revision: `str`. Not used in the computation, see `SymbolErrorRate`.
+    """
+
+    def __init__(
+        self,
+        name: str = "sequence_error_rate",
+        mode: str = "lenient",
+        prediction_key: str = "outputs",
+        label_key: str = "",
+        separator: str = " ",
+        alternatives_separator: str = "",
+        revision: str = "",
+    ) -> None:
+        super().__init__(
+            _computations,
+            name=name,
+            mode=mode,
+            prediction_key=prediction_key,
+            label_key=label_key,
+            separator=separator,
+            alternatives_separator=alternatives_separator,
+            revision=revision,
+        )
+
+
+def _score(
+    prediction: Any,
+    label: Any,
+    mode: str,
+    separator: str,
+    alternatives_separator: str,
+) -> Sums:
+    answer, references = split_answers(
+        prediction, label, separator, alternatives_separator
+    )
+    return sequence_error_rate([answer], [references], mode), 1.0
+
+
+def _computations(
+    name: str,
+    mode: str,
+    prediction_key: str,
+    label_key: str,
+    separator: str,
+    alternatives_separator: str,
+    revision: str,
+    model_names: list[str] | None = None,
+    **_: object,
+) -> metric_types.MetricComputations:
+    del revision  # part of the configuration, not of the computation
+    score = functools.partial(
+        _score,
+        mode=mode,
+        separator=separator,
+        alternatives_separator=alternatives_separator,
+    )
+    return computations(name, prediction_key, score, model_names, label_key)
