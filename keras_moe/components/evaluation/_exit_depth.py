@@ -1,4 +1,4 @@
-"""How deep answers go, for TFMA: the mean exit layer and what an answer costs."""
+"""How deep answers go, for TFMA: mean exit layer, layers per answer."""
 
 from typing import Any
 

@@ -78,7 +78,7 @@ def test_by_default_a_label_is_one_answer():
         ("", "", "日本", "日木", 1 / 2),
         (",", "\n", "up,,down", "left\nup,down", 0.0),
         (" ", "", "  so  far ", "so far", 0.0),
-        (" ", "||", "a", "a|b||a b", 1 / 2),
+        (" ", "||", "a", "b c|d||a b", 1 / 2),
     ],
 )
 def test_any_symbols_any_separators(
