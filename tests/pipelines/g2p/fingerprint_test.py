@@ -25,10 +25,10 @@ def test_each_component_looks_at_its_own_code(monkeypatch):
         "text.py",
         "phonemes.py",
     }
-    assert {"trainer.py", "training.py", "sparse_moe.py"} <= seen["trainer"]
+    assert {"trainer.py", "training.py", "_sparse_moe.py"} <= seen["trainer"]
     # How a model is exported is a part of it; how it is served is not.
-    assert {"saved_model.py", "student.py", "exits.py"} <= seen["trainer"]
-    assert "server.py" not in seen["trainer"]
-    assert {"routing.py", "plot_expert_load.py"} <= seen["report"]
-    assert "word_error_rate.py" not in seen["trainer"]
-    assert {"word_error_rate.py", "edit_distance.py"} <= seen["evaluation"]
+    assert {"_saved_model.py", "student.py", "exits.py"} <= seen["trainer"]
+    assert "_server.py" not in seen["trainer"]
+    assert {"routing.py", "_plot_expert_load.py"} <= seen["report"]
+    assert "_sequence_error_rate.py" not in seen["trainer"]
+    assert {"_sequence_error_rate.py", "_edit_distance.py"} <= seen["evaluation"]
