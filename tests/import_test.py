@@ -9,6 +9,7 @@ import sys
 BLOCKED = {
     "apache_beam",
     "grpc",
+    "adjustText",
     "matplotlib",
     "tensorflow_model_analysis",
     "tensorflow_serving",

@@ -8,10 +8,13 @@ import collections
 from collections.abc import Callable
 from typing import TypeAlias
 
+from rapidfuzz.distance import LCSseq
+
 from keras_moe.metrics._edit_distance import Symbols
 from keras_moe.metrics._edit_distance import nearest_reference
+from keras_moe.metrics._edit_distance import number_symbols
 
-# Of a prediction and one reference or more.
+# A distance takes a prediction and one reference or more.
 Distance: TypeAlias = Callable[..., float]
 
 
@@ -107,7 +110,9 @@ def rouge_l_distance(prediction: Symbols, *references: Symbols) -> float:
     """
     _check(prediction, references)
     return min(
-        _one_minus_f1(_common_subsequence(prediction, r), prediction, r)
+        _one_minus_f1(
+            LCSseq.similarity(*number_symbols(prediction, r)), prediction, r
+        )
         for r in references
     )
 
@@ -118,28 +123,11 @@ def _one_minus_f1(shared: int, a: Symbols, b: Symbols) -> float:
     return (total - 2 * shared) / total if total else 0.0
 
 
-def _common_subsequence(a: Symbols, b: Symbols) -> int:
-    """Returns the length of the longest common subsequence.
-
-    A row of the textbook's table grows by 0 or 1 from cell to cell; the bits
-    of an integer hold where it does not, and one addition makes the next row
-    (Hyyro, 2004, "Bit-parallel LCS-length computation revisited").
-    """
-    places: dict = {}
-    for i, symbol in enumerate(a):
-        places[symbol] = places.get(symbol, 0) | 1 << i
-    full = (1 << len(a)) - 1
-    row = full
-    for symbol in b:
-        match = row & places.get(symbol, 0)
-        row = ((row + match) | (row - match)) & full
-    return len(a) - row.bit_count()
-
-
 def _check(prediction: Symbols, references: tuple[Symbols, ...]) -> None:
     if not references:
         raise ValueError("`references` must hold one at least. Received: none.")
-    # A string would be compared letter by letter, without a word.
+    # A string is a sequence, too: it would silently be compared letter by
+    # letter.
     for sequence in (prediction, *references):
         if isinstance(sequence, str | bytes):
             raise TypeError(

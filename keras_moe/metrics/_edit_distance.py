@@ -1,4 +1,4 @@
-"""Edit distances and the error rates made of them, on the host in NumPy.
+"""Edit distances and the error rates made of them, on the host.
 
 An example may have several accepted answers, its references. A prediction is
 compared with the nearest of them.
@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from collections.abc import Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 Symbols = Sequence[Hashable]
 
@@ -25,7 +26,7 @@ def edit_distance(a: Symbols, b: Symbols) -> int:
         a: Sequence of symbols.
         b: Sequence of symbols.
     """
-    return int(_edit_distances([a], [b])[0])
+    return Levenshtein.distance(*number_symbols(a, b))
 
 
 def nearest_reference(
@@ -44,19 +45,14 @@ def nearest_reference(
         first listed counts.
     """
     _check(predictions, references)
-    counts = [len(alternatives) for alternatives in references]
-    distances = _edit_distances(
-        [p for p, n in zip(predictions, counts, strict=True) for _ in range(n)],
-        [r for alternatives in references for r in alternatives],
-    )
-    edits = np.zeros(len(counts), np.int64)
-    lengths = np.zeros(len(counts), np.int64)
-    start = 0
-    for row, count in enumerate(counts):
-        nearest = int(np.argmin(distances[start : start + count]))
-        edits[row] = distances[start + nearest]
-        lengths[row] = len(references[row][nearest])
-        start += count
+    edits = np.zeros(len(references), np.int64)
+    lengths = np.zeros(len(references), np.int64)
+    for row, alternatives in enumerate(references):
+        prediction, *numbered = number_symbols(predictions[row], *alternatives)
+        distances = [Levenshtein.distance(prediction, r) for r in numbered]
+        nearest = int(np.argmin(distances))
+        edits[row] = distances[nearest]
+        lengths[row] = len(numbered[nearest])
     return edits, lengths
 
 
@@ -160,41 +156,20 @@ def _check(
             )
 
 
-def _edit_distances(a: Sequence[Symbols], b: Sequence[Symbols]) -> np.ndarray:
-    """Computes the distances of many pairs at once, row by row of the table.
+def number_symbols(*sequences: Symbols) -> list[list[int]]:
+    """Numbers the symbols of sequences: equal ones alike, others apart.
 
-    The inner loop of the textbook (over b) is a running minimum, so one pass
-    over the positions of `a` does all pairs.
+    rapidfuzz takes symbols of one hash for equal, and the character "a" for
+    the number 97: -1 and -2, or "a" and 97, would count as no edit.
+
+    Args:
+        *sequences: the sequences that are to be compared.
+
+    Returns:
+        For each sequence the numbers of its symbols.
     """
-    ids: dict[Hashable, int] = {}
-    left, left_length = _pad(a, ids)
-    right, right_length = _pad(b, ids)
-    positions = np.arange(right.shape[1] + 1)
-    pairs = np.arange(len(a))
-    # row[n, j]: the distance of the first i symbols of a to the first j of b.
-    row = np.tile(positions, (len(a), 1))
-    distances = right_length.copy()  # where a is empty
-    for i in range(left.shape[1]):
-        substituted = row[:, :-1] + (left[:, i : i + 1] != right)
-        deleted = row + 1
-        best = deleted
-        np.minimum(deleted[:, 1:], substituted, out=best[:, 1:])
-        # Insertions: min over k <= j of best[k] + (j - k).
-        row = np.minimum.accumulate(best - positions, axis=1) + positions
-        here = left_length == i + 1
-        distances[here] = row[pairs[here], right_length[here]]
-    return distances
-
-
-def _pad(
-    sequences: Sequence[Symbols], ids: dict[Hashable, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turns sequences into ids `(rows, longest)` and lengths `(rows,)`."""
-    lengths = np.array([len(s) for s in sequences], np.int64)
-    # Padding needs no id of its own: what lies beyond a length is never read.
-    padded = np.zeros((len(sequences), int(lengths.max(initial=0))), np.int64)
-    for row, sequence in enumerate(sequences):
-        padded[row, : len(sequence)] = [
-            ids.setdefault(symbol, len(ids)) for symbol in sequence
-        ]
-    return padded, lengths
+    numbers: dict[Hashable, int] = {}
+    return [
+        [numbers.setdefault(symbol, len(numbers)) for symbol in sequence]
+        for sequence in sequences
+    ]

@@ -1,4 +1,4 @@
-"""Pictures of what a model does (the `[viz]` extra: Matplotlib, TensorBoard).
+"""Pictures of what a model does; drawing them needs the `[viz]` extra.
 
 Matplotlib is loaded where a picture is drawn; the figures are made without
 `pyplot`, so they open no window and need no `close`.

@@ -14,7 +14,7 @@ from keras_moe.validation import check_positive
 from keras_moe.visualization._figure_files import check_target
 from keras_moe.visualization._figure_files import new_figure
 from keras_moe.visualization._figure_files import save_png
-from keras_moe.visualization._label_placement import LabelPlacement
+from keras_moe.visualization._label_placement import place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def plot_risk_versus_speed(
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ImportError: if Matplotlib is not installed.
+        ImportError: if Matplotlib or adjustText is not installed.
         ValueError: if there are no thresholds, or lengths differ, or values
             are out of range, or the certified threshold is none of them, or
             `path` is no PNG.
@@ -285,44 +285,52 @@ def _label(
 ) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)  # adjustText measures with it
     figure.draw_without_rendering()  # where the axes come to lie
     axes.set_xlim(axes.get_xlim())
     axes.set_ylim(axes.get_ylim())
     points = list(zip(speed, risk, strict=True))
+    labels = []
+    if certified is not None:
+        labels.append(
+            axes.annotate(
+                f"certified: threshold {thresholds[certified]:.4g}",
+                points[certified],
+                weight="bold",
+                gid="certified label",
+            )
+        )
+    for name, point in baselines.items():
+        labels.append(
+            axes.annotate(
+                name,
+                point,
+                parse_math=False,
+                size="small",
+                color=_BASELINE,
+                gid="baseline label",
+            )
+        )
+    required = len(labels)
+    pixels = axes.transData.transform(points)
+    for i in _spread(pixels, [] if certified is None else [certified]):
+        labels.append(
+            axes.annotate(
+                f"{thresholds[i]:.3g}",
+                points[i],
+                size="small",
+                color=_CURVE,
+                gid="threshold label",
+            )
+        )
     level = np.array([(x, tolerance) for x in axes.get_xlim()])
-    placement = LabelPlacement(
+    place_labels(
         axes,
-        canvas.get_renderer(),
+        labels,
+        required,
         lines=[np.array(points), level],
         markers=[*points, *baselines.values()],
     )
-    if certified is not None:
-        placement.place(
-            f"certified: threshold {thresholds[certified]:.4g}",
-            points[certified],
-            required=True,
-            weight="bold",
-            gid="certified label",
-        )
-    for name, point in baselines.items():
-        placement.place(
-            name,
-            point,
-            required=True,
-            size="small",
-            color=_BASELINE,
-            gid="baseline label",
-        )
-    pixels = axes.transData.transform(points)
-    for i in _spread(pixels, [] if certified is None else [certified]):
-        placement.place(
-            f"{thresholds[i]:.3g}",
-            points[i],
-            size="small",
-            color=_CURVE,
-            gid="threshold label",
-        )
 
 
 def _spread(pixels: np.ndarray, taken: list[int]) -> list[int]:

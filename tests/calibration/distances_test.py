@@ -61,6 +61,23 @@ def test_rouge_l_is_the_definition(prediction, references):
     assert distance == pytest.approx(expected)
 
 
+# rapidfuzz compares hashes, and a character with the number of its code:
+# several of these are one symbol to it.
+confusable = st.lists(
+    st.sampled_from(
+        ["a", 97, -1, -2, 0, 2**61 - 1, None, "", ("a",), np.int64(97), 97.0]
+    ),
+    max_size=6,
+)
+
+
+@given(confusable, confusable)
+def test_symbols_are_told_apart_as_python_does(a, b):
+    expected = one_minus_f1(slow_common(a, b), a, b)
+    assert calibration.rouge_l_distance(a, b) == pytest.approx(expected)
+    assert (calibration.edit_distance_error(a, b) == 0.0) == (a == b)
+
+
 def test_rouge_l_of_long_sequences():
     """Longer than a machine word, where bits must carry on."""
     random = np.random.default_rng(0)

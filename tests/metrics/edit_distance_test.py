@@ -26,6 +26,33 @@ def test_edit_distance_is_the_definition(a, b):
     assert metrics.edit_distance(a, b) == slow_distance(a, b)
 
 
+# rapidfuzz compares hashes, and a character with the number of its code:
+# several of these are one symbol to it.
+confusable = st.lists(
+    st.sampled_from(
+        ["a", 97, "\xe9", 233, -1, -2, 2**61 - 1, 0, None, "", ("a",), "aa"]
+        + [1, True, 1.0, 0.5, np.int64(97), np.int64(-1), np.str_("a"), b"a"]
+    ),
+    max_size=5,
+)
+
+
+@given(confusable, confusable)
+def test_symbols_are_told_apart_as_python_does(a, b):
+    assert metrics.edit_distance(a, b) == slow_distance(a, b)
+    edits, _ = metrics.nearest_reference([a], [[b]])
+    assert edits == [slow_distance(a, b)]
+
+
+def test_symbols_of_different_kinds_differ():
+    for a, b in (("a", 97), (-1, -2), (0, 2**61 - 1), (0, ""), (None, 0)):
+        assert metrics.edit_distance([a], [b]) == 1
+    assert metrics.edit_distance("ab", ["a", "b"]) == 0
+    assert metrics.edit_distance(np.array([1, 2]), (1, 2.0)) == 0
+    with pytest.raises(TypeError, match="unhashable"):
+        metrics.edit_distance([["a"]], [["a"]])
+
+
 @given(words, words, words)
 def test_edit_distance_is_a_distance(a, b, c):
     ab = metrics.edit_distance(a, b)

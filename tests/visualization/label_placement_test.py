@@ -1,60 +1,81 @@
+import sys
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_moe.visualization._label_placement import LabelPlacement
+from keras_moe.visualization._label_placement import place_labels
 
 
-def make(lines=(), markers=()):
+def place(points, required=0, lines=(), markers=()):
+    """Labels a label in axes of 320 pixels each way; returns those placed."""
     figure = Figure((4, 4))
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    FigureCanvasAgg(figure)
     axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))
-    return axes, LabelPlacement(axes, renderer, lines, markers)
+    labels = [axes.annotate("label", point) for point in points]
+    place_labels(axes, labels, required, lines, markers)
+    assert set(axes.texts) <= set(labels)  # none is added
+    return axes, list(axes.texts)
+
+
+def boxes_of(labels):
+    return [label.get_window_extent() for label in labels]
 
 
 def test_keeps_clear_of_a_line_between_its_ends():
-    # No end of the line is near, but it passes above the point.
-    line = np.array([[0.0, 0.55], [1.0, 0.55]])
-    axes, placement = make([line])
-    box = placement.place("label", (0.5, 0.5)).get_window_extent()
-    assert box.y1 < axes.transData.transform((0, 0.55))[1]
+    # No end of the line is near, but it passes through the label.
+    line = np.array([[0.0, 0.51], [1.0, 0.51]])
+    axes, labels = place([(0.5, 0.5)], lines=[line])
+    (box,) = boxes_of(labels)
+    level = axes.transData.transform((0, 0.51))[1]
+    assert box.y1 < level or box.y0 > level
 
 
 @pytest.mark.parametrize("point", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_stays_within_the_axes(point):
-    axes, placement = make()
-    box = placement.place("label", point).get_window_extent()
+    axes, labels = place([point])
+    (box,) = boxes_of(labels)
     assert axes.bbox.contains(box.x0, box.y0)
     assert axes.bbox.contains(box.x1, box.y1)
 
 
-def test_labels_of_one_point_part_until_there_is_no_room():
-    axes, placement = make()
-    labels = [placement.place("label", (0.5, 0.5)) for _ in range(30)]
-    placed = [label for label in labels if label is not None]
-    assert 2 <= len(placed) < 30
-    assert list(axes.texts) == placed  # the others are gone
-    boxes = [label.get_window_extent() for label in placed]
+def test_labels_of_one_point_part():
+    _, labels = place([(0.5, 0.5)] * 8)
+    assert len(labels) == 8
+    boxes = boxes_of(labels)
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
-    # A required one looks further.
-    box = placement.place("x", (0.5, 0.5), required=True).get_window_extent()
-    assert not any(box.overlaps(other) for other in boxes)
 
 
-def test_a_required_label_is_placed_where_nothing_is_free():
-    x = np.linspace(0, 1, 150)
-    lines = [np.array([[0, y], [1, y]]) for y in x]
-    axes, placement = make(lines)
-    assert placement.place("label", (0.5, 0.5)) is None
-    assert placement.place("label", (0.5, 0.5), required=True) in list(
-        axes.texts
-    )
+def test_only_required_labels_stay_where_nothing_is_free():
+    lines = [np.array([[0, y], [1, y]]) for y in np.linspace(0, 1, 60)]
+    _, labels = place([(0.2, 0.5), (0.5, 0.5), (0.8, 0.5)], 2, lines)
+    assert [label.xy for label in labels] == [(0.2, 0.5), (0.5, 0.5)]
+    assert not place([(0.5, 0.5)], 0, lines)[1]
 
 
 def test_covers_no_marker():
-    axes, placement = make(markers=[(0.5, 0.5), (0.56, 0.54)])
-    box = placement.place("label", (0.5, 0.5)).get_window_extent()
-    for marker in ((0.5, 0.5), (0.56, 0.54)):
+    markers = [(0.5, 0.5), (0.56, 0.54)]
+    axes, labels = place(markers[:1], markers=markers)
+    (box,) = boxes_of(labels)
+    for marker in markers:
         assert not box.contains(*axes.transData.transform(marker))
+
+
+def test_the_same_labels_lie_in_the_same_places():
+    points = [(0.5, 0.5), (0.5, 0.5), (0.52, 0.5), (0.9, 0.1)]
+    _, one = place(points)
+    _, other = place(points)
+    for a, b in zip(boxes_of(one), boxes_of(other), strict=True):
+        np.testing.assert_array_equal(a.get_points(), b.get_points())
+
+
+def test_no_label_is_no_error():
+    assert place([])[1] == []
+
+
+def test_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "adjustText", None)
+    with pytest.raises(ImportError, match=r"adjustText.*keras-moe\[viz\]"):
+        place([(0.5, 0.5)])
