@@ -49,7 +49,7 @@ def test_labels_of_one_point_part():
 
 
 def test_only_required_labels_stay_where_nothing_is_free():
-    lines = [np.array([[0, y], [1, y]]) for y in np.linspace(0, 1, 60)]
+    lines = [np.array([[0, y], [1, y]]) for y in np.linspace(0, 1, 30)]
     _, labels = place([(0.2, 0.5), (0.5, 0.5), (0.8, 0.5)], 2, lines)
     assert [label.xy for label in labels] == [(0.2, 0.5), (0.5, 0.5)]
     assert not place([(0.5, 0.5)], 0, lines)[1]
