@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_moe.keras_internals import in_stateless_scope
 from keras_moe.sharding import is_sharded
 
 
@@ -52,8 +53,6 @@ def metrics_are_in_reach() -> bool:
     """
     if keras.backend.backend() != "jax":
         return True
-    from keras.src.backend.common.stateless_scope import in_stateless_scope
-
     return not in_stateless_scope()
 
 

@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.types import Config
 
 
@@ -40,7 +41,7 @@ def quantized_dtype(layer: keras.layers.Layer) -> Config:
     saved weights would not fit. Where none is quantised, the result is empty.
     """
     policies = {}
-    for sublayer in layer._flatten_layers(include_self=False):
+    for sublayer in flatten_layers(layer, include_self=False):
         if sublayer.quantization_mode is not None:
             # Wherever the layer comes to lie when it is made again.
             below = sublayer.path.removeprefix(layer.path)

@@ -17,6 +17,7 @@ from keras_moe.calibration import calibrate_exits
 from keras_moe.calibration import edit_distance_error
 from keras_moe.calibration import risk_consistency
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import SparseMoE
 from keras_moe.metrics import symbol_error_rate
 from keras_moe.models import SwitchTransformer
@@ -51,7 +52,7 @@ def report_served(
     with tempfile.TemporaryDirectory() as folder:
         served = {}
         for executor in EXECUTORS:
-            for layer in teacher._flatten_layers():
+            for layer in flatten_layers(teacher):
                 if isinstance(layer, SparseMoE):
                     layer.dispatch = executor
             served[f"teacher_{executor}"] = _export(teacher, folder, executor)

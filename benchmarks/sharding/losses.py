@@ -15,6 +15,7 @@ from tensorflow.experimental import dtensor
 
 from benchmarks.sharding.program import make_devices
 from keras_moe import distribution
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import Experts
 from keras_moe.layers import Router
 from keras_moe.losses import token_crossentropy
@@ -63,7 +64,7 @@ def make_model(kind: str) -> keras.Model:
         expert_dropout_rate=0.0,
         **KINDS[kind],
     )
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, Router):
             layer.group_size = _GROUP_SIZE
     model.compile(
@@ -97,7 +98,7 @@ def expert_bytes(model: keras.Model) -> tuple[int, int]:
     """Returns the bytes of experts' kernels: of the fullest device, and all."""
     kernels = [
         bank.kernel.value.read_value()
-        for layer in model._flatten_layers()
+        for layer in flatten_layers(model)
         if isinstance(layer, Experts)
         for bank in layer.banks
     ]

@@ -5,6 +5,8 @@ from collections import Counter
 import keras
 
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
+from keras_moe.keras_internals import functional_nodes
+from keras_moe.keras_internals import stored_kernel
 
 
 def following_pair(
@@ -27,7 +29,7 @@ def following_pair(
         return None
     if not second.built:
         return None
-    if first._kernel.shape[0] != second.units:
+    if stored_kernel(first).shape[0] != second.units:
         return None
     if second.activation is not keras.activations.linear:
         return None
@@ -57,7 +59,9 @@ def next_layer(
     if isinstance(model, keras.Sequential):
         index = [id(other) for other in model.layers].index(id(layer)) + 1
         return model.layers[index] if index < len(model.layers) else None
-    calls = [node for node in _nodes(model) if node.operation is layer]
+    calls = [
+        node for node in functional_nodes(model) if node.operation is layer
+    ]
     if len(calls) != 1:
         return None
     (output,) = calls[0].outputs
@@ -65,7 +69,7 @@ def next_layer(
         return None
     consumers = [
         node
-        for node in _nodes(model)
+        for node in functional_nodes(model)
         for tensor in node.input_tensors
         if tensor is output
     ]
@@ -78,7 +82,7 @@ def uses(model: keras.Model) -> Counter[int]:
     """Counts, by the layer's `id`, the calls of each layer in one graph."""
     if isinstance(model, keras.Sequential):
         return Counter(id(layer) for layer in model.layers)
-    return Counter(id(node.operation) for node in _nodes(model))
+    return Counter(id(node.operation) for node in functional_nodes(model))
 
 
 def problem(site: FeedForwardSite, calls: Counter[int]) -> str | None:
@@ -101,11 +105,6 @@ def problem(site: FeedForwardSite, calls: Counter[int]) -> str | None:
     if any(getattr(layer, "noise_shape", None) for layer in site.removed):
         return "experts have no noise_shape"
     return None
-
-
-def _nodes(model: keras.Model) -> list:
-    """Returns the calls in a Functional model's graph: Keras has no API."""
-    return [node for level in model._nodes_by_depth.values() for node in level]
 
 
 def _compose(activations: list):

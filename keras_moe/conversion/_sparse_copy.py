@@ -7,6 +7,8 @@ import keras
 
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
 from keras_moe.conversion._find_feed_forwards import is_graph
+from keras_moe.keras_internals import flatten_layers
+from keras_moe.keras_internals import sublayers
 from keras_moe.layers import SparseMoE
 from keras_moe.models import SwitchTransformer
 from keras_moe.serialization import serialize_sublayer
@@ -110,13 +112,13 @@ class SparseCopy:
             site = site or FeedForwardSite.of_feed_forward(name, old, old)
             self.sparse.append((site, new))
             return
-        parts = new._flatten_layers(include_self=False)
+        parts = flatten_layers(new, include_self=False)
         if not any(isinstance(part, SparseMoE) for part in parts):
             self.plain.append((old, new))
             return
         for left, right in zip(
-            old._flatten_layers(include_self=False, recursive=False),
-            new._flatten_layers(include_self=False, recursive=False),
+            sublayers(old),
+            sublayers(new),
             strict=True,
         ):
             below = f"{name}/{left.name}" if name else left.name

@@ -9,6 +9,7 @@ from keras import ops
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
 from keras_moe.conversion._sparse_copy import SparseCopy
 from keras_moe.conversion._upcycling_report import UpcyclingReport
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import SparseMoE
 from keras_moe.weights._merged_kernel import merged_kernel
 
@@ -77,7 +78,7 @@ def _copy_state(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     for given, taken in zip(old.weights, new.weights, strict=True):
         taken.assign(given)
     for left, right in zip(
-        old._flatten_layers(), new._flatten_layers(), strict=True
+        flatten_layers(old), flatten_layers(new), strict=True
     ):
         # What was adapted to data is not in weights alone: constants that
         # `Normalization` derives from them, vocabularies of lookups.

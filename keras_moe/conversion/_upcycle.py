@@ -17,6 +17,7 @@ from keras_moe.conversion._find_feed_forwards import is_graph
 from keras_moe.conversion._sparse_copy import SparseCopy
 from keras_moe.conversion._transfer_weights import transfer_weights
 from keras_moe.conversion._upcycling_report import UpcyclingReport
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import Router
 from keras_moe.layers import SparseMoE
@@ -164,7 +165,7 @@ def _check_model(dense: keras.Model) -> None:
             "`dense` must be built: give its first layer an input, or call it "
             f"on data. Received: dense={dense!r}."
         )
-    for layer in dense._flatten_layers():
+    for layer in flatten_layers(dense):
         if layer.quantization_mode is not None:
             raise ValueError(
                 "`dense` must not be quantised; quantise the sparse model. "

@@ -12,6 +12,8 @@ from keras import ops
 
 from keras_moe.distillation._checks import check_models
 from keras_moe.distillation._dense_student_report import DenseStudentReport
+from keras_moe.keras_internals import flatten_layers
+from keras_moe.keras_internals import stored_kernel
 from keras_moe.layers import FeedForward
 from keras_moe.layers import SparseMoE
 from keras_moe.validation import check_choice
@@ -217,11 +219,11 @@ def _merged_networks(
     """
     sparse = {
         _relative(layer.path, teacher): layer
-        for layer in teacher._flatten_layers()
+        for layer in flatten_layers(teacher)
         if isinstance(layer, SparseMoE)
     }
     merged: dict[str, FeedForward | None] = {}
-    for layer in student._flatten_layers():
+    for layer in flatten_layers(student):
         if not isinstance(layer, FeedForward):
             continue
         path = _relative(layer.path, student)
@@ -255,9 +257,9 @@ def _values(teacher: keras.Model) -> dict[str, Any]:
     values: dict[str, Any] = {
         _relative(weight.path, teacher): weight for weight in teacher.weights
     }
-    for layer in teacher._flatten_layers():
+    for layer in flatten_layers(teacher):
         if getattr(layer, "lora_enabled", False):
-            path = _relative(layer._kernel.path, teacher)
+            path = _relative(stored_kernel(layer).path, teacher)
             values[path] = merged_kernel(layer)
     return values
 
@@ -279,7 +281,7 @@ def _check(teacher: keras.Model, student: keras.Model) -> None:
                 f"`{role}` must be built: call it on data first. Received: "
                 f"{model.name}."
             )
-        for layer in model._flatten_layers():
+        for layer in flatten_layers(model):
             if layer.quantization_mode is not None:
                 raise ValueError(
                     f"`{role}` must not be quantised; quantise the student "
@@ -287,13 +289,13 @@ def _check(teacher: keras.Model, student: keras.Model) -> None:
                     f"{layer.quantization_mode}."
                 )
             if getattr(layer, "lora_enabled", False) and (
-                model is student or not hasattr(layer, "_kernel")
+                model is student or stored_kernel(layer) is None
             ):
                 raise ValueError(
                     "`student` must have no LoRA weights yet, and the teacher "
                     f"none of embeddings. Received: {layer.path}."
                 )
-    for layer in student._flatten_layers():
+    for layer in flatten_layers(student):
         if isinstance(layer, SparseMoE):
             raise ValueError(
                 f"`student` must be dense. Received: {layer.path} with "

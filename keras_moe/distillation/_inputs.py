@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.keras_internals import get_mask
 from keras_moe.types import Tensor
 
 # Whether an example's label is known to be right.
@@ -48,7 +49,7 @@ def padding_mask(
     Returns:
         bool `[batch, length]`, or `None`.
     """
-    mask = getattr(outputs, "_keras_mask", None)
+    mask = get_mask(outputs)
     if pad_id is None:
         return mask
     if labels is not None:

@@ -24,6 +24,7 @@ from keras_moe.distillation._loss_list import distillation_loss_of
 from keras_moe.distillation._loss_list import layer_of
 from keras_moe.distillation._loss_list import output_key
 from keras_moe.distillation.teachers._cached_teacher import teacher_inputs
+from keras_moe.keras_internals import set_mask
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._token_crossentropy import token_crossentropy
 from keras_moe.losses._weighted_loss import weighted_loss
@@ -365,7 +366,7 @@ class SparseToDenseDistiller(keras.distillation.Distiller):
         if batch.mask is not None:
             logits = ops.cast(logits, "float32")
             # Where Keras's own losses look for a mask.
-            logits._keras_mask = batch.mask
+            set_mask(logits, batch.mask)
         return self._weighted_student_loss(batch.labels, logits, weights)
 
     def _student_outputs(self, x: Any, y_pred: Any, training: bool) -> Outputs:

@@ -22,6 +22,9 @@ from keras_moe.distribution._placement import place
 from keras_moe.distribution._sharded_variable import ShardedVariable
 from keras_moe.distribution._stale_reads import forbid_stale_reads
 from keras_moe.distribution._variable_layouts import axes_of_variables
+from keras_moe.keras_internals import backend_variable
+from keras_moe.keras_internals import reindex_variables
+from keras_moe.keras_internals import replace_backend_variable
 from keras_moe.sharding import sharded_by
 from keras_moe.training._build_state import build_optimizer
 from keras_moe.training.checkpoints._sharded_checkpoint import ShardedCheckpoint
@@ -103,7 +106,7 @@ class DTensorEngine(MeshEngine):
         self._refuse_different(variables)
         for name, variable in variables.items():
             self._move(variable, layouts[name])
-        _know_anew(optimizer or optimizer_of(model))
+        _reindex(optimizer or optimizer_of(model))
         if optimizer_of(model) is not None:
             install(self, model)
 
@@ -119,14 +122,14 @@ class DTensorEngine(MeshEngine):
             optimizer: as it was given to `distribute`.
         """
         for variable in named_variables(model, optimizer).values():
-            if isinstance(variable._value, ShardedVariable):
-                variable._value = tf.Variable(
+            if isinstance(backend_variable(variable), ShardedVariable):
+                whole = tf.Variable(
                     variable.numpy(),
                     name=variable.name,
                     trainable=variable.trainable,
                 )
-                variable._layout = None
-        _know_anew(optimizer or optimizer_of(model))
+                replace_backend_variable(variable, whole, None)
+        _reindex(optimizer or optimizer_of(model))
         uninstall(model)
 
     def batch(self, data: Any) -> Any:
@@ -272,7 +275,8 @@ class DTensorEngine(MeshEngine):
             None
             if gradient is None
             else dtensor.relayout(
-                tf.convert_to_tensor(gradient), variable._value.layout
+                tf.convert_to_tensor(gradient),
+                backend_variable(variable).layout,
             )
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
@@ -302,7 +306,7 @@ class DTensorEngine(MeshEngine):
         values = {
             name: variable.numpy()
             for name, variable in variables.items()
-            if not isinstance(variable._value, ShardedVariable)
+            if not isinstance(backend_variable(variable), ShardedVariable)
         }
         if different := differing(values, self.mesh):
             raise ValueError(
@@ -314,30 +318,27 @@ class DTensorEngine(MeshEngine):
     def _move(
         self, variable: keras.Variable, axes: tuple[str | None, ...]
     ) -> None:
-        if isinstance(variable._value, ShardedVariable):
+        if isinstance(backend_variable(variable), ShardedVariable):
             return
-        variable._value = ShardedVariable(
+        sharded = ShardedVariable(
             variable.numpy(),
             layout=layout_of(self.mesh, axes),
             name=variable.name,
             trainable=variable.trainable,
         )
-        variable._layout = keras.distribution.TensorLayout(
-            axes, self.device_mesh
-        )
+        layout = keras.distribution.TensorLayout(axes, self.device_mesh)
+        replace_backend_variable(variable, sharded, layout)
 
 
-def _know_anew(optimizer: keras.optimizers.Optimizer | None) -> None:
-    """Makes an optimizer find its slots by the variables that are there now.
+def _reindex(optimizer: keras.optimizers.Optimizer | None) -> None:
+    """Rebuilds an optimizer's index of weights.
 
-    It knows weights by TensorFlow's variables in them.
+    Keras finds an optimizer's slots by the identity of each weight's
+    `tf.Variable`, which `_move` or `gather` has replaced.
     """
     while optimizer is not None:
-        optimizer._trainable_variables_indices = {
-            optimizer._var_key(variable): index
-            for index, variable in enumerate(optimizer._trainable_variables)
-        }
-        # One that scales losses has another within.
+        reindex_variables(optimizer)
+        # `LossScaleOptimizer` wraps the optimizer that has the slots.
         optimizer = getattr(optimizer, "inner_optimizer", None)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe.distribution._placement import gather
+from keras_moe.keras_internals import trained_variables
 from keras_moe.training._build_state import build_state
 from keras_moe.training._build_state import has_all_metrics
 
@@ -182,7 +183,7 @@ class _LaidOutGradients:
 
     def apply(self, gradients: Any, variables: Any = None) -> None:
         if variables is None:
-            variables = self.optimizer._trainable_variables
+            variables = trained_variables(self.optimizer)
         self.optimizer.apply(
             self.engine.lay_out(gradients, variables), variables
         )

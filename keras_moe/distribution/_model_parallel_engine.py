@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_moe.distribution._mesh_engine import MeshEngine
 from keras_moe.distribution._variable_layouts import axes_of_variables
+from keras_moe.keras_internals import replace_backend_variable
 from keras_moe.sharding import active_sharding
 from keras_moe.sharding import set_sharding
 from keras_moe.training._build_state import build_optimizer
@@ -75,9 +76,10 @@ class ModelParallelEngine(MeshEngine):
             layout = keras.distribution.TensorLayout(
                 layouts[name], self.device_mesh
             )
-            variable._layout = layout
-            variable._value = keras.distribution.distribute_tensor(
-                variable.value, layout
+            replace_backend_variable(
+                variable,
+                keras.distribution.distribute_tensor(variable.value, layout),
+                layout,
             )
         keras.distribution.set_distribution(self.distribution)
         set_sharding(self)
@@ -97,10 +99,10 @@ class ModelParallelEngine(MeshEngine):
             keras.distribution.set_distribution(None)
             set_sharding(None)
         for variable in named_variables(model, optimizer).values():
-            variable._layout = None
-            variable._value = jax.device_put(
+            whole = jax.device_put(
                 np.asarray(variable.value), jax.local_devices()[0]
             )
+            replace_backend_variable(variable, whole, None)
         for kind in ("train", "test", "predict"):
             setattr(model, f"{kind}_function", None)
 

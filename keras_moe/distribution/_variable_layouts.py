@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import keras
 
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers.moe._experts import Experts
 from keras_moe.weights._named_weights import MODEL
 from keras_moe.weights._named_weights import OPTIMIZER
@@ -34,7 +35,7 @@ def axes_of_variables(
     """
     kernels = {
         id(bank.kernel)
-        for layer in model._flatten_layers()
+        for layer in flatten_layers(model)
         if isinstance(layer, Experts)
         for bank in layer.banks
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_moe.keras_internals import get_mask
 from keras_moe.losses._replica_share import of_this_replica
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_mean import weighted_mean
@@ -47,7 +48,7 @@ def weighted_loss(loss: Any) -> Callable[[Tensor, Tensor, Any], Tensor]:
                 return loss(y_true, y_pred, sample_weight=sample_weight)
             values = loss(y_true, y_pred)
         if len(values.shape):
-            mask = getattr(y_pred, "_keras_mask", None)
+            mask = get_mask(y_pred)
             return weighted_mean(values, mask, sample_weight)
         if sample_weight is None:
             return values

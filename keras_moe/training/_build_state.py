@@ -4,6 +4,9 @@ from typing import Any
 
 import keras
 
+from keras_moe.keras_internals import build_from_batch
+from keras_moe.keras_internals import compile_loss
+from keras_moe.keras_internals import compile_metrics
 from keras_moe.weights._named_weights import optimizer_of
 
 
@@ -17,7 +20,7 @@ def build_state(model: keras.Model, batch: Any) -> None:
         model: compiled.
         batch: inputs, labels and weights, as for `model.fit`.
     """
-    model._symbolic_build(data_batch=batch)
+    build_from_batch(model, batch)
     build_optimizer(model)
 
 
@@ -38,5 +41,5 @@ def has_all_metrics(model: keras.Model) -> bool:
     Args:
         model: built.
     """
-    parts = (model._compile_metrics, model._compile_loss)
+    parts = (compile_metrics(model), compile_loss(model))
     return all(part is None or part.built for part in parts)

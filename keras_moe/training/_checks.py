@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_moe.keras_internals import strategy_of_optimizer
+
 
 def check_model(model: keras.Model) -> None:
     """Raises `ValueError` for a model that `Trainer` cannot train."""
@@ -38,8 +40,8 @@ def _check_replicas(model: keras.Model) -> None:
     """Raises `ValueError` for what fails under several replicas alone."""
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
-    own = getattr(model.optimizer, "_distribution_strategy", strategy)
-    if own is not strategy:
+    own = strategy_of_optimizer(model.optimizer)
+    if own is not None and own is not strategy:
         raise ValueError(
             "`model` and its optimizer must be made under one strategy's "
             f"scope. Received: {type(strategy).__name__} and "

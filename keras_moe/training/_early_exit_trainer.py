@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.keras_internals import compile_metrics
 from keras_moe.losses import enabled_exits
 from keras_moe.losses import exit_layers
 from keras_moe.losses import exit_weights
@@ -155,8 +156,9 @@ class EarlyExitTrainer(keras.Model):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Tensor]:
         """Updates `compile`'s metrics with the logits of the last exit."""
-        compiled = self._compile_metrics
-        logits = None if compiled is None else self.model.logits(y_pred[-1])
+        logits = None
+        if compile_metrics(self) is not None:
+            logits = self.model.logits(y_pred[-1])
         return super().compute_metrics(x, y, logits, sample_weight)
 
     def _weights_at(self, step: Any) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_moe.keras_internals import sublayers
 from keras_moe.layers import Router
 
 LOAD_KEY = "expert_load"
@@ -139,7 +140,7 @@ def routers_of(model: keras.Model) -> dict[str, Router]:
 def _walk(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """Yields a layer and all below it, in the order they were made."""
     yield layer
-    # Keras has no public way into layers that are attributes of layers, and
-    # `_flatten_layers` goes through lists of blocks from the last to the first.
-    for sublayer in layer._layers:
+    # `flatten_layers` would go through a list of blocks from the last to the
+    # first.
+    for sublayer in sublayers(layer):
         yield from _walk(sublayer)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import keras
 
+from keras_moe.keras_internals import sublayers
+
 
 class NamedLayer(NamedTuple):
     """A layer and its two names.
@@ -71,7 +73,7 @@ def _walk(
 ) -> Iterator[NamedLayer]:
     yield NamedLayer(layer, name, path)
     taken: set[str] = set()
-    for child in layer._flatten_layers(include_self=False, recursive=False):
+    for child in sublayers(layer):
         # Named in any case: whether it was met before must not change the
         # names of its siblings.
         own = make_unique(stable_name(child), taken)

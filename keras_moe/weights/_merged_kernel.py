@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.keras_internals import stored_kernel
 from keras_moe.types import Tensor
 
 
@@ -28,7 +29,7 @@ def merged_kernel(
             f"read. Received: layer={layer.path}, with quantization_mode="
             f"{layer.quantization_mode!r}."
         )
-    kernel = ops.cast(ops.convert_to_tensor(layer._kernel), "float32")
+    kernel = ops.cast(ops.convert_to_tensor(stored_kernel(layer)), "float32")
     if layer.quantization_mode == "int8":
         # (outputs,), or (1, experts, 1, outputs) for a bank.
         scale = ops.cast(ops.convert_to_tensor(layer.kernel_scale), "float32")

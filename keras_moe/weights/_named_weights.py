@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_moe.keras_internals import sublayers
 from keras_moe.weights._layer_names import make_unique
 from keras_moe.weights._layer_names import named_layers
 from keras_moe.weights._layer_names import stable_name
@@ -93,7 +94,7 @@ def optimizer_of(model: keras.Model) -> keras.optimizers.Optimizer | None:
 
 def _own(layer: keras.layers.Layer, attribute: str) -> list[Any]:
     """Returns what of an attribute's list is not a sublayer's."""
-    children = layer._flatten_layers(include_self=False, recursive=False)
+    children = sublayers(layer)
     below = {
         id(part) for child in children for part in getattr(child, attribute)
     }

@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_moe import layers
 from keras_moe import models
+from keras_moe.keras_internals import flatten_layers
 
 DIM, HIDDEN = 6, 10
 
@@ -39,7 +40,7 @@ def stack(depth=2, **kwargs):
 def sparse_layers(model):
     return [
         layer
-        for layer in model._flatten_layers()
+        for layer in flatten_layers(model)
         if isinstance(layer, layers.SparseMoE)
     ]
 

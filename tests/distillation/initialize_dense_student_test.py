@@ -9,6 +9,7 @@ import pytest
 from keras_moe import layers
 from keras_moe.distillation import initialize_dense_student
 from keras_moe.distillation._initialize_dense_student import spread
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.models import SwitchTransformer
 
 DIM, HIDDEN, EXPERTS = 6, 10, 3
@@ -37,7 +38,7 @@ def by_path(model):
 def sparse_sites(model):
     return [
         layer
-        for layer in model._flatten_layers()
+        for layer in flatten_layers(model)
         if isinstance(layer, layers.SparseMoE)
     ]
 

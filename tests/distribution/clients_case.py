@@ -16,6 +16,7 @@ from keras_moe import distribution
 from keras_moe import training
 from keras_moe import weights
 from keras_moe.distribution._processes import list_devices
+from keras_moe.keras_internals import backend_variable
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
 
@@ -67,7 +68,7 @@ def kernels_of(model):
 def part_here(variable):
     """Returns which part of a variable's bytes lies in this process."""
     # In one process several devices may hold the same part.
-    parts = dtensor.unpack(variable._value.read_value())
+    parts = dtensor.unpack(backend_variable(variable).read_value())
     distinct = {part.numpy().tobytes() for part in parts}
     return sum(map(len, distinct)) / variable.numpy().nbytes
 
@@ -92,7 +93,7 @@ def run(device_mesh, folder):
     restored = arrays_of(model)
     evaluated = model.evaluate(batches(), verbose=0, return_dict=True)
     engine.gather(model)
-    gathered = [kernel._value for kernel in kernels_of(model)]
+    gathered = [backend_variable(kernel) for kernel in kernels_of(model)]
     np.savez(folder / f"weights_{client}.npz", *model.get_weights())
     return {
         "losses": losses,

@@ -21,6 +21,7 @@ from keras_moe import distribution
 from keras_moe import training
 from keras_moe import weights
 from keras_moe.distribution._placement import gather
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import ExpertChoiceRouter
 from keras_moe.layers import Experts
 from keras_moe.layers import HashRouter
@@ -191,7 +192,7 @@ def life(directory):
     found["as_before"] = max(map(gap, before, model.get_weights()))
     kernels = [
         bank.kernel.value
-        for part in model._flatten_layers()
+        for part in flatten_layers(model)
         if isinstance(part, Experts)
         for bank in part.banks
     ]

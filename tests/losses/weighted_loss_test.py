@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_moe.keras_internals import get_mask
+from keras_moe.keras_internals import set_mask
 from keras_moe.losses import token_crossentropy
 from keras_moe.losses._weighted_loss import weighted_loss
 
@@ -33,7 +35,7 @@ def batch(masked):
     logits = tf.random.normal((3, 4, 5))
     if masked:
         lengths = np.array([[4], [2], [1]])
-        logits._keras_mask = tf.constant(np.arange(4) < lengths)
+        set_mask(logits, tf.constant(np.arange(4) < lengths))
     return labels, logits
 
 
@@ -62,7 +64,7 @@ def test_names_mean_what_they_mean_to_compile(name, kind, masked):
         labels = np.random.normal(size=(3, 4, 5)).astype("float32")
         probabilities = outputs * 2
     if masked:
-        probabilities._keras_mask = outputs._keras_mask
+        set_mask(probabilities, get_mask(outputs))
     weights = weights_of(kind)
     inputs = keras.Input((4, 5))
     model = keras.Model(inputs, inputs * 1)

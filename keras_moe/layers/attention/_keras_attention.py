@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from keras_moe.keras_internals import query_projection
 from keras_moe.layers.attention._head_projections import HeadProjections
 from keras_moe.types import Config
 
@@ -94,7 +95,7 @@ def _refuse(layer: keras.layers.Layer, config: Config) -> None:
         "sliding_window": config["sliding_window"] is not None,
         "use_gate": config["use_gate"],
         "output_shape": len(output_shape or (1,)) != 1,
-        "dtype": layer.built and layer._query_dense.quantization_mode,
+        "dtype": layer.built and query_projection(layer).quantization_mode,
     }
     for name, refused in problems.items():
         if refused:

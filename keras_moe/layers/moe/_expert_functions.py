@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from keras_moe.keras_internals import stored_kernel
 from keras_moe.types import Tensor
 
 # So many that each sees few rows of a batch.
@@ -78,7 +79,7 @@ def _then_add(product: ExpertFunction, bias: Tensor) -> ExpertFunction:
 
 def _int8_products(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
     dtype = bank.compute_dtype
-    kernels = ops.unstack(ops.convert_to_tensor(bank._kernel), axis=0)
+    kernels = ops.unstack(ops.convert_to_tensor(stored_kernel(bank)), axis=0)
     # [1, experts, 1, outputs]
     scales = _unstack(bank.kernel_scale[0], dtype)
     products = [

@@ -7,6 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_moe.keras_internals import compile_loss
+from keras_moe.keras_internals import compute_loss
+from keras_moe.keras_internals import own_losses
 from keras_moe.training.nonfinite._call_recorder import Call
 from keras_moe.training.nonfinite._call_recorder import CallRecorder
 from keras_moe.training.nonfinite._call_recorder import Count
@@ -82,13 +85,13 @@ def _findings(
             if not has_loss:
                 return outputs, None
             losses.extend(_added_losses(model))
-            return outputs, model._compute_loss(
-                x, y, outputs, weight, training=training
+            return outputs, compute_loss(
+                model, x, y, outputs, weight, training=training
             )
 
     # Without labels, what `compile` was given has nothing to compare with.
     has_loss = optimizer_of(model) is not None and not (
-        y is None and model._compile_loss is not None
+        y is None and compile_loss(model) is not None
     )
     losses: list[tuple[str, Count]] = []
     values = [
@@ -203,7 +206,7 @@ def _is_distributed(model: keras.Model) -> bool:
 
 def _added_losses(model: keras.Model) -> Iterator[tuple[str, Count]]:
     for layer, _, path in named_layers(model):
-        for loss in layer._get_own_losses():
+        for loss in own_losses(layer):
             yield path, count_not_finite(loss)
 
 

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+from keras_moe.keras_internals import get_mask
 from keras_moe.layers import RandomFeatureAttention
 from tests.layers.attention.random_feature_case import DIM
 from tests.layers.attention.random_feature_case import data
@@ -182,7 +183,7 @@ def test_keras_masks_arrive():
         received, expected(layer, x, x, **masks), **TOLERANCE
     )
     assert not np.asarray(received)[0, 3:].any()
-    np.testing.assert_array_equal(received._keras_mask, ids != 0)
+    np.testing.assert_array_equal(get_mask(received), ids != 0)
 
 
 def test_rows_that_see_nothing_are_zero():

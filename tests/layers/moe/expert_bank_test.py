@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_moe import layers
+from keras_moe.keras_internals import stored_kernel
 
 DIM, HIDDEN, EXPERTS = 8, 16, 4
 DISPATCH = ("einsum", "gather", "ragged")
@@ -157,9 +158,9 @@ def test_routers_stay_float32_and_nothing_warns():
     assert layer.router.quantization_mode is None
     for bank in banks(layer):
         assert bank.quantization_mode == "int8"
-        assert bank._kernel.dtype == "int8"
+        assert stored_kernel(bank).dtype == "int8"
         # A scale for each expert and output.
-        assert bank.kernel_scale.shape[1::2] == bank._kernel.shape[::2]
+        assert bank.kernel_scale.shape[1::2] == stored_kernel(bank).shape[::2]
 
 
 @pytest.mark.parametrize("dispatch", DISPATCH)

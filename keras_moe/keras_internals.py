@@ -1,0 +1,303 @@
+"""Every private name of Keras that the library touches, a function each.
+
+Keras has no public way to what these functions do, and may rename a private
+name in any release. A new release of Keras is therefore tried with
+`tests/keras_internals_test.py` first: it has a test for each function, and a
+scan that finds private names of Keras in any other file of the library.
+
+Three classes override a private method of Keras, which a function cannot do
+for them:
+
+- `Layer._get_own_losses`, by `layers.routers._replica_losses.ReplicaLosses`:
+  `Layer.losses` asks each sublayer for the losses that it added itself.
+- `Distiller._validate_models` and
+  `Distiller._create_multi_feature_extractors`, by
+  `distillation.SparseToDenseDistiller`: the constructor of
+  `keras.distillation.Distiller` calls both.
+"""
+
+from typing import Any
+
+import keras
+from keras.src.backend.common import masking
+from keras.src.backend.common import stateless_scope
+
+from keras_moe.types import Tensor
+
+# === Layers ===
+
+
+def flatten_layers(
+    layer: keras.layers.Layer, include_self: bool = True
+) -> list[keras.layers.Layer]:
+    """Returns a layer and all layers below it, each before its sublayers.
+
+    Stands for `Layer._flatten_layers()`. Models have the public `layers`, which
+    leaves out layers within layers; without this function, nothing would find
+    the experts in a block. A layer that is used in two places comes once.
+    Siblings come in an order of Keras's own, not in that of their making.
+
+    Args:
+        layer: any.
+        include_self: whether the layer itself comes first.
+    """
+    return layer._flatten_layers(include_self=include_self)
+
+
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers right below a layer, in the order they were made.
+
+    Stands for `Layer._flatten_layers(include_self=False, recursive=False)`.
+    Names of weights and figures of layers go by this order: another one would
+    give weights other names in checkpoints. A layer that is an attribute twice
+    comes once.
+
+    Args:
+        layer: any.
+    """
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def own_losses(layer: keras.layers.Layer) -> list[Tensor]:
+    """Returns the losses that a layer's last call added by `add_loss`.
+
+    Stands for `Layer._get_own_losses()`. The public `losses` adds those of
+    sublayers and of regularisers, so that a loss that is not finite could not
+    be traced to its layer.
+
+    Args:
+        layer: any that was called.
+    """
+    return layer._get_own_losses()
+
+
+def stored_kernel(layer: keras.layers.Layer) -> Any:
+    """Returns the `keras.Variable` that holds a layer's kernel, `None` if none.
+
+    Stands for `_kernel` of `Dense` and `EinsumDense`. The public `kernel` is
+    not the variable under LoRA: it is a tensor with the two factors merged, and
+    under int8 and LoRA it raises.
+
+    Args:
+        layer: any.
+    """
+    return getattr(layer, "_kernel", None)
+
+
+def query_projection(
+    attention: keras.layers.MultiHeadAttention,
+) -> keras.layers.EinsumDense:
+    """Returns the layer that makes the queries of Keras's attention.
+
+    Stands for `MultiHeadAttention._query_dense`, which has no public name.
+    Keras quantises the projections one by one: whether attention is quantised
+    shows in them alone.
+
+    Args:
+        attention: built.
+    """
+    return attention._query_dense
+
+
+def functional_nodes(model: keras.Model) -> list[Any]:
+    """Returns the calls of layers that make up a Functional model.
+
+    Stands for `Functional._nodes_by_depth`. Without it, the calls of this model
+    could not be told from those that the same layers have in another. The order
+    of the calls means nothing.
+
+    Args:
+        model: Functional.
+    """
+    levels = model._nodes_by_depth
+    return [node for level in levels.values() for node in level]
+
+
+# === Compiled models ===
+
+
+def build_from_batch(model: keras.Model, batch: Any) -> None:
+    """Makes the variables that the first step on a batch would make.
+
+    Stands for `Trainer._symbolic_build`: weights, the optimizer's variables and
+    those of `compile`'s metrics and losses. Without it a checkpoint could be
+    restored only after a step that trains.
+
+    Args:
+        model: compiled.
+        batch: inputs, labels and weights, as for `model.fit`.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def compile_metrics(model: keras.Model) -> keras.metrics.Metric | None:
+    """Returns what holds the metrics given to `compile`; `None` for none.
+
+    Stands for `Trainer._compile_metrics`. The public `metrics` lacks them until
+    they are built, and so cannot say whether there will be any.
+
+    Args:
+        model: a model whose constructor has run.
+    """
+    return model._compile_metrics
+
+
+def compile_loss(model: keras.Model) -> Any:
+    """Returns what computes the loss given to `compile`; `None` for none.
+
+    Stands for `Trainer._compile_loss`. The public `loss` is what the user gave,
+    before Keras made functions and trackers of it.
+
+    Args:
+        model: compiled.
+    """
+    return model._compile_loss
+
+
+def compute_loss(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any = None,
+    training: bool = True,
+) -> Tensor:
+    """Returns the loss as the model's own training step computes it.
+
+    Stands for `Trainer._compute_loss`, which gives `training` to a
+    `compute_loss` of the user's that takes it, and leaves it out where it is
+    not taken.
+
+    Args:
+        model: compiled.
+        x: inputs.
+        y: labels.
+        y_pred: what the model made of the inputs.
+        sample_weight: of the examples.
+        training: whether the loss is that of a training.
+    """
+    return model._compute_loss(x, y, y_pred, sample_weight, training=training)
+
+
+# === Tensors ===
+
+
+def get_mask(x: Tensor) -> Tensor | None:
+    """Returns the mask that travels with a tensor; `None` without one.
+
+    Stands for the attribute `_keras_mask`, by which layers hand masks on and
+    Keras's losses leave out padding. On JAX, whose arrays take no attributes,
+    Keras keeps masks in a table.
+
+    Args:
+        x: a tensor.
+    """
+    return masking.get_keras_mask(x)
+
+
+def set_mask(x: Tensor, mask: Tensor | None) -> None:
+    """Makes a mask travel with a tensor: see `get_mask`.
+
+    Args:
+        x: a tensor that Keras or TensorFlow has made.
+        mask: bool; `None` takes the tensor's mask away.
+    """
+    masking.set_keras_mask(x, mask)
+
+
+# === Variables ===
+
+
+def backend_variable(variable: keras.Variable) -> Any:
+    """Returns what holds a variable's value: on TensorFlow a `tf.Variable`.
+
+    Stands for `Variable._value`. The public `value` may be a cast copy (under
+    autocasting), or another value (in a stateless scope).
+
+    Args:
+        variable: built.
+    """
+    return variable._value
+
+
+def replace_backend_variable(
+    variable: keras.Variable,
+    value: Any,
+    layout: keras.distribution.TensorLayout | None,
+) -> None:
+    """Puts another backend variable, that lies otherwise, into a variable.
+
+    Stands for assignments to `Variable._value` and `Variable._layout`. The
+    public `assign` changes numbers, and leaves them on the device where they
+    lie. On JAX, Keras spreads what is assigned later by `_layout`.
+
+    Args:
+        variable: built; its shape and dtype are those of `value`.
+        value: the backend's variable or array.
+        layout: where it lies on a mesh; `None` for one device.
+    """
+    variable._value = value
+    variable._layout = layout
+
+
+# === Optimizers ===
+
+
+def trained_variables(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[keras.Variable]:
+    """Returns the weights that an optimizer was built for.
+
+    Stands for `Optimizer._trainable_variables`. `apply(gradients)` without
+    weights takes them to be these.
+
+    Args:
+        optimizer: built.
+    """
+    return optimizer._trainable_variables
+
+
+def reindex_variables(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes an optimizer find its weights after `replace_backend_variable`.
+
+    Stands for `Optimizer._trainable_variables_indices` and `_var_key`: Keras
+    finds the slots of a weight by the identity of the weight's backend
+    variable. With a stale index, `apply` raises that it knows no such variable.
+
+    Args:
+        optimizer: built.
+    """
+    optimizer._trainable_variables_indices = {
+        optimizer._var_key(variable): index
+        for index, variable in enumerate(optimizer._trainable_variables)
+    }
+
+
+def strategy_of_optimizer(optimizer: keras.optimizers.Optimizer) -> Any:
+    """Returns the strategy of `tf.distribute` an optimizer was made under.
+
+    Stands for `_distribution_strategy` of the TensorFlow backend's optimizers.
+    Models have the public `distribute_strategy`; an optimizer made under
+    another strategy fails in the middle of a step.
+
+    Args:
+        optimizer: any.
+
+    Returns:
+        The strategy; `None` for an optimizer that keeps none, such as one that
+        wraps another.
+    """
+    return getattr(optimizer, "_distribution_strategy", None)
+
+
+# === Scopes ===
+
+
+def in_stateless_scope() -> bool:
+    """Whether variables are read and written in a `keras.StatelessScope`.
+
+    Stands for `keras.src`'s function of the same name; the scope itself is
+    public. In such a scope an update of a metric is kept in the scope, and
+    Keras's loops on JAX throw it away.
+    """
+    return stateless_scope.in_stateless_scope()

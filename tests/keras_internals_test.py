@@ -1,0 +1,353 @@
+import ast
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_moe
+from keras_moe import keras_internals
+
+
+class Block(keras.layers.Layer):
+    """A layer with others in a list, of which one has another."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = keras.layers.Dense(2, name="first")
+        self.rest = [
+            keras.layers.TimeDistributed(
+                keras.layers.Dense(2, name="inner"), name="second"
+            ),
+            self.first,
+        ]
+        self.built = True
+
+    def call(self, x):
+        self.add_loss(keras.ops.sum(x))
+        return self.first(x)
+
+
+def compiled(**options):
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    model.compile("adam", "mse", **options)
+    return model
+
+
+def names(layers):
+    return [layer.name for layer in layers]
+
+
+# === Layers ===
+
+
+def test_layers_are_flattened_each_once():
+    block = Block()
+    flat = keras_internals.flatten_layers(block)
+    assert flat[0] is block
+    assert sorted(names(flat[1:])) == ["first", "inner", "second"]
+    assert names(flat).index("second") < names(flat).index("inner")
+    below = keras_internals.flatten_layers(block, include_self=False)
+    assert names(below) == names(flat[1:])
+
+
+def test_sublayers_come_in_the_order_of_their_making():
+    assert names(keras_internals.sublayers(Block())) == ["first", "second"]
+
+
+def test_own_losses_are_without_those_of_sublayers():
+    outer = keras.Sequential([Block(), keras.layers.ActivityRegularization(1)])
+    outer(np.ones((1, 2)))
+    block, regularization = outer.layers
+    assert [float(x) for x in keras_internals.own_losses(block)] == [2.0]
+    assert len(keras_internals.own_losses(regularization)) == 1
+    assert keras_internals.own_losses(outer) == []
+    assert len(outer.losses) == 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Dense(2),
+        keras.layers.EinsumDense("ab,bc->ac", output_shape=2),
+    ],
+)
+def test_the_kernel_that_is_stored_is_a_variable_whatever_is_added(layer):
+    layer.build((None, 3))
+    kernel = keras_internals.stored_kernel(layer)
+    assert kernel is layer.kernel
+    layer.enable_lora(1)
+    assert keras_internals.stored_kernel(layer) is kernel
+    layer.quantize("int8")
+    stored = keras_internals.stored_kernel(layer)
+    assert isinstance(stored, keras.Variable)
+    assert stored.dtype == "int8"
+    assert any(stored is weight for weight in layer.weights)
+
+
+def test_a_layer_without_a_kernel_stores_none():
+    assert keras_internals.stored_kernel(keras.layers.Embedding(2, 2)) is None
+    assert keras_internals.stored_kernel(keras.layers.Dense(2)) is None
+
+
+def test_the_projection_of_queries_has_their_weights():
+    attention = keras.layers.MultiHeadAttention(2, 4)
+    attention(np.ones((1, 3, 8)), np.ones((1, 3, 8)))
+    projection = keras_internals.query_projection(attention)
+    assert isinstance(projection, keras.layers.EinsumDense)
+    assert projection.kernel.path.endswith("query/kernel")
+    projection.quantize("int8")
+    again = keras_internals.query_projection(attention)
+    assert again.quantization_mode == "int8"
+
+
+def test_nodes_are_those_of_one_model():
+    shared = keras.layers.Dense(2)
+    inputs = keras.Input([2])
+    keras.Model(inputs, shared(inputs))
+    model = keras.Model(inputs, shared(shared(inputs)))
+    nodes = keras_internals.functional_nodes(model)
+    assert sum(node.operation is shared for node in nodes) == 2
+    assert sum(node.is_input for node in nodes) == 1
+    assert len(nodes) == 3
+
+
+# === Compiled models ===
+
+
+def test_a_batch_builds_what_its_first_step_would():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.compile("adam", "mse", metrics=["mae"])
+    batch = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+    keras_internals.build_from_batch(model, batch)
+    assert model.built and model.optimizer.built
+    assert int(model.optimizer.iterations) == 0
+    assert keras_internals.compile_metrics(model).built
+    assert keras_internals.compile_loss(model).built
+
+
+def test_what_compile_was_given():
+    model = compiled(metrics=["mae"])
+    metrics = keras_internals.compile_metrics(model)
+    assert isinstance(metrics, keras.metrics.Metric)
+    assert not metrics.built
+    loss = keras_internals.compile_loss(model)
+    assert float(loss(np.zeros((1, 2)), np.full((1, 2), 3.0))) == 9.0
+    assert keras_internals.compile_metrics(compiled()) is None
+    bare = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    assert keras_internals.compile_metrics(bare) is None
+    bare.compile("adam")
+    assert keras_internals.compile_loss(bare) is None
+
+
+@pytest.mark.parametrize("takes_training", [False, True])
+def test_the_loss_is_computed_as_a_step_does(takes_training):
+    class WithTraining(keras.Sequential):
+        def compute_loss(self, x, y, y_pred, sample_weight, training=True):
+            return (y, sample_weight, training)
+
+    class Without(keras.Sequential):
+        def compute_loss(self, x, y, y_pred, sample_weight):
+            return (y, sample_weight, None)
+
+    model = (WithTraining if takes_training else Without)()
+    returned = keras_internals.compute_loss(
+        model, "x", "y", "y_pred", "weight", training=False
+    )
+    assert returned == ("y", "weight", False if takes_training else None)
+
+
+# === Tensors ===
+
+
+def test_a_mask_is_the_one_that_keras_makes_and_heeds():
+    ids = np.array([[3, 0]])
+    embedded = keras.layers.Embedding(4, 2, mask_zero=True)(ids)
+    np.testing.assert_array_equal(
+        keras_internals.get_mask(embedded), [[True, False]]
+    )
+    assert keras_internals.get_mask(tf.zeros((1, 2))) is None
+    assert keras_internals.get_mask(np.zeros((1, 2))) is None
+
+    outputs = tf.constant([[[1.0], [5.0]]])
+    keras_internals.set_mask(outputs, tf.constant([[True, False]]))
+    loss = keras.losses.MeanAbsoluteError()
+    assert float(loss(np.zeros((1, 2, 1)), outputs)) == 1.0
+    keras_internals.set_mask(outputs, None)
+    assert float(loss(np.zeros((1, 2, 1)), outputs)) == 3.0
+
+
+# === Variables and optimizers ===
+
+
+def test_a_backend_variable_is_the_one_that_is_read_and_written():
+    variable = keras.Variable(np.ones(2, "float32"))
+    held = keras_internals.backend_variable(variable)
+    assert isinstance(held, tf.Variable)
+    held.assign([2.0, 3.0])
+    np.testing.assert_array_equal(variable.numpy(), [2, 3])
+    with keras.StatelessScope(
+        [(variable, keras.ops.convert_to_tensor([4.0, 4.0]))]
+    ):
+        assert keras_internals.backend_variable(variable) is held
+
+
+def test_a_backend_variable_can_be_replaced():
+    variable = keras.Variable(np.ones(2, "float32"))
+    other = tf.Variable([5.0, 6.0])
+    mesh = keras.distribution.DeviceMesh((1,), ["model"], ["cpu:0"])
+    layout = keras.distribution.TensorLayout(["model"], mesh)
+    keras_internals.replace_backend_variable(variable, other, layout)
+    np.testing.assert_array_equal(variable.numpy(), [5, 6])
+    variable.assign([7.0, 8.0])
+    np.testing.assert_array_equal(other.numpy(), [7, 8])
+    # What Keras on JAX reads; it has no public name.
+    assert variable._layout is layout
+    assert "_layout" in keras_source("backend/jax/core.py")
+
+
+def keras_source(name):
+    import keras.src
+
+    return (pathlib.Path(keras.src.__file__).parent / name).read_text()
+
+
+def test_an_optimizer_finds_weights_whose_variables_were_replaced():
+    weight = keras.Variable(np.ones(2, "float32"))
+    optimizer = keras.optimizers.SGD(1.0, momentum=0.5)
+    optimizer.build([weight])
+    assert keras_internals.trained_variables(optimizer) == [weight]
+    keras_internals.replace_backend_variable(
+        weight, tf.Variable([1.0, 1.0]), None
+    )
+    with pytest.raises(ValueError, match="Unknown variable"):
+        optimizer.apply([tf.ones(2)], [weight])
+    keras_internals.reindex_variables(optimizer)
+    optimizer.apply([tf.ones(2)], [weight])
+    np.testing.assert_array_equal(weight.numpy(), [0, 0])
+
+
+def test_an_optimizer_knows_its_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        optimizer = keras.optimizers.SGD()
+    assert keras_internals.strategy_of_optimizer(optimizer) is strategy
+    default = keras_internals.strategy_of_optimizer(keras.optimizers.SGD())
+    assert default is tf.distribute.get_strategy()
+
+
+# === Scopes ===
+
+
+def test_a_stateless_scope_is_noticed():
+    assert not keras_internals.in_stateless_scope()
+    with keras.StatelessScope():
+        assert keras_internals.in_stateless_scope()
+    assert not keras_internals.in_stateless_scope()
+
+
+# === Other files ===
+
+PACKAGE = pathlib.Path(keras_moe.__file__).parent
+# Of `NamedTuple`, whose methods begin with an underscore but are public.
+PUBLIC = {"_replace", "_asdict", "_fields"}
+# Private names of TensorFlow, in the file that has each.
+TENSORFLOW = {
+    "_dtensor_singleton": "distribution/_stale_reads.py",
+    "_make_callable_from_options": "serving/server/_servable.py",
+}
+
+
+def test_no_other_file_touches_private_names_of_keras():
+    """Of objects that are not a file's own.
+
+    A private name is a file's own if the file defines it or sets it. On `self`
+    only names that `keras_internals` has are looked for: the others are the
+    class's own; after `super()` none, since an override may call what it
+    overrides.
+    """
+    internals = PACKAGE / "keras_internals.py"
+    known = {name for name, _ in private_attributes(ast_of(internals))}
+    known |= {"_keras_mask", "_kernel", "_distribution_strategy"}
+    assert {"_flatten_layers", "_value", "_var_key"} <= known
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE).as_posix()
+        if path == internals:
+            continue
+        tree = ast_of(path)
+        own = own_names(tree)
+        for name, owner in private_attributes(tree):
+            if name in PUBLIC or TENSORFLOW.get(name) == place:
+                continue
+            if owner == "super()" or name in own - known:
+                continue
+            if owner in ("self", "cls") and name not in known:
+                continue
+            found.append(f"{place}: {owner}.{name}")
+        found += [
+            f"{place}: import of {module}"
+            for module in imported(tree)
+            if module.startswith("keras.src")
+        ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("source", "private"),
+    [
+        ("layer._flatten_layers()", [("_flatten_layers", "layer")]),
+        ("self.model._compile_loss", [("_compile_loss", "self.model")]),
+        ("getattr(x, '_keras_mask', None)", [("_keras_mask", "x")]),
+        ("super()._get_own_losses()", [("_get_own_losses", "super()")]),
+        ("x.__len__()", []),
+    ],
+)
+def test_the_scan_finds_private_names(source, private):
+    assert list(private_attributes(ast.parse(source))) == private
+
+
+def ast_of(path):
+    return ast.parse(path.read_text())
+
+
+def private_attributes(tree):
+    """Yields the private names that are read or set, and of what."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name, owner = node.attr, node.value
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("getattr", "setattr", "hasattr", "delattr")
+            and isinstance(node.args[1], ast.Constant)
+        ):
+            name, owner = node.args[1].value, node.args[0]
+        else:
+            continue
+        if name.startswith("_") and not name.startswith("__"):
+            yield name, ast.unparse(owner)
+
+
+def own_names(tree):
+    """Names that a file defines, or sets on any object."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(
+            node.ctx, ast.Store
+        ):
+            names.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
