@@ -274,7 +274,7 @@ def _answers(saved: pathlib.Path) -> dict[str, Answer]:
     answers = {}
     for word in WORDS:
         array = np.array([word.encode()], dtype=object)
-        outputs = servable.predict({"word": array})
+        outputs = servable.run({"word": array})
         answers[word] = {k: v.tolist()[0] for k, v in outputs.items()}
     servable.close()
     return answers

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         ServingError as ServingError,
     )
     from keras_moe.serving.exporting._saved_model import export as export
-    from keras_moe.serving.exporting._warmup import (
+    from keras_moe.serving.exporting._write_warmup_requests import (
         write_warmup_requests as write_warmup_requests,
     )
     from keras_moe.serving.server._request_log import RequestLog as RequestLog
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
     )
     from keras_moe.serving.versions._rollout import Rollout as Rollout
 
+_ROOM = "keras_moe.serving"
 _MODULES = {
-    "Client": "keras_moe.serving.client._client",
-    "RequestLog": "keras_moe.serving.server._request_log",
-    "Rollout": "keras_moe.serving.versions._rollout",
-    "Server": "keras_moe.serving.server._server",
-    "ServingError": "keras_moe.serving.client._serving_error",
-    "Tls": "keras_moe.serving.server._tls",
-    "export": "keras_moe.serving.exporting._saved_model",
-    "newest_version": "keras_moe.serving.versions._push_version",
-    "push_version": "keras_moe.serving.versions._push_version",
-    "write_warmup_requests": "keras_moe.serving.exporting._warmup",
+    "Client": f"{_ROOM}.client._client",
+    "RequestLog": f"{_ROOM}.server._request_log",
+    "Rollout": f"{_ROOM}.versions._rollout",
+    "Server": f"{_ROOM}.server._server",
+    "ServingError": f"{_ROOM}.client._serving_error",
+    "Tls": f"{_ROOM}.server._tls",
+    "export": f"{_ROOM}.exporting._saved_model",
+    "newest_version": f"{_ROOM}.versions._push_version",
+    "push_version": f"{_ROOM}.versions._push_version",
+    "write_warmup_requests": f"{_ROOM}.exporting._write_warmup_requests",
 }
 _EXTRA = ("google.protobuf", "grpc", "prometheus_client", "tensorflow_serving")
 

@@ -67,7 +67,9 @@ def _run(line, seen):
         assert rollout.main(arguments) == 0
         seen.append(arguments[0])
     elif line.startswith(SERVER):
-        settings = command_line.parse(shlex.split(line.removeprefix(SERVER)))
+        settings = command_line.parse(
+            shlex.split(line.removeprefix(SERVER))
+        ).server_options
         settings |= {"grpc_port": 0, "rest_port": 0, "host": "127.0.0.1"}
         settings |= {"poll_seconds": 0.05}
         with keras_moe.serving.Server(**settings) as server:
@@ -76,35 +78,3 @@ def _run(line, seen):
     else:
         assert line.startswith("python -m benchmarks.serving ")
         seen.append("benchmark")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--tls_certificate=server.pem"], "go with each other"),
-        (["--token_file=missing"], "missing"),
-        (
-            ["--tls_certificate=token", "--tls_private_key=token"],
-            "fit each other",
-        ),
-        (
-            ["--request_log_directory=x", "--request_log_sampling_rate=2"],
-            "sampling_rate=2",
-        ),
-    ],
-)
-def test_flags_that_cannot_be_right(folder, capsys, arguments, message):
-    with pytest.raises(SystemExit):
-        command_line.parse(["--model_base_path=serving/g2p", *arguments])
-    assert message in capsys.readouterr().err
-
-
-def test_flags():
-    settings = command_line.parse(
-        ["--model_base_path=b", "--enable_batching", "--num_versions=3"]
-    )
-    assert settings["max_batch_rows"] == 32
-    assert settings["num_versions"] == 3
-    assert settings["host"] == "127.0.0.1"
-    assert settings["token"] is None
-    assert command_line.parse(["--model_base_path=b"])["max_batch_rows"] is None

@@ -17,7 +17,7 @@ def test_same_answers_as_the_session(binary, models):
     servable = Servable(models[2], 1)
     signature = servable.signature()
 
-    expected = servable.predict({"word": as_array(words)})
+    expected = servable.run({"word": as_array(words)})
 
     for name, spec in signature.outputs.items():
         answer = native_loader.run(

@@ -1,15 +1,20 @@
 """New versions of a served model in a remote store: in order, and once."""
 
 import contextlib
-import json
 import os
-import time
 
 from tfx.dsl.io import fileio
 
 from keras_moe.components._artifact_files import copy_tree
-from keras_moe.serving.versions._push_version import ORIGIN
-from keras_moe.serving.versions._push_version import SAVED_MODEL
+from keras_moe.model_folder import ORIGIN
+from keras_moe.model_folder import SAVED_MODEL
+from keras_moe.model_folder import SAVED_MODEL_TEXT
+from keras_moe.serving.versions._version_bundle import origin_text
+from keras_moe.serving.versions._version_bundle import parse_origin
+from keras_moe.serving.versions._version_folders import next_version
+from keras_moe.serving.versions._version_folders import version_number
+
+_GRAPHS = (SAVED_MODEL, SAVED_MODEL_TEXT)
 
 
 def upload_version(source: str, base_directory: str, origin: str) -> str:
@@ -43,47 +48,50 @@ def upload_version(source: str, base_directory: str, origin: str) -> str:
     complete = []
     for number in numbers:
         version = os.path.join(base_directory, str(number))
-        if fileio.exists(os.path.join(version, SAVED_MODEL)):
+        if _is_saved_model(version):
             complete.append(number)
         elif fileio.exists(os.path.join(version, ORIGIN)):
-            # What a push that was killed left: a server that starts now would
-            # take it for the newest, and have none to serve instead.
+            # A push that was killed left this folder. A stock server that
+            # starts now would take it for the newest, and serve none.
             fileio.rmtree(version)
     if complete:
         newest = os.path.join(base_directory, str(max(complete)))
         if _origin_of(newest) == origin:
             return newest
-    # Seconds, as TFX counts versions; also where the clock went back.
-    number = max([int(time.time()), *(each + 1 for each in numbers)])
-    version = os.path.join(base_directory, str(number))
+    version = os.path.join(base_directory, str(next_version(numbers)))
     try:
-        # First of all, as it marks what is left of an upload as ours.
+        # The origin comes first: it marks what an upload leaves as ours.
         _write_origin(version, origin)
-        copy_tree(source, version, leave_out=(SAVED_MODEL, str(ORIGIN)))
+        copy_tree(source, version, leave_out=(*_GRAPHS, str(ORIGIN)))
         fileio.copy(
             os.path.join(source, SAVED_MODEL),
             os.path.join(version, SAVED_MODEL),
         )
     except BaseException:
-        # Where that fails too, the next push does it.
+        # If the removal fails too, the next push does it.
         with contextlib.suppress(Exception):
             fileio.rmtree(version)
         raise
     return version
 
 
+def _is_saved_model(version: str) -> bool:
+    return any(fileio.exists(os.path.join(version, name)) for name in _GRAPHS)
+
+
 def _numbers(base_directory: str) -> list[int]:
     if not fileio.exists(base_directory):
         return []
     names = [name.rstrip("/") for name in fileio.listdir(base_directory)]
-    return [int(name) for name in names if name.isdecimal()]
+    numbers = [version_number(name) for name in names]
+    return [number for number in numbers if number is not None]
 
 
 def _write_origin(version: str, origin: str) -> None:
     path = os.path.join(version, ORIGIN)
     fileio.makedirs(os.path.dirname(path))
     with fileio.open(path, "w") as file:
-        file.write(json.dumps({"origin": origin}) + "\n")
+        file.write(origin_text(origin))
 
 
 def _origin_of(version: str) -> str | None:
@@ -91,7 +99,4 @@ def _origin_of(version: str) -> str | None:
     if not fileio.exists(path):
         return None  # pushed by something else
     with fileio.open(path) as file:
-        try:
-            return json.loads(file.read())["origin"]
-        except (KeyError, ValueError):
-            return None
+        return parse_origin(file.read())

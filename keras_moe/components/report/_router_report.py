@@ -30,8 +30,8 @@ from keras_moe.components._artifact_files import read_locally
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.evaluation._read_evaluation import read_evaluation
 from keras_moe.components.report._model_card import model_card
-from keras_moe.components.training._exit_calibrator import CERTIFICATE_FILE
-from keras_moe.components.training._exit_calibrator import KERAS_MODEL
+from keras_moe.model_folder import CERTIFICATE
+from keras_moe.model_folder import KERAS_MODEL
 from keras_moe.visualization import LayerLoads
 from keras_moe.visualization import collect_expert_load
 from keras_moe.visualization import plot_expert_load
@@ -120,7 +120,7 @@ def _keras_model(artifacts_: list[types.Artifact]) -> keras.Model:
 
 def _certificate(artifacts_: list[types.Artifact]) -> Certificate:
     uri = artifact_utils.get_single_uri(artifacts_)
-    with read_locally(os.path.join(uri, CERTIFICATE_FILE)) as path:
+    with read_locally(os.path.join(uri, CERTIFICATE.name)) as path:
         return Certificate.load(path)
 
 

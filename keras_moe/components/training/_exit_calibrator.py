@@ -32,9 +32,9 @@ from keras_moe.components.gates._gate_closed_error import GateClosedError
 from keras_moe.components.training._exit_task import ExitTask
 from keras_moe.components.training._exit_task import ExitTaskArgs
 from keras_moe.generation import EarlyExitPolicy
-
-CERTIFICATE_FILE = "certificate.json"
-KERAS_MODEL = pathlib.Path("assets.extra", "model.keras")
+from keras_moe.model_folder import CERTIFICATE
+from keras_moe.model_folder import KERAS_MODEL
+from keras_moe.serving.versions._version_bundle import read_certificate
 
 
 class ExitCalibratorExecutor(base_executor.BaseExecutor):
@@ -93,7 +93,7 @@ class ExitCalibratorExecutor(base_executor.BaseExecutor):
             _check_exported(directory, certificate)
         granted = artifact_utils.get_single_instance(output_dict["certificate"])
         with written_locally(granted.uri) as directory:
-            certificate.save(directory / CERTIFICATE_FILE)
+            certificate.save(directory / CERTIFICATE.name)
         granted.set_string_custom_property("certificate", certificate.to_json())
 
 
@@ -111,12 +111,12 @@ def _load_student(artifacts_: list[types.Artifact]) -> keras.Model:
 
 def _check_exported(directory: pathlib.Path, certificate: Certificate) -> None:
     """Raises unless what will be served carries this very certificate."""
-    path = directory / "assets.extra" / CERTIFICATE_FILE
-    if not path.is_file() or Certificate.load(path) != certificate:
+    if read_certificate(directory) != certificate:
         raise RuntimeError(
             "`export` of the task must write the model with the certificate "
             "that it is given: `keras_moe.serving.export(..., certificate="
-            f"certificate)`. There is none such at {path}."
+            "certificate)`. There is none such at "
+            f"{directory / CERTIFICATE}."
         )
 
 

@@ -6,10 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_moe.model_folder import KERAS_MODEL
+from keras_moe.model_folder import is_saved_model
 from keras_moe.types import Tensor
-
-# Where the pipeline's trainer puts the Keras model beside what is served.
-_KERAS_MODEL = pathlib.Path("assets.extra/model.keras")
 
 
 def load_teacher(
@@ -38,9 +37,9 @@ def load_teacher(
     path = pathlib.Path(path)
     if path.is_file():
         teacher = keras.saving.load_model(path, compile=False)
-    elif (path / _KERAS_MODEL).is_file():
-        teacher = keras.saving.load_model(path / _KERAS_MODEL, compile=False)
-    elif (path / "saved_model.pb").is_file():
+    elif (path / KERAS_MODEL).is_file():
+        teacher = keras.saving.load_model(path / KERAS_MODEL, compile=False)
+    elif is_saved_model(path):
         teacher = _SignatureModel(path, signature, output)
     else:
         raise ValueError(
@@ -61,7 +60,7 @@ class _SignatureModel(keras.Model):
             raise ValueError(
                 f"The SavedModel must have the signature {signature!r}. "
                 f"Received: {path} with {sorted(loaded.signatures) or 'none'}. "
-                f"A teacher can also be given as a file {_KERAS_MODEL} in it."
+                f"A teacher can also be given as a file {KERAS_MODEL} in it."
             )
         # It lives as long as its function does.
         self._loaded = loaded

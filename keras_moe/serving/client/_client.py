@@ -18,7 +18,6 @@ import numpy as np
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
-from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -26,9 +25,11 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from keras_moe.serving.client._serving_error import ServingError
 from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
+from keras_moe.serving.protocol._model_spec import ModelSpec
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import read_signatures
-from keras_moe.serving.server._model_watcher import VersionState
+from keras_moe.serving.protocol._version_state import VersionState
+from keras_moe.serving.protocol._version_state import from_response
 
 _MAX_ANSWER_BYTES = 1 << 30
 
@@ -121,7 +122,7 @@ class Client:
         """
         self._need(self._channel, "predict", "grpc_port")
         request = predict_pb2.PredictRequest(
-            model_spec=self._spec(version, signature_name, label)
+            model_spec=self._spec(version, label).to_proto(signature_name)
         )
         for name, array in _arrays(inputs).items():
             request.inputs[name].CopyFrom(tensor_codec.to_proto(array))
@@ -169,7 +170,7 @@ class Client:
         """Asks for the state of each version, newest first."""
         if self._channel is not None:
             request = get_model_status_pb2.GetModelStatusRequest(
-                model_spec=self._spec()
+                model_spec=self._spec().to_proto()
             )
             response = self._call(self._models.GetModelStatus, request, timeout)
         else:
@@ -177,14 +178,7 @@ class Client:
                 self._http(self._path(), timeout),
                 get_model_status_pb2.GetModelStatusResponse(),
             )
-        return {
-            entry.version: VersionState(
-                entry.State.Name(entry.state),
-                status_codes.code_name(entry.status.error_code),
-                entry.status.error_message,
-            )
-            for entry in response.model_version_status
-        }
+        return from_response(response)
 
     def metadata(
         self, version: int | None = None, timeout: float = 10.0
@@ -193,7 +187,8 @@ class Client:
         if self._channel is None:
             return self._signatures_rest(version, timeout)
         request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=self._spec(version), metadata_field=["signature_def"]
+            model_spec=self._spec(version).to_proto(),
+            metadata_field=["signature_def"],
         )
         response = self._call(
             self._predictions.GetModelMetadata, request, timeout
@@ -232,20 +227,10 @@ class Client:
             )
 
     def _spec(
-        self,
-        version: int | None = None,
-        signature_name: str = "",
-        label: str | None = None,
-    ) -> model_pb2.ModelSpec:
+        self, version: int | None = None, label: str | None = None
+    ) -> ModelSpec:
         _check_choice(version, label)
-        spec = model_pb2.ModelSpec(
-            name=self.model_name, signature_name=signature_name
-        )
-        if version is not None:
-            spec.version.value = version
-        if label is not None:
-            spec.version_label = label
-        return spec
+        return ModelSpec(self.model_name, version, label or "")
 
     def _path(
         self, version: int | None = None, label: str | None = None

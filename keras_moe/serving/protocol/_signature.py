@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
 
 from keras_moe.serving.protocol import _status_codes as status_codes
 
@@ -130,6 +131,16 @@ def read_signatures(
         # The loader's own entry, whose "output" is an operation.
         if name != _INIT_OP
     }
+
+
+def to_signature_map(
+    definitions: Mapping[str, meta_graph_pb2.SignatureDef],
+) -> get_model_metadata_pb2.SignatureDefMap:
+    """Writes signatures as the message that `GetModelMetadata` carries."""
+    message = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in definitions.items():
+        message.signature_def[name].CopyFrom(definition)
+    return message
 
 
 def _specs(

@@ -5,16 +5,13 @@ import logging
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
+from keras_moe.serving.protocol._runner import Runner
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.validation import check_size
-
-if TYPE_CHECKING:
-    from keras_moe.serving.server._servable import Runner
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,12 +40,12 @@ class Batcher:
         self._max_rows = max_rows
         self._count = count
         self._lock = threading.Lock()
-        # What waits behind the request that is running.
+        # Requests that wait behind one of their signature that is running.
         self._waiting: dict[tuple, collections.deque[_Request]] = {}
 
-    def run(
+    def submit(
         self,
-        runner: "Runner",
+        runner: Runner,
         signature: Signature,
         inputs: Sequence[np.ndarray],
     ) -> list[np.ndarray]:
@@ -71,7 +68,7 @@ class Batcher:
         rows = inputs[0].shape[0]
         if any(array.shape[0] != rows for array in inputs):
             return self._alone(runner, inputs)
-        # Only what has the same sizes but for the rows can be joined.
+        # Arrays can be joined if all sizes but their rows are the same.
         key = (runner, *(array.shape[1:] for array in inputs))
         request = _Request(inputs, rows)
         with self._lock:
@@ -90,14 +87,14 @@ class Batcher:
         return self._lead(key, runner, request)
 
     def _alone(
-        self, runner: "Runner", inputs: Sequence[np.ndarray]
+        self, runner: Runner, inputs: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         shape = inputs[0].shape if inputs else ()
         self._count(shape[0] if shape else 1)
         return runner(*inputs)
 
     def _lead(
-        self, key: tuple, runner: "Runner", first: "_Request"
+        self, key: tuple, runner: Runner, first: "_Request"
     ) -> list[np.ndarray]:
         """Runs a batch that begins with `first`, then lets the next lead."""
         batch = self._take(key, first)
@@ -108,7 +105,7 @@ class Batcher:
                 for request in batch:
                     request.runs_alone = True
         finally:
-            # Whatever happened, nobody waits forever.
+            # Also after an error: a request that is not woken waits forever.
             for request in batch[1:]:
                 request.runs_alone |= request.answer is None
                 request.woken.set()
@@ -130,7 +127,7 @@ class Batcher:
                 rows += batch[-1].rows
         return batch
 
-    def _run_joined(self, runner: "Runner", batch: list["_Request"]) -> bool:
+    def _run_joined(self, runner: Runner, batch: list["_Request"]) -> bool:
         """Answers all of them; tells whether that was possible."""
         columns = zip(*(request.inputs for request in batch), strict=True)
         joined = [np.concatenate(arrays) for arrays in columns]

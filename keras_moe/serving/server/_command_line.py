@@ -4,22 +4,37 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._tls import Tls
 
+_FREE = "free"
 
-def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+
+class Command(NamedTuple):
+    """What the flags say.
+
+    Attributes:
+        server_options: the arguments of `Server`.
+        ends_with_stdin: whether the server ends when its input does.
+    """
+
+    server_options: dict[str, Any]
+    ends_with_stdin: bool
+
+
+def parse(arguments: Sequence[str] | None = None) -> Command:
     """Reads the flags.
 
     Args:
         arguments: the flags; `None` means those of the process.
 
     Returns:
-        The arguments of `Server`.
+        The arguments of `Server`, and how it ends.
 
     Raises:
-        SystemExit: they cannot be right.
+        SystemExit: the flags cannot be right; the reason is printed.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -28,12 +43,12 @@ def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             "--tls_certificate and --tls_private_key go with each other"
         )
     try:
-        return {
+        server_options = {
             "model_name": options.model_name,
             "model_base_path": options.model_base_path,
             "host": options.host,
-            "grpc_port": options.port or None,
-            "rest_port": options.rest_api_port or None,
+            "grpc_port": options.port,
+            "rest_port": options.rest_api_port,
             "poll_seconds": options.file_system_poll_wait_seconds,
             "intra_op_threads": options.tensorflow_intra_op_parallelism,
             "num_versions": options.num_versions,
@@ -49,6 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         }
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    return Command(server_options, options.end_with_stdin)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model_name", default="default", help="name that requests give")
     add("--model_base_path", required=True, help="folder of the versions")
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=int, default=8500, help="gRPC; 0: none")
-    add("--rest_api_port", type=int, default=0, help="REST; 0: none")
+    add("--port", type=_port, default=8500, help=f"gRPC; 0: none; or '{_FREE}'")
+    add("--rest_api_port", type=_port, default="0", help="REST, likewise")
     add("--file_system_poll_wait_seconds", type=float, default=1.0, help=" ")
     add("--tensorflow_intra_op_parallelism", type=int, default=1, help=" ")
     add("--num_versions", type=int, default=2, help="served at a time")
@@ -85,7 +101,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--burst", type=int, help="requests that may come at once")
     add("--request_log_directory", type=pathlib.Path, help="for the sample")
     add("--request_log_sampling_rate", type=float, default=0.01, help=" ")
+    add(
+        "--end_with_stdin",
+        action="store_true",
+        help="end when the standard input does, with the process that holds it",
+    )
     return parser
+
+
+def _port(text: str) -> int | None:
+    """Reads a port as `Server` takes it: 0 for a free one, `None` for none."""
+    if text == _FREE:
+        return 0
+    try:
+        return int(text) or None
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a port, 0 or '{_FREE}'. Received: {text!r}"
+        ) from None
 
 
 def _tls(options: argparse.Namespace) -> Tls | None:

@@ -20,7 +20,7 @@ class Gate:
         requests_per_second: how many requests are let in, on the average, of
             all clients together; `None` is no limit.
         burst: how many may come at once after a pause; `None` is a second's.
-        clock: what tells the seconds.
+        clock: gives the time in seconds.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -75,11 +75,6 @@ class Gate:
         """Whether it lets everything in."""
         return self._token is None and self._rate is None
 
-    @property
-    def needs_token(self) -> bool:
-        """Whether it asks for a token."""
-        return self._token is not None
-
     def check(self, authorization: str | None) -> None:
         """Counts a request in, or refuses it.
 
@@ -90,7 +85,8 @@ class Gate:
             tf.errors.UnauthenticatedError: the token is missing or wrong.
             tf.errors.ResourceExhaustedError: there were too many requests.
         """
-        # First: who is not known uses nothing up.
+        # The token first: a stranger's requests must not use up the rate of
+        # those who know it.
         if self._token is not None:
             self._check_token(authorization or "")
         if self._rate is not None:

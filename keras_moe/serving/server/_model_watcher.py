@@ -7,11 +7,12 @@ import pathlib
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_moe.serving.protocol import _status_codes as status_codes
+from keras_moe.serving.protocol._model_spec import ModelSpec
+from keras_moe.serving.protocol._version_state import VersionState
 from keras_moe.serving.server._servable import Servable
 from keras_moe.serving.versions._confinement import check_assets
 from keras_moe.serving.versions._confinement import check_links
@@ -22,20 +23,6 @@ from keras_moe.serving.versions._version_folders import find_versions
 from keras_moe.serving.versions._version_folders import fingerprint
 
 _LOG = logging.getLogger(__name__)
-
-
-class VersionState(NamedTuple):
-    """Where a version stands, in the words of the ModelService API.
-
-    Attributes:
-        state: `"LOADING"`, `"AVAILABLE"`, `"UNLOADING"` or `"END"`.
-        error_code: `"OK"`, or why the version is not served.
-        error_message: details of the error.
-    """
-
-    state: str
-    error_code: str = "OK"
-    error_message: str = ""
 
 
 class ModelWatcher:
@@ -133,22 +120,21 @@ class ModelWatcher:
             return self._changed.wait_for(lambda: bool(self._served), timeout)
 
     @contextlib.contextmanager
-    def lease(
-        self, name: str, version: int | None = None, label: str = ""
-    ) -> Iterator[Servable]:
+    def lease(self, spec: ModelSpec) -> Iterator[Servable]:
         """Keeps a version open for the length of a request.
 
         Args:
-            name: the model asked for.
-            version: the version asked for; `None` means the newest.
-            label: the label asked for instead; empty for none.
+            spec: names the model, and the version or label.
+
+        Yields:
+            The version that is meant; by default the newest.
 
         Raises:
             tf.errors.InvalidArgumentError: there is no such label.
             tf.errors.NotFoundError: it is not being served.
         """
         with self._changed:
-            servable = self._find(name, version, label)
+            servable = self._find(spec)
             self._users[servable] = self._users.get(servable, 0) + 1
         try:
             yield servable
@@ -159,12 +145,16 @@ class ModelWatcher:
             if idle:
                 self._close(servable)
 
-    def resolve(self, name: str, version: int | None, label: str) -> int | None:
-        """Gives the number that a request means; `None` if it gives none."""
-        if not label:
-            return version
+    def resolve(self, spec: ModelSpec) -> int | None:
+        """Gives the version that a request names; `None` if it names none.
+
+        Raises:
+            tf.errors.OpError: there is no such label, or no version has it.
+        """
+        if not spec.label:
+            return spec.version
         with self._changed:
-            return self._find(name, version, label).version
+            return self._find(spec).version
 
     def refresh(self) -> None:
         """Looks at the folder once, and loads what has to be loaded."""
@@ -175,8 +165,8 @@ class ModelWatcher:
             # What was decided before stays in force.
             _LOG.error("The rollout is left as it is: %s", error)
             rollout = self._rollout
-        # Before labels follow the decision, so that none means a version
-        # that is not loaded yet.
+        # Versions are loaded before `_rollout` changes: labels follow it, and
+        # a request for a label would fail if its version were not loaded yet.
         loaded: list[int] = []
         refused: set[int] = set()
         while True:
@@ -215,20 +205,22 @@ class ModelWatcher:
             self._served
         )
 
-    def _find(self, name: str, version: int | None, label: str) -> Servable:
-        if label:
-            if label not in (STABLE, CANARY):
+    def _find(self, spec: ModelSpec) -> Servable:
+        version = spec.version
+        if spec.label:
+            if spec.label not in (STABLE, CANARY):
                 raise status_codes.invalid_argument(
-                    f"Unrecognized servable version label: {label}. There "
+                    f"Unrecognized servable version label: {spec.label}. There "
                     f"are: {STABLE}, {CANARY}."
                 )
-            version = self._labels().get(label)
+            version = self._labels().get(spec.label)
         elif version is None and self._served:
             version = max(self._served)
-        if name != self.model_name or version not in self._served:
-            wanted = f"Specific({name}, {label or version})"
-            if version is None and not label or name != self.model_name:
-                wanted = f"Latest({name})"
+        if spec.name != self.model_name or version not in self._served:
+            wanted = f"Specific({spec.name}, {spec.label or version})"
+            is_latest = version is None and not spec.label
+            if is_latest or spec.name != self.model_name:
+                wanted = f"Latest({spec.name})"
             raise status_codes.not_found(
                 f"Servable not found for request: {wanted}"
             )

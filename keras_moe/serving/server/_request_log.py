@@ -1,4 +1,4 @@
-"""A sample of the requests and answers, for whoever looks at them later."""
+"""A sample of the requests and answers, in files to look at later."""
 
 import contextlib
 import datetime
@@ -9,7 +9,6 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
 from collections.abc import Mapping
 
 import numpy as np
@@ -38,7 +37,6 @@ class RequestLog:
         sampling_rate: share of the requests to write, in (0, 1].
         max_file_bytes: size at which a new file is begun.
         max_file_seconds: age at which a new file is begun.
-        count: called with `"written"` or `"dropped"` for each sample.
         seed: of the sampling; `None` for another one each time.
 
     Raises:
@@ -57,7 +55,6 @@ class RequestLog:
         sampling_rate: float = 0.01,
         max_file_bytes: int = 64 << 20,
         max_file_seconds: float = 3600.0,
-        count: Callable[[str], None] = lambda outcome: None,
         seed: int | None = None,
     ):
         if not 0 < sampling_rate <= 1:
@@ -74,10 +71,11 @@ class RequestLog:
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.sampling_rate = sampling_rate
-        self.count = count
         self._max_bytes = max_file_bytes
         self._max_seconds = max_file_seconds
         self._random = random.Random(seed)
+        self._counting = threading.Lock()
+        self._counts = {"written": 0, "dropped": 0}
         self._queue: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(
             target=self._write_all, name="request-log", daemon=True
@@ -92,6 +90,11 @@ class RequestLog:
         if self._thread.ident is not None:
             self._queue.put(None)
             self._thread.join()
+
+    def counts(self) -> dict[str, int]:
+        """Gives how many sampled requests were `written` and `dropped`."""
+        with self._counting:
+            return dict(self._counts)
 
     def sample(
         self,
@@ -113,7 +116,7 @@ class RequestLog:
         if self._random.random() >= self.sampling_rate:
             return
         if self._queue.full():
-            self.count("dropped")
+            self._count("dropped")
             return
         log = prediction_log_pb2.PredictionLog()
         log.log_metadata.sampling_config.sampling_rate = self.sampling_rate
@@ -133,7 +136,11 @@ class RequestLog:
         try:
             self._queue.put_nowait(log.SerializeToString())
         except queue.Full:
-            self.count("dropped")
+            self._count("dropped")
+
+    def _count(self, outcome: str) -> None:
+        with self._counting:
+            self._counts[outcome] += 1
 
     def _write_all(self) -> None:
         record = self._queue.get()
@@ -141,13 +148,13 @@ class RequestLog:
             try:
                 record = self._write_file(record)
             except (OSError, tf.errors.OpError) as error:
-                # Such as a full disk: the server has other things to do.
+                # Such as a full disk. Only records are lost: requests go on.
                 _LOG.error("Could not write the request log: %s", error)
-                self.count("dropped")
+                self._count("dropped")
                 record = self._queue.get()
 
     def _write_file(self, record: bytes | None) -> bytes | None:
-        """Writes records from this one on; gives what comes after the file."""
+        """Writes a file that begins with `record`; gives the next's first."""
         now = datetime.datetime.now(datetime.UTC)
         name = f"requests-{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.tfrecord"
         end = time.monotonic() + self._max_seconds
@@ -157,9 +164,9 @@ class RequestLog:
             writer = stack.enter_context(tf.io.TFRecordWriter(str(partial)))
             while record is not None and size < self._max_bytes:
                 writer.write(record)
-                # A file is only as good as what survives a killed server.
+                # A server may be killed: what was sampled must be in the file.
                 writer.flush()
-                self.count("written")
+                self._count("written")
                 size += len(record)
                 try:
                     record = self._queue.get(

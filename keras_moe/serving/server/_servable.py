@@ -5,7 +5,6 @@ import logging
 import os
 import pathlib
 import threading
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
@@ -14,16 +13,16 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from keras_moe.serving.exporting import _warmup as warmup
+from keras_moe.serving.protocol._runner import Runner
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import read_signatures
 from keras_moe.serving.server._batcher import Batcher
+from keras_moe.serving.versions._version_bundle import has_variables
+from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_SIGNATURE = "serving_default"
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
-
-Runner = Callable[..., list[np.ndarray]]
 
 
 class Servable:
@@ -104,7 +103,7 @@ class Servable:
         if runner is not None:
             return runner
         with self._making:
-            # Whoever waited for the lock finds it made.
+            # Another thread may have made it while this one waited.
             if signature.name not in self._runners:
                 self._runners[signature.name] = self._make_runner(signature)
             return self._runners[signature.name]
@@ -118,7 +117,7 @@ class Servable:
         # another name, and several times slower.
         return self._session._make_callable_from_options(options)
 
-    def predict(
+    def run(
         self,
         inputs: Mapping[str, np.ndarray],
         signature_name: str = "",
@@ -145,7 +144,7 @@ class Servable:
             if batcher is None:
                 values = runner(*feeds)
             else:
-                values = batcher.run(runner, signature, feeds)
+                values = batcher.submit(runner, signature, feeds)
         except tf.errors.OpError as error:
             raise _without_stack(error) from None
         answers = dict(zip(signature.outputs, values, strict=True))
@@ -161,8 +160,9 @@ class Servable:
 
     def _warm_up(self, max_tensor_bytes: int) -> int:
         count = 0
-        for name, inputs in warmup.read_requests(self.path, max_tensor_bytes):
-            self.predict(inputs, name)
+        requests = read_warmup_requests(self.path, max_tensor_bytes)
+        for name, inputs in requests:
+            self.run(inputs, name)
             count += 1
         return count
 
@@ -243,7 +243,7 @@ def _require_variables(
     The loader takes a SavedModel without a `variables` folder for one that
     has no variables, and only the first request would fail.
     """
-    if (path / "variables" / "variables.index").is_file():
+    if has_variables(path):
         return
     if any(node.op in _VARIABLE_OPS for node in meta_graph.graph_def.node):
         raise tf.errors.NotFoundError(

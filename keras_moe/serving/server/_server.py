@@ -6,43 +6,28 @@ python -m keras_moe.serving.server --model_name=g2p \
 ```
 """
 
-import contextlib
-import ipaddress
+import functools
 import logging
 import os
 import pathlib
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
-from keras_moe.serving.server import _command_line as command_line
+from keras_moe.serving.protocol._version_state import VersionState
 from keras_moe.serving.server._batcher import Batcher
-from keras_moe.serving.server._gate import Gate
+from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._model_watcher import ModelWatcher
-from keras_moe.serving.server._model_watcher import VersionState
-from keras_moe.serving.server._predictor import Predictor
-from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._servable import Servable
 from keras_moe.serving.server._server_metrics import ServerMetrics
-from keras_moe.serving.server._tls import Tls
+from keras_moe.serving.server._server_settings import ServerSettings
 from keras_moe.serving.server.grpc._grpc_api import GrpcApi
-from keras_moe.serving.server.grpc._model_service import ModelService
-from keras_moe.serving.server.grpc._prediction_service import PredictionService
 from keras_moe.serving.server.rest._rest_api import RestApi
-from keras_moe.validation import check_size
 
 _LOG = logging.getLogger(__name__)
-_MAX_PORT = 65535
 _NO_VERSION = (
     "no version; the folder must hold numbered folders, each with a "
     "saved_model.pb"
 )
-# A thread of gRPC for each request that is worked on; with batching most of
-# them wait, to be joined.
-_WORKERS, _BATCHING_WORKERS = 4, 32
 
 
 class Server:
@@ -113,116 +98,42 @@ class Server:
         self,
         model_name: str,
         model_base_path: str | os.PathLike,
-        host: str = "127.0.0.1",
-        grpc_port: int | None = 0,
-        rest_port: int | None = 0,
-        poll_seconds: float = 1.0,
-        max_request_bytes: int = 64 << 20,
-        max_workers: int | None = None,
-        intra_op_threads: int = 1,
-        num_versions: int = 2,
-        max_batch_rows: int | None = None,
-        tls: Tls | None = None,
-        token: str | None = None,
-        requests_per_second: float | None = None,
-        burst: int | None = None,
-        request_log: RequestLog | None = None,
+        **options: Any,
     ):
-        if not model_name or set(model_name) & set("/:"):
-            raise ValueError(
-                "`model_name` must be a name without '/' and ':'. "
-                f"Received: model_name={model_name!r}"
-            )
-        if not host:
-            # An empty host means every interface to the socket library.
-            raise ValueError(
-                "`host` must be given as an address; say '0.0.0.0' to listen "
-                f"on every interface. Received: host={host!r}"
-            )
-        if grpc_port is None and rest_port is None:
-            raise ValueError(
-                "One of `grpc_port` and `rest_port` must be a port. "
-                "Received: grpc_port=None, rest_port=None"
-            )
-        for name, port in (("grpc_port", grpc_port), ("rest_port", rest_port)):
-            if port is not None and not 0 <= port <= _MAX_PORT:
-                raise ValueError(
-                    f"`{name}` must be in [0, {_MAX_PORT}]. "
-                    f"Received: {name}={port}"
-                )
-        check_size(
-            max_request_bytes=max_request_bytes,
-            max_workers=max_workers,
-            intra_op_threads=intra_op_threads,
-            num_versions=num_versions,
-            max_batch_rows=max_batch_rows,
-        )
-        if poll_seconds <= 0:
-            raise ValueError(
-                "`poll_seconds` must be positive. "
-                f"Received: poll_seconds={poll_seconds}"
-            )
-        gate = Gate(token, requests_per_second, burst)
-        if not _is_loopback(host):
-            _warn(host, gate, tls)
+        settings = ServerSettings(model_name, model_base_path, **options)
+        if not settings.is_loopback:
+            _warn(settings)
+        gate = settings.gate()
+        metrics = ServerMetrics()
         self._watcher = ModelWatcher(
             model_name,
             pathlib.Path(model_base_path),
-            poll_seconds,
-            lambda path, version: Servable(
-                path, version, max_request_bytes, intra_op_threads
-            ),
-            num_versions,
-            lambda version: metrics.forget(version),
+            settings.poll_seconds,
+            functools.partial(_load, settings),
+            settings.num_versions,
+            metrics.forget,
         )
-        metrics = ServerMetrics(self._watcher.states, self._watcher.labels)
+        metrics.show_versions(self._watcher.states, self._watcher.labels)
         batcher = None
-        if max_batch_rows is not None:
-            batcher = Batcher(max_batch_rows, metrics.count_batch)
-        if request_log is not None:
-            request_log.count = metrics.count_log_record
-        predictor = Predictor(self._watcher, metrics, batcher, request_log)
-        predictions = PredictionService(
-            self._watcher, predictor, metrics, max_request_bytes
-        )
-        models = ModelService(self._watcher, metrics)
-        self._log = request_log
+        if settings.max_batch_rows is not None:
+            batcher = Batcher(settings.max_batch_rows, metrics.count_batch)
+        self._log = settings.request_log
+        if self._log is not None:
+            metrics.show_request_log(self._log.counts)
+        api = ModelApi(self._watcher, metrics, batcher, self._log)
+        self._state = "new"
         self._grpc: GrpcApi | None = None
         self._rest: RestApi | None = None
-        self.grpc_port: int | None = None
-        self.rest_port: int | None = None
-        self._state = "new"
-        if rest_port is not None:
-            with _naming_the_port(host, rest_port):
-                self._rest = RestApi(
-                    host,
-                    rest_port,
-                    predictions,
-                    models,
-                    predictor,
-                    metrics,
-                    gate,
-                    max_request_bytes,
-                    tls.context if tls else None,
-                )
-            self.rest_port = self._rest.port
-        if grpc_port is not None:
-            try:
-                self._grpc = GrpcApi(
-                    host,
-                    grpc_port,
-                    predictions,
-                    models,
-                    metrics,
-                    gate,
-                    max_request_bytes,
-                    max_workers or (_BATCHING_WORKERS if batcher else _WORKERS),
-                    tls.grpc_credentials() if tls else None,
-                )
-            except BaseException:
-                self.stop()
-                raise
-            self.grpc_port = self._grpc.port
+        try:
+            if settings.rest_port is not None:
+                self._rest = RestApi(settings, api, metrics, gate)
+            if settings.grpc_port is not None:
+                self._grpc = GrpcApi(settings, api, metrics, gate)
+        except BaseException:
+            self.stop()
+            raise
+        self.grpc_port = self._grpc.port if self._grpc else None
+        self.rest_port = self._rest.port if self._rest else None
 
     @property
     def servable(self) -> Servable | None:
@@ -298,54 +209,24 @@ class Server:
         self.stop()
 
 
-@contextlib.contextmanager
-def _naming_the_port(host: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            "`rest_port` must be a port that can be listened on. "
-            f"Received: host={host!r}, rest_port={port}: {error}"
-        ) from error
+def _load(
+    settings: ServerSettings, path: pathlib.Path, version: int
+) -> Servable:
+    return Servable(
+        path, version, settings.max_request_bytes, settings.intra_op_threads
+    )
 
 
-def _is_loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _warn(host: str, gate: Gate, tls: Tls | None) -> None:
+def _warn(settings: ServerSettings) -> None:
     missing = []
-    if not gate.needs_token:
+    if settings.token is None:
         missing.append("no authentication (`token`)")
-    if tls is None:
+    if settings.tls is None:
         missing.append("no encryption (`tls`)")
     if missing:
         _LOG.warning(
             "Listening on %s: whoever can reach this machine can use the "
             "model. There is %s.",
-            host,
+            settings.host,
             " and ".join(missing),
         )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves until it is told to stop; flags are named as the stock ones."""
-    settings = command_line.parse(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    server = Server(**settings)
-    stop = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: stop.set())
-    started = time.monotonic()
-    with server:
-        _LOG.info(
-            "Embedded model server: gRPC port %s, REST port %s",
-            server.grpc_port,
-            server.rest_port,
-        )
-        stop.wait()
-    _LOG.info("Stopped after %.0f s", time.monotonic() - started)

@@ -10,7 +10,7 @@ import prometheus_client
 from prometheus_client import core
 from prometheus_client import registry
 
-from keras_moe.serving.server._model_watcher import VersionState
+from keras_moe.serving.protocol._version_state import VersionState
 
 PATH = "/monitoring/prometheus/metrics"
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -25,18 +25,9 @@ _DEPTHS = (*range(1, 13), 16, 20, 24, 32, 48)
 
 
 class ServerMetrics:
-    """Counters and histograms of one server.
+    """Counters and histograms of one server."""
 
-    Args:
-        states: gives the state of each version.
-        labels: gives the version of each label.
-    """
-
-    def __init__(
-        self,
-        states: Callable[[], dict[int, VersionState]],
-        labels: Callable[[], dict[str, int]],
-    ):
+    def __init__(self) -> None:
         self._registry = prometheus_client.CollectorRegistry()
         self._requests = prometheus_client.Counter(
             f"{_PREFIX}_requests",
@@ -57,18 +48,32 @@ class ServerMetrics:
             buckets=_ROWS,
             registry=self._registry,
         )
-        self._log_records = prometheus_client.Counter(
-            f"{_PREFIX}_request_log_records",
-            "Sampled requests; `outcome` is written or dropped.",
-            ("outcome",),
-            registry=self._registry,
-        )
-        for outcome in ("written", "dropped"):
-            self._log_records.labels(outcome)
         self._exits = _ExitDepths()
         self._registry.register(self._exits)
-        self._registry.register(_Versions(states, labels))
+        self._log_records = _LogRecords()
+        self._registry.register(self._log_records)
         prometheus_client.ProcessCollector(registry=self._registry)
+
+    def show_versions(
+        self,
+        states: Callable[[], dict[int, VersionState]],
+        labels: Callable[[], dict[str, int]],
+    ) -> None:
+        """Shows versions and labels, as they are whenever metrics are read.
+
+        Args:
+            states: gives the state of each version.
+            labels: gives the version of each label.
+        """
+        self._registry.register(_Versions(states, labels))
+
+    def show_request_log(self, counts: Callable[[], dict[str, int]]) -> None:
+        """Shows what became of sampled requests, whenever metrics are read.
+
+        Args:
+            counts: gives the number of records of each outcome.
+        """
+        self._log_records.counts = counts
 
     def count_request(
         self,
@@ -99,19 +104,15 @@ class ServerMetrics:
         """Counts one run of a model."""
         self._batch_rows.observe(rows)
 
-    def count_log_record(self, outcome: str) -> None:
-        """Counts a sampled request: `"written"` or `"dropped"`."""
-        self._log_records.labels(outcome).inc()
-
     def forget(self, version: int) -> None:
-        """Drops what was counted of a version that is gone."""
+        """Drops the counts of a version that is gone."""
         number = {"version": str(version)}
         self._requests.remove_by_labels(number)
         self._seconds.remove_by_labels(number)
         self._exits.forget(version)
 
     def expose(self) -> bytes:
-        """Writes all of it in Prometheus' text format."""
+        """Writes all metrics in Prometheus' text format."""
         return prometheus_client.generate_latest(self._registry)
 
 
@@ -155,8 +156,32 @@ class _ExitDepths(registry.Collector):
         yield family
 
 
+class _LogRecords(registry.Collector):
+    """What the request log says it has written and dropped."""
+
+    def __init__(self) -> None:
+        # Without a log the series are there, at zero, for dashboards.
+        self.counts: Callable[[], dict[str, int]] = lambda: {
+            "written": 0,
+            "dropped": 0,
+        }
+
+    def describe(self) -> Iterable[core.Metric]:
+        return []
+
+    def collect(self) -> Iterator[core.Metric]:
+        family = core.CounterMetricFamily(
+            f"{_PREFIX}_request_log_records",
+            "Sampled requests; `outcome` is written or dropped.",
+            labels=("outcome",),
+        )
+        for outcome, count in self.counts().items():
+            family.add_metric((outcome,), count)
+        yield family
+
+
 class _Versions(registry.Collector):
-    """Versions and labels, asked for when they are wanted."""
+    """Versions and labels, as they are when they are collected."""
 
     def __init__(
         self,

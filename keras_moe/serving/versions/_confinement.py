@@ -3,11 +3,8 @@
 import pathlib
 
 import tensorflow as tf
-from google.protobuf import message
-from google.protobuf import text_format
-from tensorflow.core.protobuf import saved_model_pb2
 
-_BINARY, _TEXT = "saved_model.pb", "saved_model.pbtxt"
+from keras_moe.serving.versions._version_bundle import read_saved_model
 
 
 def check_links(path: pathlib.Path, base_path: pathlib.Path) -> None:
@@ -21,7 +18,7 @@ def check_links(path: pathlib.Path, base_path: pathlib.Path) -> None:
         tf.errors.PermissionDeniedError: the message names the link.
     """
     base = base_path.resolve()
-    # First of all: what is outside is not even listed.
+    # The folder itself comes first: one that lies outside is not even listed.
     _check_inside(path, base)
     for entry in path.rglob("*"):
         if entry.is_symlink():
@@ -66,18 +63,8 @@ def _check_inside(path: pathlib.Path, base: pathlib.Path) -> None:
 
 
 def _asset_names(path: pathlib.Path) -> list[str]:
-    model = saved_model_pb2.SavedModel()
-    try:
-        if (path / _BINARY).is_file():
-            model.ParseFromString((path / _BINARY).read_bytes())
-        else:
-            text_format.Parse((path / _TEXT).read_text(), model)
-    except (message.DecodeError, text_format.ParseError, ValueError) as error:
-        raise tf.errors.DataLossError(
-            None, None, f"Could not read the SavedModel in {path}: {error}"
-        ) from error
     return [
         asset.filename
-        for meta_graph in model.meta_graphs
+        for meta_graph in read_saved_model(path).meta_graphs
         for asset in meta_graph.asset_file_def
     ]

@@ -1,17 +1,17 @@
 """New versions of a served model: whole, once, and in order."""
 
-import json
 import os
 import pathlib
 import shutil
-import time
 
-from keras_moe.atomic_file import atomic_file
+from keras_moe.model_folder import SAVED_MODEL
+from keras_moe.model_folder import is_saved_model
+from keras_moe.serving.versions._version_bundle import read_origin
+from keras_moe.serving.versions._version_bundle import write_origin
+from keras_moe.serving.versions._version_folders import find_versions
 from keras_moe.serving.versions._version_folders import is_remote
+from keras_moe.serving.versions._version_folders import next_version
 
-SAVED_MODEL = "saved_model.pb"
-# Says, in a version, which model it was pushed from.
-ORIGIN = pathlib.Path("assets.extra", "pushed_from.json")
 _PARTIAL = ".{}.partial"
 
 
@@ -41,28 +41,24 @@ def push_version(
     """
     source = _local("source", source)
     base = _local("base_directory", base_directory)
-    if not (source / SAVED_MODEL).is_file():
+    if not is_saved_model(source):
         raise ValueError(
             "`source` must be the directory of a SavedModel. Received: "
             f"source={str(source)!r}, which has no {SAVED_MODEL}."
         )
     base.mkdir(parents=True, exist_ok=True)
-    # What a push that was killed left. Servers do not look at such names.
+    # A push that was killed leaves a folder of such a name, which servers
+    # pass by.
     for left in base.glob(_PARTIAL.format("*")):
         shutil.rmtree(left, ignore_errors=True)
     newest = newest_version(base)
-    if newest is not None and _origin_of(newest) == origin:
+    if newest is not None and read_origin(newest) == origin:
         return newest
-    # Seconds, as TFX counts versions; also where the clock went back.
-    number = int(time.time())
-    if newest is not None:
-        number = max(number, int(newest.name) + 1)
+    number = next_version(find_versions(base))
     partial, version = base / _PARTIAL.format(number), base / str(number)
     try:
         shutil.copytree(source, partial)
-        (partial / ORIGIN).parent.mkdir(exist_ok=True)
-        with atomic_file(partial / ORIGIN) as file:
-            file.write_text(json.dumps({"origin": origin}) + "\n")
+        write_origin(partial, origin)
         _flush(partial)
         os.rename(partial, version)
     except BaseException:
@@ -81,12 +77,8 @@ def newest_version(base_directory: str | os.PathLike) -> pathlib.Path | None:
     Raises:
         ValueError: if it is not local.
     """
-    versions = [
-        path
-        for path in _local("base_directory", base_directory).glob("*")
-        if path.name.isdecimal() and (path / SAVED_MODEL).is_file()
-    ]
-    return max(versions, key=lambda path: int(path.name), default=None)
+    versions = find_versions(_local("base_directory", base_directory))
+    return next(iter(versions.values()), None)
 
 
 def _local(name: str, value: str | os.PathLike) -> pathlib.Path:
@@ -97,13 +89,6 @@ def _local(name: str, value: str | os.PathLike) -> pathlib.Path:
             f"pushes to both. Received: {name}={os.fspath(value)!r}."
         )
     return pathlib.Path(value)
-
-
-def _origin_of(version: pathlib.Path) -> str | None:
-    try:
-        return json.loads((version / ORIGIN).read_text())["origin"]
-    except (FileNotFoundError, KeyError, ValueError):
-        return None  # pushed by something else
 
 
 def _flush(directory: pathlib.Path) -> None:

@@ -2,9 +2,32 @@
 
 import os
 import pathlib
+import time
+from collections.abc import Iterable
 
-_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
-_MAX_VERSION = 2**63 - 1
+from keras_moe.model_folder import is_saved_model
+
+# Of a signed 64-bit number, as versions are in TensorFlow Serving's messages.
+MAX_VERSION = 2**63 - 1
+_MAX_DIGITS = 19
+
+
+def version_number(name: str) -> int | None:
+    """Reads the number of a version from a folder's name or a request.
+
+    Args:
+        name: decimal digits; zeros in front do not count.
+
+    Returns:
+        The number; `None` if the name is no number from 0 to 2^63 - 1.
+    """
+    if not (name.isascii() and name.isdigit()):
+        return None
+    # Python refuses to convert numbers of thousands of digits.
+    digits = name.lstrip("0") or "0"
+    if len(digits) > _MAX_DIGITS or int(digits) > MAX_VERSION:
+        return None
+    return int(digits)
 
 
 def find_versions(
@@ -12,8 +35,8 @@ def find_versions(
 ) -> dict[int, pathlib.Path]:
     """Lists the versions of a model, newest first.
 
-    A version is a folder whose name is a number and that holds a
-    `saved_model.pb`; without one it is still being written.
+    A version is a folder whose name is a number (`version_number`) and that is
+    a SavedModel; without a `saved_model.pb` it is still being written.
 
     Args:
         base_path: folder of the versions; it may not exist yet.
@@ -27,14 +50,31 @@ def find_versions(
     except (FileNotFoundError, NotADirectoryError):
         return {}
     for path in entries:
-        name = path.name
-        if not (name.isascii() and name.isdigit()):
-            continue
-        if int(name) <= _MAX_VERSION and any(
-            (path / file).is_file() for file in _MODEL_FILES
-        ):
-            found.setdefault(int(name), path)
+        number = version_number(path.name)
+        if number is not None and is_saved_model(path):
+            found.setdefault(number, path)
     return dict(sorted(found.items(), reverse=True))
+
+
+def next_version(taken: Iterable[int]) -> int:
+    """Gives the number of a version that is pushed now.
+
+    Numbers are seconds since 1970, as TFX counts versions, and greater than
+    all that are taken, also after the clock went back.
+
+    Args:
+        taken: the numbers that there are.
+
+    Raises:
+        ValueError: the greatest number there can be is taken.
+    """
+    number = max([int(time.time()), *(each + 1 for each in taken)])
+    if number > MAX_VERSION:
+        raise ValueError(
+            f"The newest version must be less than {MAX_VERSION}, for another "
+            f"to follow it. Received: {number - 1}."
+        )
+    return number
 
 
 def fingerprint(path: pathlib.Path) -> tuple:

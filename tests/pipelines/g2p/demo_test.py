@@ -105,7 +105,7 @@ def test_tensorflows_own_loader_gives_the_same_answers(flags, tmp_path):
     pushed = config_of(flags).serving_dir / versions(flags)[-1]
     words = ["hello", "", "x" * 10_000, "caf\u00e9", "it's"]
     servable = Servable(pushed, 1)
-    expected = servable.predict({"word": as_array(words)})
+    expected = servable.run({"word": as_array(words)})
     signature = servable.signature()
     servable.close()
 

@@ -56,7 +56,7 @@ def run_together(servable, requests, signature_name, max_rows=64):
 
     def ask(feeds):
         try:
-            return batcher.run(runner, signature, feeds)
+            return batcher.submit(runner, signature, feeds)
         except tf.errors.OpError as error:
             return type(error)
 
@@ -156,7 +156,7 @@ def test_outputs_without_rows_are_not_joined(servable):
 
     def ask(words):
         feeds = [tensor_codec.as_array(words)]
-        count, first = batcher.run(runner, signature, feeds)
+        count, first = batcher.submit(runner, signature, feeds)
         return int(count), first
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -7,6 +7,7 @@ import pytest
 
 from keras_moe import serving
 from keras_moe.serving import rollout
+from keras_moe.serving.server import _server as module
 from tests.serving import toy_model
 
 WORD = {"word": ["ab"]}
@@ -131,7 +132,7 @@ def test_version_that_changes_while_it_is_loaded(
 ):
     base = tmp_path / "toy"
     toy_model.push(models[1], base, 1)
-    load = serving.server.Servable
+    load = module.Servable
     loads = []
 
     def slow(path, version, *arguments):
@@ -140,7 +141,7 @@ def test_version_that_changes_while_it_is_loaded(
         loads.append(version)
         return load(path, version, *arguments)
 
-    monkeypatch.setattr(serving.server, "Servable", slow)
+    monkeypatch.setattr(module, "Servable", slow)
     with serving.Server("toy", base, poll_seconds=0.05) as server:
         server.wait_until_available()
     assert loads == [1, 1]

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from keras_moe import serving
+from keras_moe.serving.protocol._model_spec import ModelSpec
 from keras_moe.serving.protocol._tensor_codec import as_array
 from tests.serving import toy_model
 
@@ -101,13 +102,13 @@ def test_old_version_stays_open_for_requests_under_way(
     toy_model.push(models[1], base, 1)
     with serving_of(base, num_versions=1) as (server, client):
         server.wait_until_available()
-        with server._watcher.lease("toy") as old:
+        with server._watcher.lease(ModelSpec("toy")) as old:
             toy_model.push(models[2], base, 2)
             eventually(lambda: score(client) == [4.0])
 
             assert state(client, 1).state == "UNLOADING"
             inputs = {"word": as_array(["ab"])}
-            assert old.predict(inputs)["score"].tolist() == [2.0]
+            assert old.run(inputs)["score"].tolist() == [2.0]
         assert state(client, 1).state == "END"
 
 

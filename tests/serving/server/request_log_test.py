@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_moe import serving
-from keras_moe.serving.exporting import _warmup as warmup
 from keras_moe.serving.server import _request_log as module
+from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 from tests.serving import toy_model
 
 
@@ -74,7 +74,7 @@ def test_a_log_is_a_file_of_warm_up_requests(models, tmp_path):
     target.parent.mkdir(parents=True)
     path.rename(target)
 
-    ((name, inputs),) = warmup.read_requests(tmp_path / "model", 1 << 20)
+    ((name, inputs),) = read_warmup_requests(tmp_path / "model", 1 << 20)
 
     assert name == "serving_default"
     assert inputs["word"].tolist() == [b"ab"]
@@ -82,11 +82,10 @@ def test_a_log_is_a_file_of_warm_up_requests(models, tmp_path):
 
 def test_sampling_rate(tmp_path):
     log = serving.RequestLog(tmp_path, sampling_rate=0.1, seed=0)
-    counts = {"written": 0, "dropped": 0}
-    log.count = lambda outcome: counts.update({outcome: counts[outcome] + 1})
     log.start()
     write(log, 2000)
     log.stop()
+    counts = log.counts()
 
     # Five standard deviations of the binomial distribution.
     assert abs(counts["written"] - 200) < 5 * (2000 * 0.1 * 0.9) ** 0.5
@@ -118,19 +117,16 @@ def test_a_file_appears_when_it_is_old_enough(tmp_path, eventually):
 def test_requests_never_wait_for_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_MAX_WAITING", 5)
     log = serving.RequestLog(tmp_path, 1.0)
-    outcomes = []
-    log.count = outcomes.append
     write(log, 8)  # nobody writes yet
-    assert outcomes == ["dropped"] * 3
+    assert log.counts() == {"written": 0, "dropped": 3}
     log.start()
     log.stop()
     assert numbers(read(tmp_path)) == list(range(5))
+    assert log.counts() == {"written": 5, "dropped": 3}
 
 
 def test_a_full_disk_costs_records_only(tmp_path, monkeypatch, caplog):
     log = serving.RequestLog(tmp_path, 1.0)
-    outcomes = []
-    log.count = outcomes.append
 
     def full(path):
         raise OSError("No space left on device")
@@ -139,7 +135,7 @@ def test_a_full_disk_costs_records_only(tmp_path, monkeypatch, caplog):
     log.start()
     write(log, 2)
     log.stop()
-    assert outcomes == ["dropped"] * 2
+    assert log.counts() == {"written": 0, "dropped": 2}
     assert "No space left" in caplog.text
 
 

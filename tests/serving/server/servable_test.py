@@ -25,7 +25,7 @@ def test_no_request_waits_for_the_graph_to_be_made(servable, monkeypatch):
     monkeypatch.setattr(servable, "_make_runner", made)
     for name, signature in servable.signatures.items():
         assert servable.runner(signature), name
-    assert servable.predict(WORD)["score"].tolist() == [4.0]
+    assert servable.run(WORD)["score"].tolist() == [4.0]
 
 
 def test_made_once_by_many(servable, monkeypatch):
@@ -39,7 +39,7 @@ def test_made_once_by_many(servable, monkeypatch):
 
     monkeypatch.setattr(servable, "_make_runner", slowly)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(servable.predict, [WORD] * 8))
+        answers = list(pool.map(servable.run, [WORD] * 8))
     assert made == ["serving_default"]
     assert all(answer["score"].tolist() == [4.0] for answer in answers)
 
@@ -48,6 +48,6 @@ def test_clients_cannot_have_graphs_made(servable):
     """Each choice of outputs would be a graph, and memory."""
     before = dict(servable._runners)
     for outputs in (["score"], ["phonemes", "score"], ["score", "phonemes"]):
-        answer = servable.predict(WORD, output_filter=outputs)
+        answer = servable.run(WORD, output_filter=outputs)
         assert list(answer) == outputs
     assert servable._runners == before

@@ -110,6 +110,7 @@ def test_requests_errors_versions_and_exits(server):
     assert grown("exit_layer_sum", version="1") == 18
     assert grown("exit_layer_sum", version="2") == 11
     assert grown("batch_rows_sum") == 9  # "x" ran too
+    assert grown("request_log_records_total", outcome="dropped") == 0
     assert value(after, "version_state", version="1", state="AVAILABLE") == 1
     assert value(after, "version_label", version="1", label="stable") == 1
     assert value(after, "version_label", version="2", label="canary") == 1
@@ -126,7 +127,7 @@ def test_buckets_hold_every_request(server):
 
 
 def test_a_version_that_is_gone_is_forgotten():
-    metrics = ServerMetrics(dict, dict)
+    metrics = ServerMetrics()
     for version in (1, 12):
         metrics.count_request("grpc", "Predict", "OK", 0.1, version)
         metrics.count_exits(version, np.array([[1, 0]]))
@@ -134,6 +135,13 @@ def test_a_version_that_is_gone_is_forgotten():
     text = metrics.expose().decode()
     assert 'version="12"' in text
     assert 'version="1"' not in text
+
+
+def test_a_server_without_a_log_shows_that_none_was_written():
+    text = ServerMetrics().expose().decode()
+    for outcome in ("written", "dropped"):
+        name = f"{PREFIX}request_log_records_total"
+        assert f'{name}{{outcome="{outcome}"}} 0.0' in text
 
 
 def test_every_query_of_the_dashboard_has_its_metric(server):

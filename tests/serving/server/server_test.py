@@ -1,5 +1,6 @@
 """The embedded model server: its arguments, its life, its command line."""
 
+import json
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ import threading
 import pytest
 
 from keras_moe import serving
-from keras_moe.serving.server._server import main as server_main
+from keras_moe.serving.server.__main__ import main as server_main
 from tests.serving import toy_model
 
 
@@ -62,7 +63,7 @@ class TestServer:
             with pytest.raises(TimeoutError, match="missing.*no version"):
                 server.wait_until_available(0.1)
 
-    def test_command_line(self, models, tmp_path, eventually):
+    def test_command_line(self, models, tmp_path, eventually, capsys):
         toy_model.push(models[2], tmp_path / "toy", 1)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -106,6 +107,8 @@ class TestServer:
                 signal.signal(name, handler)
 
         assert answers[0]["score"].tolist() == [4.0]
+        ports = json.loads(capsys.readouterr().out)
+        assert ports == {"grpc_port": None, "rest_port": port}
 
 
 @pytest.mark.parametrize(

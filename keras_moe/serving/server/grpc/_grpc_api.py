@@ -12,27 +12,27 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.server._gate import Gate
+from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._server_metrics import ServerMetrics
+from keras_moe.serving.server._server_settings import ServerSettings
 from keras_moe.serving.server.grpc._model_service import ModelService
 from keras_moe.serving.server.grpc._prediction_service import PredictionService
 
-# More than this many waiting requests are refused, not hoarded.
+# Requests that may wait at a time; more are refused.
 _MAX_WAITING = 256
 
 
 class GrpcApi:
     """Listens for gRPC requests.
 
+    A request passes `_Gatekeeper`, which may refuse it, and `_Parser`, which
+    makes a message of it, to a method of the two services.
+
     Args:
-        host: address to listen on.
-        port: port; 0 takes a free one.
-        predictions: answers what is asked of a model.
-        models: answers what is asked about it.
-        metrics: counts what is refused at the gate.
+        settings: the address, the limits and the certificate.
+        api: answers what is asked.
+        metrics: counts the requests.
         gate: says who may ask.
-        max_message_bytes: largest request to read.
-        workers: requests that are answered at the same time.
-        credentials: the certificate to show; `None` speaks in the clear.
 
     Attributes:
         port: the port that is listened on.
@@ -43,19 +43,15 @@ class GrpcApi:
 
     def __init__(
         self,
-        host: str,
-        port: int,
-        predictions: PredictionService,
-        models: ModelService,
+        settings: ServerSettings,
+        api: ModelApi,
         metrics: ServerMetrics,
         gate: Gate,
-        max_message_bytes: int,
-        workers: int,
-        credentials: grpc.ServerCredentials | None = None,
     ):
+        limit = settings.max_request_bytes
         self._server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(
-                workers, thread_name_prefix="grpc"
+                settings.workers, thread_name_prefix="grpc"
             ),
             maximum_concurrent_rpcs=_MAX_WAITING,
             interceptors=(
@@ -63,7 +59,7 @@ class GrpcApi:
                 _Parser(metrics),
             ),
             options=[
-                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", -1),
                 # Else a second server on the same port takes half the
                 # requests.
@@ -71,26 +67,12 @@ class GrpcApi:
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            predictions, self._server
+            PredictionService(api, metrics, limit), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            models, self._server
+            ModelService(api, metrics), self._server
         )
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        error: Exception | None = None
-        self.port = 0
-        try:
-            if credentials is None:
-                self.port = self._server.add_insecure_port(address)
-            else:
-                self.port = self._server.add_secure_port(address, credentials)
-        except RuntimeError as failure:
-            error = failure
-        if not self.port:
-            raise OSError(
-                "`grpc_port` must be a port that can be listened on. "
-                f"Received: host={host!r}, grpc_port={port}"
-            ) from error
+        self.port = _listen(self._server, settings)
 
     def start(self) -> None:
         """Starts to listen, in threads."""
@@ -99,6 +81,28 @@ class GrpcApi:
     def stop(self, grace: float) -> None:
         """Stops, letting requests under way finish for `grace` seconds."""
         self._server.stop(grace).wait()
+
+
+def _listen(server: grpc.Server, settings: ServerSettings) -> int:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{host}:{settings.grpc_port}"
+    error: Exception | None = None
+    port = 0
+    try:
+        if settings.tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(
+                address, settings.tls.grpc_credentials()
+            )
+    except RuntimeError as failure:
+        error = failure
+    if not port:
+        raise OSError(
+            "`grpc_port` must be a port that can be listened on. "
+            f"Received: host={settings.host!r}, grpc_port={settings.grpc_port}"
+        ) from error
+    return port
 
 
 class _Gatekeeper(grpc.ServerInterceptor):

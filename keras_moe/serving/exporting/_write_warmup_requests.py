@@ -1,4 +1,4 @@
-"""Warm-up requests, stored beside a SavedModel and replayed at loading.
+"""Writes warm-up requests, which a server replays before it serves.
 
 The format is TensorFlow Serving's: a TFRecord of `PredictionLog` in
 `assets.extra/tf_serving_warmup_requests`, at most 1000 of them.
@@ -6,25 +6,21 @@ The format is TensorFlow Serving's: a TFRecord of `PredictionLog` in
 
 import os
 import pathlib
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from google.protobuf import message
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_moe.atomic_file import atomic_file
-from keras_moe.serving.protocol import _status_codes as status_codes
+from keras_moe.model_folder import WARMUP_REQUESTS
+from keras_moe.model_folder import is_saved_model
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import read_signatures
-
-MAX_REQUESTS = 1000
-_FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
+from keras_moe.serving.versions._version_bundle import read_saved_model
+from keras_moe.serving.versions._warmup_requests import MAX_REQUESTS
 
 
 def write_warmup_requests(
@@ -60,7 +56,7 @@ def write_warmup_requests(
         _record(signatures, index, name, inputs)
         for index, (name, inputs) in enumerate(requests)
     ]
-    path = directory / _FILE
+    path = directory / WARMUP_REQUESTS
     path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
@@ -69,61 +65,14 @@ def write_warmup_requests(
     return path
 
 
-def read_requests(
-    directory: pathlib.Path, max_tensor_bytes: int
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yields the signature name and the inputs of each stored request.
-
-    Args:
-        directory: folder of a SavedModel; it may have no such file.
-        max_tensor_bytes: largest input to accept.
-
-    Raises:
-        tf.errors.OpError: the file is damaged or holds too many requests.
-    """
-    path = directory / _FILE
-    if not path.is_file():
-        return
-    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    for index, record in enumerate(records):
-        if index == MAX_REQUESTS:
-            raise status_codes.invalid_argument(
-                f"{path} must hold at most {MAX_REQUESTS} requests."
-            )
-        log = _parse(record, path)
-        kind = log.WhichOneof("log_type")
-        if kind != "predict_log":
-            raise status_codes.unimplemented(
-                f"{path} must hold Predict requests only. Received: {kind}"
-            )
-        request = log.predict_log.request
-        inputs = {
-            name: tensor_codec.to_array(name, proto, max_tensor_bytes)
-            for name, proto in request.inputs.items()
-        }
-        yield request.model_spec.signature_name, inputs
-
-
-def _parse(
-    record: bytes, path: pathlib.Path
-) -> prediction_log_pb2.PredictionLog:
-    try:
-        return prediction_log_pb2.PredictionLog.FromString(record)
-    except message.DecodeError as error:
-        raise tf.errors.DataLossError(
-            None, None, f"{path} must hold PredictionLog records: {error}"
-        ) from error
-
-
 def _read_signatures(directory: pathlib.Path) -> dict[str, Signature]:
-    path = directory / "saved_model.pb"
-    if not path.is_file():
+    if not is_saved_model(directory):
         raise ValueError(
             "`export_directory` must be the folder of a SavedModel. "
             f"Received: export_directory={str(directory)!r}, which has no "
             "saved_model.pb"
         )
-    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    model = read_saved_model(directory)
     for meta_graph in model.meta_graphs:
         if "serve" in meta_graph.meta_info_def.tags:
             return read_signatures(meta_graph.signature_def)

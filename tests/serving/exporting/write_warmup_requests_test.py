@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_moe import serving
-from keras_moe.serving.exporting import _warmup as warmup
+from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_replaced_in_one_move(model, monkeypatch):
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
     serving.write_warmup_requests(model, requests * 1000)
-    assert len(list(warmup.read_requests(model, 1 << 20))) == 1000
+    assert len(list(read_warmup_requests(model, 1 << 20))) == 1000
 
 
 @pytest.mark.parametrize(
@@ -74,26 +74,3 @@ def test_not_a_saved_model(tmp_path):
         serving.write_warmup_requests(
             tmp_path, [("serving_default", {"word": ["a"]})]
         )
-
-
-@pytest.mark.parametrize(
-    ("records", "error"),
-    [
-        ([b"\xff"], tf.errors.DataLossError),
-        ([b""], tf.errors.UnimplementedError),
-        (None, tf.errors.InvalidArgumentError),
-    ],
-)
-def test_bad_files(model, records, error):
-    path = serving.write_warmup_requests(
-        model, [("serving_default", {"word": ["a"]})]
-    )
-    if records is None:
-        records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
-        records *= 1001
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records:
-            writer.write(record)
-
-    with pytest.raises(error):
-        list(warmup.read_requests(model, 1 << 20))

@@ -1,0 +1,138 @@
+"""What a model server answers, whichever way a question comes."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from keras_moe.serving.protocol import _status_codes as status_codes
+from keras_moe.serving.protocol._model_spec import ModelSpec
+from keras_moe.serving.protocol._signature import Signature
+from keras_moe.serving.protocol._version_state import VersionState
+from keras_moe.serving.server._batcher import Batcher
+from keras_moe.serving.server._call import Call
+from keras_moe.serving.server._model_watcher import ModelWatcher
+from keras_moe.serving.server._request_log import RequestLog
+from keras_moe.serving.server._server_metrics import ServerMetrics
+
+# As `serving.export` names it.
+_EXITS = "exit_layer"
+
+
+class _Prediction(NamedTuple):
+    version: int
+    signature_name: str
+    outputs: dict[str, np.ndarray]
+
+
+class ModelApi:
+    """Answers requests, without knowing the transport that carries them.
+
+    gRPC and REST decode what arrives, ask here, and encode the answer. Errors
+    are TensorFlow's, whose codes both transports know how to report.
+
+    Args:
+        watcher: knows the versions.
+        metrics: counts exits.
+        batcher: joins requests; `None` runs each by itself.
+        request_log: samples requests; `None` writes nothing down.
+    """
+
+    def __init__(
+        self,
+        watcher: ModelWatcher,
+        metrics: ServerMetrics,
+        batcher: Batcher | None = None,
+        request_log: RequestLog | None = None,
+    ):
+        self._watcher = watcher
+        self._metrics = metrics
+        self._batcher = batcher
+        self._log = request_log
+
+    def predict(
+        self,
+        call: Call,
+        spec: ModelSpec,
+        signature_name: str,
+        decode: Callable[[Signature], Mapping[str, np.ndarray]],
+        output_filter: Iterable[str] = (),
+    ) -> _Prediction:
+        """Runs a signature of the version that a request means.
+
+        Args:
+            call: is told the version, also where running it fails.
+            spec: names the model, and the version or label.
+            signature_name: the signature; empty means `serving_default`.
+            decode: makes the inputs of the request, for a signature.
+            output_filter: outputs to give; empty means all.
+
+        Returns:
+            The `version` that answered, the `signature_name` that was run, and
+            its `outputs`, name to array.
+
+        Raises:
+            tf.errors.OpError: with the code to answer.
+        """
+        with self._watcher.lease(spec) as servable:
+            call.version = servable.version
+            signature = servable.signature(signature_name)
+            inputs = decode(signature)
+            outputs = servable.run(
+                inputs, signature.name, output_filter, self._batcher
+            )
+        if _EXITS in outputs and outputs[_EXITS].dtype.kind == "i":
+            self._metrics.count_exits(servable.version, outputs[_EXITS])
+        if self._log is not None:
+            self._log.sample(
+                spec.name, servable.version, signature.name, inputs, outputs
+            )
+        return _Prediction(servable.version, signature.name, outputs)
+
+    def metadata(
+        self, spec: ModelSpec
+    ) -> tuple[int, Mapping[str, meta_graph_pb2.SignatureDef]]:
+        """Describes the signatures of the version that a request means.
+
+        Args:
+            spec: names the model, and the version or label.
+
+        Returns:
+            The version, and its signatures as the SavedModel stores them.
+
+        Raises:
+            tf.errors.OpError: with the code to answer.
+        """
+        with self._watcher.lease(spec) as servable:
+            return servable.version, servable.signature_defs
+
+    def status(self, spec: ModelSpec) -> dict[int, VersionState]:
+        """Gives the state of every version seen, or of the one asked for.
+
+        Args:
+            spec: names the model, and perhaps a version or label.
+
+        Returns:
+            Version to state, the newest version first.
+
+        Raises:
+            tf.errors.OpError: with the code to answer.
+        """
+        states = {}
+        if spec.name == self._watcher.model_name:
+            states = self._watcher.states()
+        version = self._watcher.resolve(spec)
+        if version is not None:
+            if version not in states:
+                raise status_codes.not_found(
+                    f"Could not find version {version} of model {spec.name}"
+                )
+            states = {version: states[version]}
+        if not states:
+            raise status_codes.not_found(
+                f"Could not find any versions of model {spec.name}"
+            )
+        return states

@@ -1,0 +1,109 @@
+"""What a model server is told when it is made."""
+
+import contextlib
+import dataclasses
+import ipaddress
+import os
+
+from keras_moe.serving.server._gate import Gate
+from keras_moe.serving.server._request_log import RequestLog
+from keras_moe.serving.server._tls import Tls
+from keras_moe.validation import check_size
+
+_MAX_PORT = 65535
+# gRPC answers each request in a thread of its own. With batching most of these
+# threads only wait to be joined, so there must be more of them.
+_WORKERS, _BATCHING_WORKERS = 4, 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerSettings:
+    """The arguments of `Server`, which explains each; checked when made.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+
+    >>> from keras_moe.serving.server._server_settings import ServerSettings
+    >>> settings = ServerSettings("g2p", "serving/g2p", max_batch_rows=16)
+    >>> settings.host, settings.workers
+    ('127.0.0.1', 32)
+    """
+
+    model_name: str
+    model_base_path: str | os.PathLike
+    host: str = "127.0.0.1"
+    grpc_port: int | None = 0
+    rest_port: int | None = 0
+    poll_seconds: float = 1.0
+    max_request_bytes: int = 64 << 20
+    max_workers: int | None = None
+    intra_op_threads: int = 1
+    num_versions: int = 2
+    max_batch_rows: int | None = None
+    tls: Tls | None = None
+    # A message or a log that shows the settings must not show the secret.
+    token: str | None = dataclasses.field(default=None, repr=False)
+    requests_per_second: float | None = None
+    burst: int | None = None
+    request_log: RequestLog | None = None
+
+    def __post_init__(self):
+        if not self.model_name or set(self.model_name) & set("/:"):
+            raise ValueError(
+                "`model_name` must be a name without '/' and ':'. "
+                f"Received: model_name={self.model_name!r}"
+            )
+        if not self.host:
+            # An empty host means every interface to the socket library.
+            raise ValueError(
+                "`host` must be given as an address; say '0.0.0.0' to listen "
+                f"on every interface. Received: host={self.host!r}"
+            )
+        self._check_ports()
+        check_size(
+            max_request_bytes=self.max_request_bytes,
+            max_workers=self.max_workers,
+            intra_op_threads=self.intra_op_threads,
+            num_versions=self.num_versions,
+            max_batch_rows=self.max_batch_rows,
+        )
+        if not self.poll_seconds > 0:
+            raise ValueError(
+                "`poll_seconds` must be positive. "
+                f"Received: poll_seconds={self.poll_seconds}"
+            )
+        self.gate()  # checks `token`, `requests_per_second` and `burst`
+
+    @property
+    def workers(self) -> int:
+        """How many gRPC requests are answered at the same time."""
+        if self.max_workers is not None:
+            return self.max_workers
+        return _WORKERS if self.max_batch_rows is None else _BATCHING_WORKERS
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody outside this machine can reach `host`."""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return self.host == "localhost"
+
+    def gate(self) -> Gate:
+        """Makes what decides who may ask, and how often."""
+        return Gate(self.token, self.requests_per_second, self.burst)
+
+    def _check_ports(self) -> None:
+        ports = {"grpc_port": self.grpc_port, "rest_port": self.rest_port}
+        if set(ports.values()) == {None}:
+            raise ValueError(
+                "One of `grpc_port` and `rest_port` must be a port. "
+                "Received: grpc_port=None, rest_port=None"
+            )
+        for name, port in ports.items():
+            if port is not None and not 0 <= port <= _MAX_PORT:
+                raise ValueError(
+                    f"`{name}` must be in [0, {_MAX_PORT}]. "
+                    f"Received: {name}={port}"
+                )

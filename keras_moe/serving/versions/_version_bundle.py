@@ -1,0 +1,101 @@
+"""What lies in the folder of a version, read and written.
+
+The names of the files are those of `keras_moe.model_folder`.
+"""
+
+import json
+import os
+import pathlib
+
+import tensorflow as tf
+from google.protobuf import message
+from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+from keras_moe.atomic_file import atomic_file
+from keras_moe.calibration._certificate import Certificate
+from keras_moe.model_folder import CERTIFICATE
+from keras_moe.model_folder import ORIGIN
+from keras_moe.model_folder import SAVED_MODEL
+from keras_moe.model_folder import SAVED_MODEL_TEXT
+from keras_moe.model_folder import VARIABLES_INDEX
+
+
+def read_saved_model(folder: str | os.PathLike) -> saved_model_pb2.SavedModel:
+    """Reads the description of a SavedModel, without loading it.
+
+    Args:
+        folder: of the version.
+
+    Raises:
+        tf.errors.DataLossError: the description is missing or damaged.
+    """
+    model = saved_model_pb2.SavedModel()
+    folder = pathlib.Path(folder)
+    try:
+        if (folder / SAVED_MODEL).is_file():
+            model.ParseFromString((folder / SAVED_MODEL).read_bytes())
+        else:
+            text_format.Parse((folder / SAVED_MODEL_TEXT).read_text(), model)
+    except (
+        *(message.DecodeError, text_format.ParseError),
+        *(OSError, ValueError),
+    ) as error:
+        raise tf.errors.DataLossError(
+            None, None, f"Could not read the SavedModel in {folder}: {error}"
+        ) from error
+    return model
+
+
+def has_variables(folder: str | os.PathLike) -> bool:
+    """Tells whether a version holds values of variables."""
+    return pathlib.Path(folder, VARIABLES_INDEX).is_file()
+
+
+def read_certificate(folder: str | os.PathLike) -> Certificate | None:
+    """Reads what is guaranteed of a version's early exits.
+
+    Args:
+        folder: of the version.
+
+    Returns:
+        The certificate; `None` if the version has none.
+
+    Raises:
+        ValueError: the file is no certificate, or contradicts itself.
+    """
+    path = pathlib.Path(folder, CERTIFICATE)
+    return Certificate.load(path) if path.is_file() else None
+
+
+def origin_text(origin: str) -> str:
+    """Gives the content of the file that says where a version came from.
+
+    Args:
+        origin: identity of the model that was pushed.
+    """
+    return json.dumps({"origin": origin}) + "\n"
+
+
+def parse_origin(text: str) -> str | None:
+    """Reads `origin_text`; gives `None` for what some other tool wrote."""
+    try:
+        return json.loads(text)["origin"]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def write_origin(folder: str | os.PathLike, origin: str) -> None:
+    """Notes in a local version which model it was pushed from."""
+    path = pathlib.Path(folder, ORIGIN)
+    path.parent.mkdir(exist_ok=True)
+    with atomic_file(path) as file:
+        file.write_text(origin_text(origin))
+
+
+def read_origin(folder: str | os.PathLike) -> str | None:
+    """Gives the origin of a local version; `None` where none is noted."""
+    try:
+        return parse_origin(pathlib.Path(folder, ORIGIN).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -1,0 +1,77 @@
+"""What a server is told: checked once, and no secret is shown."""
+
+import dataclasses
+import re
+
+import pytest
+
+from keras_moe import serving
+from keras_moe.serving.server._server_settings import ServerSettings
+
+
+def test_cannot_be_changed(tmp_path):
+    settings = ServerSettings("toy", tmp_path)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.host = "0.0.0.0"
+
+
+def test_the_token_is_not_shown(tmp_path):
+    secret = "a-long-enough-secret"
+    settings = ServerSettings("toy", tmp_path, token=secret)
+    assert settings.token == secret
+    assert secret not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [
+        ({}, 4),
+        ({"max_batch_rows": 8}, 32),
+        ({"max_workers": 7}, 7),
+        ({"max_workers": 7, "max_batch_rows": 8}, 7),
+    ],
+)
+def test_workers(tmp_path, options, workers):
+    assert ServerSettings("toy", tmp_path, **options).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.7", False),
+        ("localhost.example.org", False),
+    ],
+)
+def test_who_can_reach_it(tmp_path, host, is_loopback):
+    assert ServerSettings("toy", tmp_path, host).is_loopback == is_loopback
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"token": "short"}, "`token` must be at least 16"),
+        ({"requests_per_second": 0}, "`requests_per_second` must be"),
+        ({"burst": 3}, "`burst` must .*come with"),
+        ({"poll_seconds": float("nan")}, "`poll_seconds` must be positive"),
+    ],
+)
+def test_out_of_range(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        ServerSettings("toy", tmp_path, **options)
+
+
+def test_the_server_explains_each():
+    explained = re.findall(r"^ {8}(\w+): ", serving.Server.__doc__, re.M)
+    for field in dataclasses.fields(ServerSettings):
+        assert field.name in explained
+
+
+def test_the_server_refuses_what_is_no_setting(tmp_path):
+    with pytest.raises(TypeError, match="'prot'"):
+        serving.Server("toy", tmp_path, prot=8500)

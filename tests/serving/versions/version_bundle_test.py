@@ -1,0 +1,56 @@
+"""What lies in a version's folder, read and written."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+
+from keras_moe.calibration import calibrate
+from keras_moe.serving.versions import _version_bundle as version_bundle
+
+
+def test_saved_model_in_binary_and_in_text(models, tmp_path):
+    expected = version_bundle.read_saved_model(models[1])
+    assert expected.meta_graphs[0].signature_def["serving_default"].inputs
+    (tmp_path / "saved_model.pbtxt").write_text(
+        text_format.MessageToString(expected)
+    )
+    assert version_bundle.read_saved_model(tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "saved_model.pbtxt", None])
+def test_damaged_or_missing_saved_model(tmp_path, name):
+    if name:
+        (tmp_path / name).write_bytes(b"\x0a\xff\xff")
+    with pytest.raises(tf.errors.DataLossError, match="Could not read"):
+        version_bundle.read_saved_model(tmp_path)
+
+
+def test_has_variables(models, tmp_path):
+    assert version_bundle.has_variables(models[1])
+    assert not version_bundle.has_variables(tmp_path)
+
+
+def test_certificate(tmp_path):
+    assert version_bundle.read_certificate(tmp_path) is None
+    certificate = calibrate(np.zeros([200, 1]), [0.5], tolerance=0.05)
+    path = tmp_path / "assets.extra" / "certificate.json"
+    path.parent.mkdir()
+    certificate.save(path)
+    assert version_bundle.read_certificate(tmp_path) == certificate
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is not a certificate"):
+        version_bundle.read_certificate(tmp_path)
+
+
+def test_origin(tmp_path):
+    assert version_bundle.read_origin(tmp_path) is None
+    version_bundle.write_origin(tmp_path, "first")
+    assert version_bundle.read_origin(tmp_path) == "first"
+    path = tmp_path / "assets.extra" / "pushed_from.json"
+    assert json.loads(path.read_text()) == {"origin": "first"}
+    for other in ("{", "[]", "{}", "3", '"text"'):
+        path.write_text(other)
+        assert version_bundle.read_origin(tmp_path) is None
