@@ -5,6 +5,7 @@ import json
 import numbers
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from keras_moe.validation import check_in_unit_interval
 from keras_moe.validation import check_size
 
 FORMAT_VERSION = 1
+# The first naming of weights was not noted down.
+_FINGERPRINT = re.compile(r"(?:(\d+):)?[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +185,9 @@ class Certificate:
             policy: at hand, without the threshold; `None` not to look at it.
 
         Raises:
-            ValueError: naming all that differs; or if nothing is given.
+            ValueError: naming all that differs, or saying that fingerprints
+                were made with another naming of weights; or if nothing is
+                given.
         """
         if fingerprint is None and policy is None:
             raise ValueError(
@@ -190,6 +195,7 @@ class Certificate:
             )
         found: list[str] = []
         if fingerprint is not None:
+            _check_naming(self.fingerprint, fingerprint)
             found += differences("fingerprint", self.fingerprint, fingerprint)
         if policy is not None:
             found += differences("policy", self.policy, _plain_policy(policy))
@@ -279,6 +285,25 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
             f"`{name}` must be a list of numbers. Received: {name}={values!r}."
         )
     return tuple(_number(name, value) for value in values)
+
+
+def _check_naming(certified: str | None, given: str) -> None:
+    """Raises `ValueError` for fingerprints that cannot be compared."""
+    then, now = _naming(certified), _naming(given)
+    if then is not None and now is not None and then != now:
+        raise ValueError(
+            "The certificate's fingerprint was made with another naming of "
+            f"weights (version {then}; the fingerprint at hand has {now}), so "
+            "it cannot be told whether the certificate is one for this model. "
+            "Calibrate again, or check it with the version of keras_moe that "
+            "made it."
+        )
+
+
+def _naming(fingerprint: str | None) -> int | None:
+    """Returns the naming of weights behind one of `weights.fingerprint`."""
+    match = _FINGERPRINT.fullmatch(fingerprint or "")
+    return int(match[1] or 1) if match else None
 
 
 def _plain_policy(policy: Any) -> Config:

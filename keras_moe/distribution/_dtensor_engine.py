@@ -29,8 +29,8 @@ from keras_moe.sharding import sharded_by
 from keras_moe.training._build_state import build_optimizer
 from keras_moe.training.checkpoints._sharded_checkpoint import ShardedCheckpoint
 from keras_moe.types import Tensor
-from keras_moe.weights._named_weights import named_variables
-from keras_moe.weights._named_weights import optimizer_of
+from keras_moe.weights._named_state import named_state
+from keras_moe.weights._named_state import optimizer_of
 
 
 class DTensorEngine(MeshEngine):
@@ -99,7 +99,7 @@ class DTensorEngine(MeshEngine):
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
         build_optimizer(model)
-        variables = named_variables(model, optimizer)
+        variables = named_state(model, optimizer)
         layouts = axes_of_variables(
             variables, model, self.layout_map, self.axis_sizes
         )
@@ -121,7 +121,7 @@ class DTensorEngine(MeshEngine):
             model: one that `distribute` moved.
             optimizer: as it was given to `distribute`.
         """
-        for variable in named_variables(model, optimizer).values():
+        for variable in named_state(model, optimizer).values():
             if isinstance(backend_variable(variable), ShardedVariable):
                 whole = tf.Variable(
                     variable.numpy(),

@@ -15,8 +15,8 @@ from keras_moe.sharding import set_sharding
 from keras_moe.training._build_state import build_optimizer
 from keras_moe.training.checkpoints._sharded_checkpoint import ShardedCheckpoint
 from keras_moe.types import Tensor
-from keras_moe.weights._named_weights import named_variables
-from keras_moe.weights._named_weights import optimizer_of
+from keras_moe.weights._named_state import named_state
+from keras_moe.weights._named_state import optimizer_of
 
 
 class ModelParallelEngine(MeshEngine):
@@ -68,7 +68,7 @@ class ModelParallelEngine(MeshEngine):
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
         build_optimizer(model)
-        variables = named_variables(model, optimizer)
+        variables = named_state(model, optimizer)
         layouts = axes_of_variables(
             variables, model, self.layout_map, self.axis_sizes
         )
@@ -98,7 +98,7 @@ class ModelParallelEngine(MeshEngine):
         if active_sharding() is self:
             keras.distribution.set_distribution(None)
             set_sharding(None)
-        for variable in named_variables(model, optimizer).values():
+        for variable in named_state(model, optimizer).values():
             whole = jax.device_put(
                 np.asarray(variable.value), jax.local_devices()[0]
             )

@@ -6,8 +6,8 @@ import keras
 
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers.moe._experts import Experts
-from keras_moe.weights._named_weights import MODEL
-from keras_moe.weights._named_weights import OPTIMIZER
+from keras_moe.weights._named_state import MODEL
+from keras_moe.weights._named_state import OPTIMIZER
 
 Axes = tuple[str | None, ...]
 
@@ -24,7 +24,7 @@ def axes_of_variables(
     does. What matches nothing is whole on each device, metrics among it.
 
     Args:
-        variables: of `named_variables`.
+        variables: of `named_state`.
         model: whose they are.
         layout_map: patterns of Keras's variable paths to layouts.
         axis_sizes: mesh axis to number of devices along it.
@@ -65,7 +65,7 @@ def axes_of_variables(
 
 
 def _weight_of(name: str) -> str:
-    """Returns what `named_variables` calls the weight of a slot."""
+    """Returns what `named_state` calls the weight of a slot."""
     return name.removeprefix(OPTIMIZER).rpartition("/")[0]
 
 

@@ -7,7 +7,7 @@ import keras
 from keras_moe.keras_internals import build_from_batch
 from keras_moe.keras_internals import compile_loss
 from keras_moe.keras_internals import compile_metrics
-from keras_moe.weights._named_weights import optimizer_of
+from keras_moe.weights._named_state import optimizer_of
 
 
 def build_state(model: keras.Model, batch: Any) -> None:

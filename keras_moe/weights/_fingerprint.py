@@ -7,6 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_moe.weights._layer_names import NAMING
+from keras_moe.weights._named_weights import named_weights
+from keras_moe.weights._named_weights import without_state
+
 
 def fingerprint(model: keras.Model) -> str:
     """Returns a fingerprint of a model's class, config and weights.
@@ -15,15 +19,16 @@ def fingerprint(model: keras.Model) -> str:
     another, and changes with any bit of any weight. Neither the model's own
     name nor the optimizer, metrics and seeds of random numbers enter.
 
-    Weights are told apart by their paths. Numbers that Keras appends to the
-    names of layers depend on what was made before in the same process, so
-    among siblings of one kind only their order counts.
+    Weights are told apart by the names of `named_weights`. Another version of
+    that naming may give the same model another fingerprint, so the version
+    stands before it.
 
     Args:
         model: built.
 
     Returns:
-        64 hexadecimal digits, a SHA-256.
+        The version of the naming, a colon, and 64 hexadecimal digits, a
+        SHA-256.
 
     Raises:
         ValueError: if the model is not built.
@@ -36,29 +41,21 @@ def fingerprint(model: keras.Model) -> str:
     >>> keras_moe.weights.fingerprint(model) == before
     False
     """
-    if not model.built:
-        raise ValueError(
-            f"`model` must be built. Received: {model.name}, which is not."
-        )
+    weights = without_state(named_weights(model), model)
     digest = hashlib.sha256()
     _add(digest, keras.saving.get_registered_name(type(model)).encode())
     _add(digest, _canonical_config(model).encode())
-    # Without metrics, seeds and the optimizer. Their order is kept where
-    # paths are equal, as Keras allows.
-    weights = model.weights
-    paths = [_relative_path(w.path, model.name) for w in weights]
-    for key, weight in sorted(
-        zip(_sort_keys(paths), weights, strict=True), key=lambda pair: pair[0]
-    ):
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-        _add(digest, repr(key).encode())
-        _add(digest, f"{value.dtype.name}{tuple(weight.shape)}".encode())
+    for name in sorted(weights):
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weights[name]))
+        _add(digest, name.encode())
+        _add(digest, f"{value.dtype.name}{tuple(weights[name].shape)}".encode())
         _add(digest, value.tobytes())
-    return digest.hexdigest()
+    return f"{NAMING}:{digest.hexdigest()}"
 
 
 def _add(digest: Any, data: bytes) -> None:
-    # With its length, so that no two lists of parts read the same.
+    # The length goes before the part: without it, two lists of parts that are
+    # split elsewhere would have one digest.
     digest.update(len(data).to_bytes(8, "little"))
     digest.update(data)
 
@@ -81,37 +78,3 @@ def _without_state(config: Any) -> Any:
         for key, value in config.items()
         if not (serialized and key in ("build_config", "compile_config"))
     }
-
-
-def _relative_path(path: str, name: str) -> tuple[str, ...]:
-    parts = tuple(path.split("/"))
-    return parts[1:] if parts[0] == name else parts
-
-
-def _sort_keys(
-    paths: list[tuple[str, ...]],
-) -> list[tuple[tuple[str, int], ...]]:
-    """Puts, for each number in a path, its rank among its siblings'."""
-    siblings: dict[tuple, set[int]] = {}
-    split = [[_split(part) for part in path] for path in paths]
-    for path, parts in zip(paths, split, strict=True):
-        for depth, (base, number) in enumerate(parts):
-            siblings.setdefault((path[:depth], base), set()).add(number)
-    ranks = {
-        (*family, number): rank
-        for family, members in siblings.items()
-        for rank, number in enumerate(sorted(members))
-    }
-    return [
-        tuple(
-            (base, ranks[path[:depth], base, number])
-            for depth, (base, number) in enumerate(parts)
-        )
-        for path, parts in zip(paths, split, strict=True)
-    ]
-
-
-def _split(part: str) -> tuple[str, int]:
-    """Splits names that Keras counts: `dense`, `dense_1`, `dense_2`, ..."""
-    base, _, number = part.rpartition("_")
-    return (base, int(number)) if number.isdecimal() else (part, 0)

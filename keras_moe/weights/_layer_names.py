@@ -9,6 +9,10 @@ import keras
 
 from keras_moe.keras_internals import sublayers
 
+# Goes into checkpoints and fingerprints. To be raised when any variable gets
+# another name: a file from before is then refused, and the error says why.
+NAMING = 2
+
 
 class NamedLayer(NamedTuple):
     """A layer and its two names.
@@ -16,8 +20,8 @@ class NamedLayer(NamedTuple):
     Attributes:
         layer: the layer.
         name: unique in the model, the same in every process; "" for the model.
-        path: names of the layers down to it, the model's first, as their user
-            knows them.
+        path: names of the layers that contain it and its own, the model's
+            first, as Keras counts them.
     """
 
     layer: keras.layers.Layer
@@ -26,7 +30,7 @@ class NamedLayer(NamedTuple):
 
 
 def named_layers(model: keras.Model) -> Iterator[NamedLayer]:
-    """Yields a model and all layers in it, owners first.
+    """Yields a model and all layers in it, each once, owners first.
 
     A layer that lies in several places is named after the first of them.
 
@@ -46,11 +50,10 @@ def stable_name(named: Any) -> str:
         named: a layer, a metric, a variable or an optimizer.
     """
     base = re.sub(r"_\d+$", "", named.name)
-    # As `to_snake_case` of Keras makes one out of the other.
-    for cls in type(named).__mro__:
-        if base.replace("_", "") == re.sub(r"[\W_]", "", cls.__name__).lower():
-            return base
-    return named.name
+    # Keras makes the name out of the class's. A name like `layer_1` or
+    # `block_0` of any other class is the user's and kept whole.
+    own = re.sub(r"[\W_]", "", type(named).__name__).lower()
+    return base if base.replace("_", "") == own else named.name
 
 
 def make_unique(name: str, taken: set[str]) -> str:
@@ -74,8 +77,8 @@ def _walk(
     yield NamedLayer(layer, name, path)
     taken: set[str] = set()
     for child in sublayers(layer):
-        # Named in any case: whether it was met before must not change the
-        # names of its siblings.
+        # A layer that was met before takes up a name, too: its siblings'
+        # names would otherwise depend on where else it is used.
         own = make_unique(stable_name(child), taken)
         if id(child) not in seen:
             seen.add(id(child))

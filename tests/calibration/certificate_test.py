@@ -2,12 +2,14 @@ import dataclasses
 import json
 import os
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_moe import calibration
+from keras_moe import weights
 
 POLICY = {
     "confidence": "softmax",
@@ -229,6 +231,27 @@ def test_check_refuses_what_was_not_recorded():
         certificate.check(fingerprint="abc")
     with pytest.raises(ValueError, match="policy was None, is {"):
         certificate.check(policy=POLICY)
+
+
+def test_an_old_naming_of_weights_is_refused_by_name(tmp_path):
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
+    now = weights.fingerprint(model)
+    path = tmp_path / "certificate.json"
+    for old, version in (("0123456789abcdef" * 4, 1), ("3:" + now[2:], 3)):
+        write(path, fingerprint=old)
+        certificate = calibration.Certificate.load(path)
+        with pytest.raises(ValueError, match="another naming of weights") as e:
+            certificate.check(fingerprint=now)
+        assert f"(version {version}; the fingerprint at hand has 2)" in str(
+            e.value
+        )
+        certificate.check(policy=POLICY)
+    write(path, fingerprint=now)
+    calibration.Certificate.load(path).check(fingerprint=now)
+    # A model of the same naming is another model.
+    write(path, fingerprint="2:" + "0" * 64)
+    with pytest.raises(ValueError, match="fingerprint was '2:000"):
+        calibration.Certificate.load(path).check(fingerprint=now)
 
 
 def test_check_wants_something():

@@ -57,7 +57,7 @@ def train(model):
 
 
 def arrays_of(model):
-    variables = weights.named_variables(model)
+    variables = weights.named_state(model)
     return {name: np.array(v.numpy()) for name, v in variables.items()}
 
 

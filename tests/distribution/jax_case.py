@@ -69,7 +69,7 @@ def train(model):
 
 
 def arrays_of(model):
-    variables = weights.named_variables(model)
+    variables = weights.named_state(model)
     return {name: np.asarray(v.value) for name, v in variables.items()}
 
 
@@ -77,7 +77,7 @@ def bytes_of_experts(model):
     """Returns for each device its part of the experts' kernels and slots."""
     parts = dict.fromkeys(jax.devices(), 0)
     whole = 0
-    for name, variable in weights.named_variables(model).items():
+    for name, variable in weights.named_state(model).items():
         if "/experts/" in name and "/kernel" in name:
             whole += variable.value.nbytes
             for shard in variable.value.addressable_shards:
@@ -118,7 +118,7 @@ def trained_on(mesh, router, alone):
     before = arrays_of(model)
     engine.gather(model)
     after = arrays_of(model)
-    values = [v.value for v in weights.named_variables(model).values()]
+    values = [v.value for v in weights.named_state(model).values()]
     return {
         "losses": losses,
         "parts": parts,

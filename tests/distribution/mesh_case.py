@@ -221,7 +221,7 @@ def life(directory):
         on.checkpoint(model).save(path, training.Position(step=4))
         values = {
             name: np.array(np.asarray(v))
-            for name, v in weights.named_variables(model).items()
+            for name, v in weights.named_state(model).items()
         }
         # On one device, on another mesh, and back again.
         for other in (None, "1x8", "2x2x2"):
@@ -232,13 +232,13 @@ def life(directory):
             position = training.load_into(path, again)
             found[f"restored_on_{other}"] = max(
                 gap(values[name], v)
-                for name, v in weights.named_variables(again).items()
+                for name, v in weights.named_state(again).items()
             )
             found["step"] = position.step
         on.gather(model)
         found["plain"] = not any(
             isinstance(v.value, tf.experimental.dtensor.DVariable)
-            for v in weights.named_variables(model).values()
+            for v in weights.named_state(model).values()
         )
         found["gathered"] = gap(model.predict(IDS[:ROWS], verbose=0), predicted)
         alone = model.evaluate(data(), verbose=0, return_dict=True)

@@ -5,7 +5,7 @@ import numpy as np
 
 import keras_moe
 from keras_moe.training._build_state import build_state
-from keras_moe.weights._named_weights import named_variables
+from keras_moe.weights._named_state import named_state
 
 X = np.random.default_rng(0).normal(size=[4, 6, 8]).astype("float32")
 Y = np.random.default_rng(1).normal(size=[4, 6, 3]).astype("float32")
@@ -38,7 +38,7 @@ def make_built_model():
 def values_of(model):
     return {
         name: np.array(np.asarray(variable))
-        for name, variable in named_variables(model).items()
+        for name, variable in named_state(model).items()
     }
 
 

@@ -1,3 +1,8 @@
+import gc
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +10,8 @@ import pytest
 from keras_moe.training._build_state import build_state
 from keras_moe.training._build_state import has_all_metrics
 from keras_moe.training.nonfinite._all_finite import all_finite
-from keras_moe.weights._named_weights import named_variables
+from keras_moe.weights import named_state
+from keras_moe.weights import named_weights
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import make_built_model
@@ -33,7 +39,7 @@ class Blocks(keras.Model):
 
 def test_every_variable_has_one_name():
     model = make_built_model()
-    named = named_variables(model)
+    named = named_state(model)
     expected = [
         *model.variables, *model.optimizer.variables, *model.metrics_variables
     ]  # fmt: skip
@@ -57,10 +63,10 @@ def test_names_do_not_depend_on_what_was_made_before():
         keras.random.SeedGenerator()
     second = make_built_model()
     assert first.name != second.name
-    assert list(named_variables(first)) == list(named_variables(second))
+    assert list(named_state(first)) == list(named_state(second))
     keras.backend.clear_session()
     third = make_built_model()
-    assert list(named_variables(first)) == list(named_variables(third))
+    assert list(named_state(first)) == list(named_state(third))
 
 
 def test_names_survive_a_keras_file(tmp_path):
@@ -68,10 +74,10 @@ def test_names_survive_a_keras_file(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     build_state(loaded, (X, Y))
-    assert list(named_variables(loaded)) == list(named_variables(model))
+    assert list(named_state(loaded)) == list(named_state(model))
     for name, value in values_of(model).items():
         if name.startswith("model/") and "seed" not in name:
-            assert np.array_equal(value, named_variables(loaded)[name]), name
+            assert np.array_equal(value, named_state(loaded)[name]), name
 
 
 def test_equal_names_are_told_apart_by_order():
@@ -79,7 +85,7 @@ def test_equal_names_are_told_apart_by_order():
     model = Blocks()
     model.compile("sgd", "mse")
     build_state(model, (X[0, :, :2], Y[0, :, :2]))
-    named = named_variables(model)
+    named = named_state(model)
     for number, block in enumerate(model.blocks):
         suffix = f"#{number}" if number else ""
         assert named[f"model/same{suffix}/kernel"] is block.kernel
@@ -105,9 +111,9 @@ def test_optimizers(optimizer):
         model = Blocks()
         model.compile(optimizer(), "mse")
         build_state(model, (X[0, :, :2], Y[0, :, :2]))
-        found = {id(v) for v in named_variables(model).values()}
+        found = {id(v) for v in named_state(model).values()}
         assert {id(v) for v in model.optimizer.variables} <= found
-        names.append(list(named_variables(model)))
+        names.append(list(named_state(model)))
     assert names[0] == names[1]
 
 
@@ -118,12 +124,103 @@ def test_build_state_takes_no_step():
     build_state(model, (X, Y))
     assert has_all_metrics(model) and model.optimizer.built
     for name, value in before.items():
-        assert np.array_equal(value, named_variables(model)[name]), name
+        assert np.array_equal(value, named_state(model)[name]), name
 
 
 def test_unbuilt_model_is_refused():
     with pytest.raises(ValueError, match="`model` must be built"):
-        named_variables(keras.Sequential([keras.layers.Dense(1)]))
+        named_state(keras.Sequential([keras.layers.Dense(1)]))
+    with pytest.raises(ValueError, match="`model` must be built"):
+        named_weights(keras.Sequential([keras.layers.Dense(1)]))
+
+
+def test_state_has_the_names_of_weights():
+    model = make_built_model()
+    state = named_state(model)
+    weights = named_weights(model)
+    assert {id(v) for v in weights.values()} == {id(v) for v in model.variables}
+    for name, variable in weights.items():
+        assert state[f"model/{name}"] is variable
+    assert sum(name.startswith("model/") for name in state) == len(weights)
+
+
+def test_a_users_numbers_are_kept():
+    # `Layer` and `Model` are bases, from whose names Keras makes none.
+    names = ["layer_1", "model_2", "same_dense_3", "dense_4"]
+    model = keras.Sequential(
+        [keras.Input([2]), *(keras.layers.Dense(2, name=n) for n in names)]
+    )
+    kernels = [n for n in named_weights(model) if n.endswith("kernel")]
+    assert kernels == [
+        "layer_1/kernel",
+        "model_2/kernel",
+        "same_dense_3/kernel",
+        "dense/kernel",
+    ]
+
+
+def test_shared_layers_are_named_once():
+    shared = keras.layers.Dense(2, name="shared")
+    inner = keras.Sequential([keras.Input([2]), shared], name="inner")
+    inputs = keras.Input([2])
+    x = keras.layers.Dense(2, name="other")(inner(shared(inputs)))
+    model = keras.Model(inputs, x)
+    assert list(named_weights(model)) == [
+        "shared/kernel",
+        "shared/bias",
+        "other/kernel",
+        "other/bias",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+@pytest.mark.parametrize("adapted", ["int8", "lora"])
+def test_adapted_layers(adapted, tmp_path):
+    def names(model):
+        named = named_weights(model)
+        assert {id(v) for v in named.values()} >= {id(w) for w in model.weights}
+        return set(named)
+
+    model = keras.Sequential([keras.Input([4])])
+    for _ in range(2):
+        model.add(keras.layers.Dense(4))
+    plain = names(model)
+    gc.freeze()  # Keras collects garbage after each kernel that it replaces.
+    if adapted == "int8":
+        model.quantize("int8")
+        new = {"dense/kernel_scale", "dense#1/kernel_scale"}
+    else:
+        model.layers[1].enable_lora(2)
+        new = {"dense#1/lora_kernel_a", "dense#1/lora_kernel_b"}
+    assert names(model) == plain | new
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert names(loaded) == plain | new
+
+
+IN_ANOTHER_PROCESS = """
+import keras
+from keras_moe.weights import named_state, named_weights
+from tests.training.example_model import make_built_model
+
+keras.layers.Dense(2), keras.random.SeedGenerator()
+model = make_built_model()
+print([list(named_weights(model)), list(named_state(model))])
+"""
+
+
+def test_names_in_another_process():
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+        cwd=pathlib.Path(__file__).parents[2],
+    )
+    model = make_built_model()
+    expected = [list(named_weights(model)), list(named_state(model))]
+    assert done.stdout.strip() == str(expected)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -16,6 +16,7 @@ from keras_moe.training.checkpoints._model_state import first_not_finite
 from keras_moe.training.checkpoints._model_state import read_seeds
 from keras_moe.training.checkpoints._model_state import read_state
 from keras_moe.training.checkpoints._position import Position
+from keras_moe.weights._layer_names import NAMING
 
 _FORMAT_VERSION = 1
 
@@ -50,6 +51,7 @@ def capture(
         )
     header = {
         "format_version": _FORMAT_VERSION,
+        "naming": NAMING,
         "position": position._asdict(),
         "metrics": {k: float(v) for k, v in (metrics or {}).items()},
         "metrics_complete": has_all_metrics(model),
@@ -78,7 +80,8 @@ def load_into(
         Where the training stood.
 
     Raises:
-        ValueError: if the model is another one. It is left as it was.
+        ValueError: if the model is another one, or the file was written with
+            another naming of weights. The model is left as it was.
         DamagedFileError: if the file is damaged.
         FileNotFoundError: if there is none.
 
@@ -104,6 +107,16 @@ def load_into(
         raise DamagedFileError(
             f"{path} must be a checkpoint of format {_FORMAT_VERSION}. "
             f"Received: {header.get('format_version')!r}."
+        )
+    # The first naming was not noted down.
+    naming = header.get("naming", 1)
+    if naming != NAMING:
+        raise ValueError(
+            f"{path} was written with another naming of weights (version "
+            f"{naming!r}; this version of keras_moe uses {NAMING}), so an "
+            "array may have the name of a weight that is not its own. Nothing "
+            "was restored. Restore it with the version of keras_moe that wrote "
+            "it, and carry the weights over in a `.keras` file."
         )
     position = Position.from_dict(header["position"])
     assign_state(

@@ -31,7 +31,7 @@ class Checkpoints:
     A checkpoint is one file that holds the weights, the optimizer, the states
     of metrics, routers and random seeds, and the position in the data. It
     appears complete, under its final name, or not at all. Values are whole
-    arrays under names that are the same in every process (`named_variables`):
+    arrays under names that are the same in every process (`named_state`):
     it may be restored on other devices, split otherwise, or by another backend
     than it was saved on.
 

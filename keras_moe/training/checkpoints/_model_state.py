@@ -10,10 +10,10 @@ from keras_moe.training._build_state import build_optimizer
 from keras_moe.training._build_state import has_all_metrics
 from keras_moe.training.checkpoints._replica_shares import assign_whole
 from keras_moe.weights._layer_names import named_layers
-from keras_moe.weights._named_weights import METRICS
-from keras_moe.weights._named_weights import MODEL
-from keras_moe.weights._named_weights import named_variables
-from keras_moe.weights._named_weights import optimizer_of
+from keras_moe.weights._named_state import METRICS
+from keras_moe.weights._named_state import MODEL
+from keras_moe.weights._named_state import named_state
+from keras_moe.weights._named_state import optimizer_of
 
 _SHOWN = 8
 
@@ -22,7 +22,7 @@ def read_state(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer | None = None,
 ) -> dict[str, np.ndarray]:
-    """Copies the values of `named_variables` to the host.
+    """Copies the values of `named_state` to the host.
 
     Each array is whole, wherever and in how many parts its variable lies.
 
@@ -37,7 +37,7 @@ def read_state(
     return {
         # Two calls, as variables know of no argument `copy`.
         name: np.array(np.asarray(variable))
-        for name, variable in named_variables(model, optimizer).items()
+        for name, variable in named_state(model, optimizer).items()
     }
 
 
@@ -66,11 +66,11 @@ def assign_state(
         ValueError: if names, shapes or types differ, naming all that do.
     """
     if weights_only or (optimizer or optimizer_of(model)) is None:
-        expected = _weights(named_variables(model))
+        expected = _weights(named_state(model))
         state = _weights(state)
     else:
         build_optimizer(model)
-        expected = named_variables(model, optimizer)
+        expected = named_state(model, optimizer)
     missing = [name for name in expected if name not in state]
     if not metrics_complete:
         unmade = {name for name in missing if name.startswith(METRICS)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_moe.weights._named_weights import optimizer_of
+from keras_moe.weights._named_state import optimizer_of
 
 _checks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 

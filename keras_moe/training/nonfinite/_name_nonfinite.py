@@ -16,10 +16,10 @@ from keras_moe.training.nonfinite._call_recorder import Count
 from keras_moe.training.nonfinite._call_recorder import count_not_finite
 from keras_moe.types import Tensor
 from keras_moe.weights._layer_names import named_layers
-from keras_moe.weights._named_weights import METRICS
-from keras_moe.weights._named_weights import MODEL
-from keras_moe.weights._named_weights import named_variables
-from keras_moe.weights._named_weights import optimizer_of
+from keras_moe.weights._named_state import METRICS
+from keras_moe.weights._named_state import MODEL
+from keras_moe.weights._named_state import named_state
+from keras_moe.weights._named_state import optimizer_of
 
 
 def name_nonfinite(
@@ -69,7 +69,7 @@ def _findings(
     yield from _in_data(x, "input")
     yield from _in_data(y, "label")
     yield from _in_data(weight, "sample weight")
-    variables = named_variables(model)
+    variables = named_state(model)
     for name, variable in variables.items():
         found = count_not_finite(np.asarray(variable))
         # The greatest value that a metric met may be infinite.

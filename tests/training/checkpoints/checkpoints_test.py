@@ -13,11 +13,12 @@ import pytest
 
 from keras_moe.training.checkpoints import _checkpoints as checkpoints_module
 from keras_moe.training.checkpoints._array_file import read_arrays
+from keras_moe.training.checkpoints._array_file import write_arrays
 from keras_moe.training.checkpoints._checkpoint_file import load_into
 from keras_moe.training.checkpoints._checkpoints import Checkpoints
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
 from keras_moe.training.checkpoints._position import Position
-from keras_moe.weights._named_weights import named_variables
+from keras_moe.weights._named_state import named_state
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import assert_equal
@@ -193,7 +194,7 @@ def test_metrics_that_are_not_made_yet(tmp_path, trained):
     model = make_model()
     model.train_on_batch(X, Y)
     assert checkpoints.restore(model) == Position()
-    named = named_variables(model)
+    named = named_state(model)
     assert np.asarray(named["metrics/compile_metrics/mae/count"]) == 0
     assert np.asarray(named["metrics/loss/count"]) == 0
 
@@ -214,6 +215,28 @@ def test_another_model_is_refused_whole(tmp_path):
     sgd.compile("sgd", "mse")
     with pytest.raises(ValueError, match="unexpected: optimizer/model/layer"):
         checkpoints.restore(sgd)
+
+
+@pytest.mark.parametrize("naming", [None, 1, 3, "2"])
+def test_another_naming_of_weights_is_refused_by_name(tmp_path, naming):
+    checkpoints = Checkpoints(tmp_path, asynchronous=False)
+    model = tiny()
+    for step in range(2):
+        checkpoints.save(model, Position(step=step))
+    path = checkpoints.latest
+    arrays, header = read_arrays(path)
+    assert header.pop("naming") == 2
+    if naming is not None:
+        header["naming"] = naming
+    write_arrays(path, arrays, header)
+    model.layers[0].bias.assign([1.0, 2.0])
+    before = values_of(model)
+    with pytest.raises(ValueError, match=f"{path.name} was written with an"):
+        # The one before it is no substitute: this one is not damaged.
+        checkpoints.restore(model)
+    with pytest.raises(ValueError, match=r"another naming.*version .*uses 2\)"):
+        load_into(path, model, weights_only=True)
+    assert_equal(values_of(model), before)
 
 
 def test_keeps_the_last_and_the_best(tmp_path):

@@ -6,7 +6,7 @@ import keras_moe
 from keras_moe.training._build_state import build_state
 from keras_moe.training.nonfinite._name_nonfinite import name_nonfinite
 from keras_moe.weights._layer_names import named_layers
-from keras_moe.weights._named_weights import named_variables
+from keras_moe.weights._named_state import named_state
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import assert_equal
@@ -77,7 +77,7 @@ def test_random_numbers_are_those_of_the_next_step(trained):
     before = values_of(trained)
     say(trained, (X, Y))
     loss = trained.train_on_batch(X, Y)
-    for name, variable in named_variables(trained).items():
+    for name, variable in named_state(trained).items():
         variable.assign(before[name])
     assert trained.train_on_batch(X, Y) == loss
 
@@ -117,7 +117,7 @@ def test_weights_and_optimizer(trained):
         ("optimizer/model/dense/bias/momentum",
          "the value 'optimizer/model/dense/bias/momentum' is not finite"),
     ]:  # fmt: skip
-        variable = named_variables(trained)[name]
+        variable = named_state(trained)[name]
         spoil(variable, np.nan)
         assert say(trained, (X, Y)).startswith(text)
         variable.assign(before[name])
@@ -189,7 +189,7 @@ def test_overflow_in_a_mixture(trained):
     mixture = trained.layers[-3]
     assert isinstance(mixture, keras_moe.layers.SparseMoE)
     name = "model/sparse_mo_e/experts/wi/kernel"
-    kernel = named_variables(trained)[name]
+    kernel = named_state(trained)[name]
     before = np.array(np.asarray(kernel))
     kernel.assign(np.full(kernel.shape, 3e38, "float32"))
     text = say(trained, (X, Y))
