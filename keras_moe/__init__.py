@@ -3,6 +3,10 @@
 import importlib
 from typing import Any
 
+# First: with `KERAS_MOE_QUIET` set, it imports TensorFlow without its messages.
+from keras_moe import start_up as start_up
+
+# isort: split
 from keras_moe import calibration as calibration
 from keras_moe import conversion as conversion
 from keras_moe import distillation as distillation
@@ -26,8 +30,8 @@ _ARTIFACTS = ("Certificate", "DataBlessing", "ExpertLoad", "ModelCard")
 
 def __getattr__(name: str) -> Any:
     """Finds what needs the extra [tfx], which takes seconds to import."""
-    if name == "components":
-        return importlib.import_module("keras_moe.components")
+    if name in ("components", "orchestration"):
+        return importlib.import_module(f"keras_moe.{name}")
     if name in _ARTIFACTS:
         artifacts = importlib.import_module("keras_moe.components._artifacts")
         return getattr(artifacts, name)

@@ -1,1 +1,6 @@
-"""The grapheme-to-phoneme pipeline, from dictionary to pushed model."""
+"""Pipelines built of keras_moe, each in a folder of its own."""
+
+import os
+
+# keras_moe imports TensorFlow, which then says nothing about this machine.
+os.environ.setdefault("KERAS_MOE_QUIET", "1")

@@ -13,8 +13,8 @@ What is missing is trained first: some three hours of one quiet core, of which
 each finished part is kept. Then five minutes.
 """
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import argparse

@@ -1,7 +1,7 @@
 """The students of the distillation benchmark, one recipe after another."""
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import argparse
@@ -31,6 +31,7 @@ from keras_moe.losses import token_crossentropy
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.presets import from_preset
 
 STEPS = 1000
 SEEDS = (0, 1, 2)
@@ -72,7 +73,7 @@ RECIPES = {
 
 def make_student() -> SwitchTransformer:
     """Returns a student that has learned nothing."""
-    return SwitchTransformer.from_preset(
+    return from_preset(
         "switch_g2p_demo",
         vocabulary_size=text.SOURCE_VOCABULARY_SIZE,
         target_vocabulary_size=text.target_vocabulary_size(),

@@ -6,8 +6,8 @@ Trained once, in turns that are kept; an interrupted run goes on where it
 stopped. An hour of one quiet core.
 """
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import pathlib

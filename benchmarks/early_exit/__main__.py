@@ -15,8 +15,8 @@ and trains what is missing. Then some twenty minutes:
 - **self-speculative**: that its answers are those of full greedy decoding.
 """
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import argparse

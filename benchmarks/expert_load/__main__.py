@@ -7,8 +7,8 @@ and without the load-balancing loss. Then draws where the tokens of words that
 it has not seen go, and what training would drop of them.
 """
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import argparse
@@ -22,12 +22,12 @@ from rich.console import Console
 from benchmarks.g2p_quality.__main__ import RESULTS
 from benchmarks.g2p_quality.__main__ import load_splits
 from benchmarks.g2p_quality.__main__ import make_pairs
-from keras_moe.models import SwitchTransformer
 from keras_moe.visualization import LayerLoads
 from keras_moe.visualization import collect_expert_load
 from keras_moe.visualization import plot_expert_load
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.presets import from_preset
 
 _VARIANTS = {
     "with the load-balancing loss": 0.01,
@@ -71,7 +71,7 @@ def train(
 ) -> LayerLoads:
     """Trains one variant and runs it, as in training, over unseen words."""
     keras.utils.set_random_seed(config.seed)
-    model = SwitchTransformer.from_preset(
+    model = from_preset(
         "switch_g2p_demo",
         vocabulary_size=text.SOURCE_VOCABULARY_SIZE,
         target_vocabulary_size=text.target_vocabulary_size(),

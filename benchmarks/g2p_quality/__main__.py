@@ -9,8 +9,8 @@ started again. A quarter of an hour on two quiet cores; for a night, `--steps
 40000 --dropout-rate 0.1`.
 """
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import argparse
@@ -36,6 +36,7 @@ from pipelines.g2p.data.splits import SPLITS
 from pipelines.g2p.data.splits import split_of
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.presets import from_preset
 
 RESULTS = pathlib.Path("benchmarks/results")
 _STEPS_PER_TURN = 250
@@ -83,7 +84,7 @@ class Variant:
         self.name = name
         self.config = config
         keras.utils.set_random_seed(config.seed)
-        self.model = SwitchTransformer.from_preset(
+        self.model = from_preset(
             "switch_g2p_demo",
             vocabulary_size=text.SOURCE_VOCABULARY_SIZE,
             target_vocabulary_size=text.target_vocabulary_size(),

@@ -12,8 +12,8 @@ on two quiet cores; each turn is kept, an interrupted run goes on where it
 stopped.
 """
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import argparse

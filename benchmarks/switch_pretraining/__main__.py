@@ -35,8 +35,8 @@ encoder-decoder, or pieces for bytes; and attention that must find the
 neighbouring positions by itself.
 """
 
-# First, since it imports TensorFlow without its chatter.
-from pipelines.g2p import quiet  # noqa: F401
+# First: TensorFlow is then imported without its chatter.
+import pipelines  # noqa: F401
 
 # isort: split
 import argparse

@@ -11,7 +11,7 @@ RUN apt-get update \
     && apt-get install --no-install-recommends -y g++ \
     && rm -rf /var/lib/apt/lists/*
 # `source_dir` of the configuration's `cluster`.
-WORKDIR /keras_moe
+WORKDIR /project
 COPY setup.py pyproject.toml README.md LICENSE ./
 COPY constraints constraints
 COPY dev dev
@@ -21,11 +21,11 @@ COPY pipelines pipelines
 RUN bash dev/setup.sh
 
 FROM python:3.11-slim-trixie
-COPY --from=build /keras_moe /keras_moe
-WORKDIR /keras_moe
+COPY --from=build /project /project
+WORKDIR /project
 # The components find code by its import path.
-ENV PATH=/keras_moe/.venv/bin:$PATH \
-    PYTHONPATH=/keras_moe \
+ENV PATH=/project/.venv/bin:$PATH \
+    PYTHONPATH=/project \
     KERAS_BACKEND=tensorflow \
     TF_CPP_MIN_LOG_LEVEL=3
 # The compiled pipeline brings its own command.

@@ -4,14 +4,19 @@ import math
 import pathlib
 from typing import Annotated
 from typing import Any
+from typing import ClassVar
 from typing import Literal
 
 import pydantic
-import yaml
 from pydantic import Field
 
+from keras_moe import orchestration
+from keras_moe.orchestration import Flag
+from keras_moe.orchestration import LocalPath
+from keras_moe.orchestration import Section
 from pipelines.g2p.data.splits import DEFAULT_FRACTIONS
 from pipelines.g2p.data.splits import SPLITS
+from pipelines.g2p.modules.presets import PRESETS
 from pipelines.g2p.modules.training_config import TrainingConfig
 
 PIPELINE_NAME = "g2p"
@@ -22,35 +27,18 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-def _of_this_machine(path: Any) -> Any:
-    if "://" in str(path):
-        raise ValueError(
-            "must be a path of this machine; `cluster.output` may be a URL"
-        )
-    return path
+class _StageConfig(Section):
+    """A stage that trains. Its `training` may be given in part."""
+
+    @pydantic.field_validator("training", mode="before", check_fields=False)
+    @classmethod
+    def _complete(cls, training: Any) -> Any:
+        if not isinstance(training, dict):
+            return training
+        return vars(cls.model_fields["training"].default) | training
 
 
-def _absolute(path: pathlib.Path) -> pathlib.Path:
-    # It goes into the metadata, which outlives this run.
-    return path.resolve()
-
-
-Path = Annotated[
-    pathlib.Path,
-    pydantic.BeforeValidator(_of_this_machine),
-    pydantic.AfterValidator(_absolute),
-]
-
-
-class _Section(pydantic.BaseModel):
-    """Unknown names are errors; nothing changes once it is checked."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, validate_default=True
-    )
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is learned from.
 
     Attributes:
@@ -63,11 +51,11 @@ class DataConfig(_Section):
             those of train (the first time, to have a file to start from).
     """
 
-    dictionary: Path | None = None
+    dictionary: LocalPath | None = None
     keep_stress: bool = False
     max_words: Positive | None = None
     fractions: tuple[float, ...] = DEFAULT_FRACTIONS
-    schema_file: Path | None = _SCHEMA
+    schema_file: LocalPath | None = _SCHEMA
 
     @pydantic.field_validator("fractions")
     @classmethod
@@ -93,11 +81,11 @@ class DataConfig(_Section):
         return path
 
 
-class TeacherConfig(_Section):
+class TeacherConfig(_StageConfig):
     """The sparse model.
 
     Attributes:
-        preset: the `SwitchTransformer` preset to train.
+        preset: the size to train, see `pipelines.g2p.modules.presets`.
         training: how long and how; `max_minutes` is the budget of the stage.
         strategy: which devices train in step, see
             `keras_moe.distribution.strategy`.
@@ -113,17 +101,13 @@ class TeacherConfig(_Section):
     @pydantic.field_validator("preset")
     @classmethod
     def _check_preset(cls, preset: str) -> str:
-        # Imported late: it brings TensorFlow, which a command line need not
-        # wait for to print its help.
-        from keras_moe.models import SwitchTransformer
-
-        if preset not in SwitchTransformer.presets:
-            known = ", ".join(sorted(SwitchTransformer.presets))
+        if preset not in PRESETS:
+            known = ", ".join(sorted(PRESETS))
             raise ValueError(f"must be one of {known}")
         return preset
 
 
-class StudentConfig(_Section):
+class StudentConfig(_StageConfig):
     """The dense model that is served: as wide as the teacher, less deep.
 
     Attributes:
@@ -141,7 +125,7 @@ class StudentConfig(_Section):
     student_loss_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.75
 
 
-class ExitConfig(_Section):
+class ExitConfig(Section):
     """How early tokens may leave, and what that may cost.
 
     Attributes:
@@ -171,7 +155,7 @@ class ExitConfig(_Section):
         return thresholds
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """What is good enough to be pushed.
 
     Attributes:
@@ -184,42 +168,7 @@ class EvaluationConfig(_Section):
     max_phoneme_error_rate_increase: Annotated[float, Field(ge=0.0)] = 0.005
 
 
-class Resources(_Section):
-    """What a container of a component gets.
-
-    Attributes:
-        cpu: cores.
-        memory_gib: memory in GiB.
-        accelerator: kind, such as `"NVIDIA_TESLA_T4"`; `None` for none.
-        accelerator_count: how many of them.
-    """
-
-    cpu: Annotated[float, Field(gt=0.0)] = 4.0
-    memory_gib: Annotated[float, Field(gt=0.0)] = 16.0
-    accelerator: str | None = None
-    accelerator_count: Positive = 1
-
-
-class ClusterConfig(_Section):
-    """Where the pipeline lies, and on what it runs, in Kubeflow or Vertex.
-
-    Attributes:
-        output: what all containers reach, such as `gs://bucket/g2p`, or a path
-            of a volume that they share. Prepared spans are in `data` of it.
-        image: of the components, made by `deploy/components.Dockerfile`.
-        images: other images, such as one with drivers, by component.
-        resources: by component; what is not named gets the cluster's default.
-        source_dir: where the repository lies in the image.
-    """
-
-    output: Annotated[str, Field(pattern=r"^([a-z0-9]+://[^/]|/)")]
-    image: Annotated[str, Field(min_length=1)]
-    images: dict[str, str] = Field(default_factory=dict)
-    resources: dict[str, Resources] = Field(default_factory=dict)
-    source_dir: Annotated[str, Field(pattern="^/")] = "/keras_moe"
-
-
-class PipelineConfig(_Section):
+class PipelineConfig(orchestration.RunConfig):
     """The configuration of a run. `model_copy(update=...)` makes variations.
 
     Attributes:
@@ -234,14 +183,14 @@ class PipelineConfig(_Section):
         warm_start_share: share of the steps and of the budget for those.
         infra_requests: how many requests the model must answer in a server.
         infra_image_tags: see `keras_moe.components.InfraValidator`.
-        beam_pipeline_args: flags for Beam, such as `--runner=FlinkRunner`.
-        enable_cache: whether components whose inputs did not change are
-            skipped.
-        cluster: what `pipelines.g2p.kubeflow_v2_runner` needs; `None` on one
-            machine.
+        beam_pipeline_args, enable_cache, cluster: see
+            `keras_moe.orchestration.RunConfig`.
     """
 
-    output: Path = pathlib.Path("build/demo")
+    pipeline_name: ClassVar[str] = PIPELINE_NAME
+    model_name: ClassVar[str] = MODEL_NAME
+
+    output: LocalPath = pathlib.Path("build/demo")
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = StudentConfig()
@@ -251,101 +200,64 @@ class PipelineConfig(_Section):
     warm_start_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     infra_requests: Positive = 5
     infra_image_tags: tuple[str, ...] = ()
-    # One thread: the work is small, and a second one only contends for it.
-    beam_pipeline_args: tuple[str, ...] = ("--direct_num_workers=1",)
-    enable_cache: bool = True
-    cluster: ClusterConfig | None = None
 
-    @property
-    def data_dir(self) -> pathlib.Path:
-        """Where the spans of split TFRecord files are."""
-        return self.output / "data"
 
-    @property
-    def pipeline_root(self) -> pathlib.Path:
-        """Where the components' artifacts are."""
-        return self.output / "pipeline"
-
-    @property
-    def metadata_path(self) -> pathlib.Path:
-        """The SQLite file of ML Metadata."""
-        return self.output / "metadata.sqlite"
-
-    @property
-    def serving_dir(self) -> pathlib.Path:
-        """The directory of pushed versions that a model server watches."""
-        return self.output / "serving" / MODEL_NAME
+# The flags of the commands. `--set` sets any field.
+COMMAND_LINE = orchestration.CommandLine(
+    PipelineConfig,
+    [
+        Flag(
+            "dictionary",
+            "data.dictionary",
+            help="a CSV with the columns word and pronunciation (default: the "
+            "installed CMU dictionary)",
+        ),
+        Flag(
+            "keep_stress",
+            "data.keep_stress",
+            bool,
+            "keep the stress digits of vowels",
+        ),
+        Flag(
+            "max_words",
+            "data.max_words",
+            int,
+            "use a fixed sample of so many words",
+        ),
+        Flag("preset", "teacher.preset", help="the teacher to train"),
+        Flag(
+            "max_phoneme_error_rate",
+            "evaluation.max_phoneme_error_rate",
+            float,
+            "push no model above this rate",
+        ),
+        *(
+            Flag(
+                name,
+                f"teacher.training.{name}",
+                kind,
+                f"the teacher's training: {name.replace('_', ' ')}",
+            )
+            for name, kind in (
+                ("steps", int),
+                ("batch_size", int),
+                ("peak_learning_rate", float),
+                ("max_minutes", float),
+                ("seed", int),
+            )
+        ),
+    ],
+)
 
 
 def load_config(
     path: pathlib.Path | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> PipelineConfig:
-    """Reads a configuration from a YAML file.
+    """Reads a configuration, see `keras_moe.orchestration.load_config`.
 
     Args:
-        path: the file; `None` for the defaults.
-        overrides: field, such as `"teacher.training.steps"`, to value. They
-            count more than the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a valid configuration; the message names file,
-            field and rule.
+        path: the YAML file; `None` for the defaults.
+        overrides: field, such as `"teacher.training.steps"`, to value.
     """
-    source = "the command line" if path is None else str(path)
-    document: Any = {}
-    if path is not None:
-        if not path.is_file():
-            raise FileNotFoundError(f"The configuration {path} does not exist.")
-        try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is not YAML: {reason}.") from error
-        if not isinstance(document, dict):
-            raise ValueError(
-                f"{path} must hold names and values. Received: "
-                f"{type(document).__name__}."
-            )
-    for field, value in (overrides or {}).items():
-        _set(document, field, value)
-    _complete_trainings(document)
-    try:
-        return PipelineConfig(**document)
-    except pydantic.ValidationError as error:
-        raise ValueError(_explain(error, source)) from error
-
-
-def _set(document: dict[str, Any], field: str, value: Any) -> None:
-    *sections, name = field.split(".")
-    for section in sections:
-        inner = document.setdefault(section, {})
-        if not isinstance(inner, dict):
-            return  # which the checks will say
-        document = inner
-    document[name] = value
-
-
-def _complete_trainings(document: dict[str, Any]) -> None:
-    """Fills partial trainings with the defaults of their stage."""
-    for section, defaults in (
-        ("teacher", TeacherConfig.model_fields["training"].default),
-        ("student", StudentConfig.model_fields["training"].default),
-    ):
-        stage = document.get(section)
-        if isinstance(stage, dict) and isinstance(stage.get("training"), dict):
-            stage["training"] = vars(defaults) | stage["training"]
-
-
-def _explain(error: pydantic.ValidationError, source: str) -> str:
-    """Returns a sentence for each field that is wrong."""
-    sentences = []
-    for found in error.errors(include_url=False):
-        field = ".".join(str(part) for part in found["loc"]) or "all of it"
-        rule = found["msg"].removeprefix("Value error, ").rstrip(".")
-        text = f"{source}: `{field}`: {rule}"
-        if "Received" not in rule:
-            text += f". Received: {found['input']!r}"
-        sentences.append(text + ".")
-    return " ".join(sentences)
+    return orchestration.load_config(PipelineConfig, path, overrides)

@@ -9,7 +9,6 @@ interface, asks for words that were not in training, and writes
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -20,19 +19,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.g2p import command_line
-from pipelines.g2p import local_runner
-from pipelines.g2p import quiet  # noqa: F401 (imports TensorFlow, quietly)
+from keras_moe.atomic_file import atomic_file
+from keras_moe.orchestration import Outcome
+from keras_moe.orchestration import exit_code
+from keras_moe.orchestration import require_pushed
+from keras_moe.serving import Client
+from keras_moe.serving import Server
+from pipelines.g2p.configs import COMMAND_LINE
 from pipelines.g2p.configs import MODEL_NAME
 from pipelines.g2p.configs import PipelineConfig
 from pipelines.g2p.data.prepare import records_path
+from pipelines.g2p.data.prepare import span_directory
 from pipelines.g2p.data.records import read_records
 from pipelines.g2p.data.splits import position
+from pipelines.g2p.local_runner import RUNNER
+from pipelines.g2p.modules.presets import PRESETS
 
 if TYPE_CHECKING:
     from pipelines.g2p.comparison import Entries
     from pipelines.g2p.comparison import Served
-    from pipelines.g2p.outcome import Outcome
 
 _NUM_WORDS = 8
 _REPORT = "report.json"
@@ -70,11 +75,10 @@ def run_demo(
     Returns:
         What `report.json` holds.
     """
-    from keras_moe.atomic_file import atomic_file
-
-    outcome = local_runner.run(config, console)
-    local_runner.require_pushed(outcome, console)
-    entries = read_records(records_path(outcome.data_dir, "test"))
+    outcome = RUNNER.run(config, console)
+    require_pushed(outcome, console)
+    span = span_directory(config.data_dir, outcome.prepared)
+    entries = read_records(records_path(span, "test"))
     answers = ask(config, entries)
     served = _compare(config, outcome, entries)
     minutes = (time.time() - began) / 60
@@ -98,10 +102,9 @@ def _compare(
     config: PipelineConfig, outcome: Outcome, entries: Entries
 ) -> list[Served]:
     """Puts teacher, student and early-exit student side by side."""
-    from keras_moe.models import SwitchTransformer
     from pipelines.g2p.comparison import compare
 
-    preset = SwitchTransformer.presets[config.teacher.preset]["config"]
+    preset = PRESETS[config.teacher.preset]
     depth = config.student.num_decoder_layers
     return compare(
         {
@@ -128,9 +131,6 @@ def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
         config: The configuration whose model was pushed.
         entries: The words to choose from, with their pronunciations.
     """
-    from keras_moe.serving import Client
-    from keras_moe.serving import Server
-
     # A fixed choice without a pattern: neither the easiest nor all on "a".
     ordered = sorted(entries, key=lambda e: position(e[0], salt="shown:"))
     chosen = dict(ordered[:_NUM_WORDS])
@@ -201,26 +201,19 @@ def _show(
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo as the flags say; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.g2p.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command_line.add_arguments(parser)
+    prog = "python -m pipelines.g2p.demo"
+    parser = COMMAND_LINE.parser(prog, __doc__)
     parser.add_argument(
         "--began",
         type=float,
         default=time.time(),
         help="when the clock started, in seconds since 1970 (default: now)",
     )
-    arguments, config = command_line.parse(parser, argv)
+    arguments, config = COMMAND_LINE.parse(parser, argv)
     console = Console(stderr=True, highlight=False)
-    try:
-        run_demo(config, console, arguments.began)
-    except Exception as error:
-        local_runner.report_failure(error, config, console)
-        return 1
-    return 0
+    return exit_code(
+        lambda: run_demo(config, console, arguments.began), config, console
+    )
 
 
 if __name__ == "__main__":

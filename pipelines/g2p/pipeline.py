@@ -1,24 +1,29 @@
 """The TFX pipeline: from split records to a pushed, certified student."""
 
+import pathlib
 from typing import Any
 
 from tfx import v1 as tfx
 from tfx.types import standard_artifacts
 
+import pipelines
 from keras_moe import components
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.orchestration import Places
+from keras_moe.orchestration import find_places
+from keras_moe.orchestration import make_pipeline
 from pipelines.g2p import fingerprint
 from pipelines.g2p.configs import MODEL_NAME
-from pipelines.g2p.configs import PIPELINE_NAME
 from pipelines.g2p.configs import PipelineConfig
 from pipelines.g2p.data.splits import SPLITS
 from pipelines.g2p.evaluation import PHONEME_ERROR_RATE
 from pipelines.g2p.evaluation import evaluation_config
 from pipelines.g2p.modules import text
-from pipelines.g2p.places import Places
-from pipelines.g2p.places import find_places
 
 _MODULES = "pipelines.g2p.modules"
+# The repository, of which `pipelines/` goes into the image of the components.
+_PROJECT = pathlib.Path(pipelines.__file__).parents[1]
+_PROJECT_CODE = "pipelines"
 # Calibration and test stay unseen until they are used for what they are.
 _HELD_OUT = ["calibration", "test"]
 
@@ -39,19 +44,7 @@ def create_pipeline(
     nodes = _data(config, places, span)
     nodes |= _models(config, nodes)
     nodes |= _gates(config, places, nodes)
-    metadata = None
-    if places.metadata_path is not None:
-        metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            places.metadata_path
-        )
-    return tfx.dsl.Pipeline(
-        pipeline_name=PIPELINE_NAME,
-        pipeline_root=places.pipeline_root,
-        metadata_connection_config=metadata,
-        components=list(nodes.values()),
-        enable_cache=config.enable_cache,
-        beam_pipeline_args=list(config.beam_pipeline_args),
-    )
+    return make_pipeline(config, nodes.values())
 
 
 def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
@@ -78,7 +71,7 @@ def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
     statistics_gen = tfx.components.StatisticsGen(
         examples=example_gen.outputs["examples"], exclude_splits=_HELD_OUT
     )
-    if places.schema_file is None:
+    if config.data.schema_file is None:
         schema_gen = tfx.components.SchemaGen(
             statistics=statistics_gen.outputs["statistics"],
             infer_feature_shape=True,
@@ -86,7 +79,9 @@ def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
         )
     else:
         schema_gen = tfx.components.ImportSchemaGen(
-            schema_file=places.schema_file
+            schema_file=places.file(
+                "schema_file", config.data.schema_file, _PROJECT, _PROJECT_CODE
+            )
         )
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
@@ -209,6 +204,12 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
 
 def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
     """What the certified model must pass, and where it then goes."""
+    if config.cluster is not None and config.infra_image_tags:
+        raise ValueError(
+            "`infra_image_tags` needs a container engine, which a component in "
+            "a cluster has not: leave it out, for the embedded server. "
+            f"Received: {', '.join(config.infra_image_tags)}"
+        )
     examples = nodes["example_gen"].outputs["examples"]
     calibrator = nodes["exit_calibrator"]
     model = calibrator.outputs["model"]

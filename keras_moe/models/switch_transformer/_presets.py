@@ -12,26 +12,6 @@ from keras_moe.types import Config
 # "switch_base_8" has the size of T5-Base (arXiv:1910.10683, section 2.1) with
 # experts in every other block, as Switch-Base (arXiv:2101.03961, table 9).
 PRESETS: dict[str, Config] = {
-    "switch_g2p_demo": {
-        "description": (
-            "Grapheme-to-phoneme model of `make demo`: trains in minutes on "
-            "two cores."
-        ),
-        "config": {
-            "vocabulary_size": 64,
-            "model_dim": 128,
-            "num_encoder_layers": 3,
-            "num_decoder_layers": 3,
-            "num_heads": 4,
-            "hidden_dim": 512,
-            "num_experts": 8,
-            "moe_every": 2,
-            # Minutes of training see each word a few times: nothing to
-            # regularise.
-            "dropout_rate": 0.0,
-            "expert_dropout_rate": 0.0,
-        },
-    },
     "switch_tiny": {
         "description": "For tests: a few thousand parameters.",
         "config": {

@@ -11,7 +11,7 @@ import tensorflow_transform as tft
 
 from keras_moe import serving
 from keras_moe.calibration import Certificate
-from keras_moe.components._artifact_files import written_locally
+from keras_moe.components import written_locally
 from keras_moe.generation import EarlyExitPolicy
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules.preprocessing import ENCODER_TOKEN_IDS

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_moe.components._artifact_files import read_locally
-from keras_moe.components.training._distiller import BASE_STUDENT
+from keras_moe.components import BASE_STUDENT
+from keras_moe.components import read_locally
 from keras_moe.distillation import EarlyExitDistiller
 from keras_moe.distillation import initialize_dense_student
 from keras_moe.distillation import load_teacher

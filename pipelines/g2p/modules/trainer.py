@@ -10,6 +10,7 @@ from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
 from pipelines.g2p.modules.exporting import export_model
 from pipelines.g2p.modules.exporting import keep_history
+from pipelines.g2p.modules.presets import from_preset
 from pipelines.g2p.modules.training_progress import TrainingProgress
 from pipelines.g2p.modules.transformed import read_pairs
 from pipelines.g2p.modules.warm_start import start_from
@@ -62,7 +63,7 @@ def new_teacher(preset: str, keep_stress: bool) -> SwitchTransformer:
         preset: Its size.
         keep_stress: Which inventory of phonemes it has.
     """
-    return SwitchTransformer.from_preset(
+    return from_preset(
         preset,
         vocabulary_size=text.SOURCE_VOCABULARY_SIZE,
         target_vocabulary_size=text.target_vocabulary_size(keep_stress),

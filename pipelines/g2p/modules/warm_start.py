@@ -3,7 +3,7 @@
 import keras
 from tfx.dsl.io import fileio
 
-from keras_moe.components._artifact_files import read_locally
+from keras_moe.components import read_locally
 from keras_moe.distillation import load_teacher
 
 

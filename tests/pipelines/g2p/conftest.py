@@ -1,12 +1,10 @@
 """A pipeline on a few hundred words, run once for all tests of a process."""
 
-import argparse
-
 import pytest
 from rich.console import Console
 
-from pipelines.g2p import command_line
-from pipelines.g2p import local_runner
+from pipelines.g2p.configs import COMMAND_LINE
+from pipelines.g2p.local_runner import RUNNER
 
 TINY = """
 data:
@@ -44,7 +42,7 @@ def pushed(flags):
     """The flags, after a run that pushed a model."""
     with open("/dev/null", "w") as file:
         console = Console(file=file)
-        outcome = local_runner.run(config_of(flags), console)
+        outcome = RUNNER.run(config_of(flags), console)
     assert outcome.pushed is not None, outcome.reason
     return flags
 
@@ -56,14 +54,12 @@ def console(tmp_path):
 
 
 def config_of(flags):
-    parser = argparse.ArgumentParser()
-    command_line.add_arguments(parser)
-    return command_line.parse(parser, flags)[1]
+    return COMMAND_LINE.parse(COMMAND_LINE.parser("test"), flags)[1]
 
 
 def run(flags, console):
     """Returns the outcome, and the names of what was not cached."""
-    outcome = local_runner.run(config_of(flags), console)
+    outcome = RUNNER.run(config_of(flags), console)
     return outcome, {run.name for run in outcome.runs if not run.cached}
 
 

@@ -1,35 +1,54 @@
-import pathlib
+"""Each component's fingerprint is of the code that it runs."""
 
+import pytest
+
+from keras_moe.orchestration import _code_fingerprint
 from pipelines.g2p import fingerprint
 
 
-def test_an_edit_changes_the_fingerprint(tmp_path):
-    files = [tmp_path / name for name in ("a.py", "b.py")]
-    for file in files:
-        file.write_text("x = 1\n")
-    before = fingerprint._fingerprint(files)
-    assert fingerprint._fingerprint(files[::-1]) == before
-    files[1].write_text("x = 2\n")
-    assert fingerprint._fingerprint(files) != before
+@pytest.fixture
+def files(monkeypatch):
+    """Names the files of a fingerprint, instead of their digest."""
+    monkeypatch.setattr(
+        _code_fingerprint,
+        "_fingerprint",
+        lambda *modules: set(_code_fingerprint.source_files(*modules)),
+    )
+    return lambda name: getattr(fingerprint, f"{name}_fingerprint")()
 
 
-def test_each_component_looks_at_its_own_code(monkeypatch):
-    seen = {}
-    monkeypatch.setattr(fingerprint, "_fingerprint", lambda paths: paths)
-    for name in ("preprocessing", "trainer", "evaluation", "report"):
-        # As it is before it was asked for the first time.
-        paths = getattr(fingerprint, f"{name}_fingerprint").__wrapped__()
-        seen[name] = {pathlib.Path(p).name for p in paths}
-    assert seen["preprocessing"] == {
-        "preprocessing.py",
-        "text.py",
-        "phonemes.py",
+def test_preprocessing(files):
+    assert files("preprocessing") == {
+        "pipelines/g2p/modules/preprocessing.py",
+        "pipelines/g2p/modules/text.py",
+        "pipelines/g2p/phonemes.py",
     }
-    assert {"trainer.py", "training.py", "_sparse_moe.py"} <= seen["trainer"]
+
+
+def test_trainer(files):
+    found = files("trainer")
+    assert {
+        "pipelines/g2p/modules/trainer.py",
+        "pipelines/g2p/modules/student.py",
+        "pipelines/g2p/modules/exits.py",
+        "keras_moe/layers/moe/_sparse_moe.py",
+    } <= found
     # How a model is exported is a part of it; how it is served is not.
-    assert {"_saved_model.py", "student.py", "exits.py"} <= seen["trainer"]
-    assert "_server.py" not in seen["trainer"]
-    assert {"routing.py", "_plot_expert_load.py"} <= seen["report"]
-    assert "_sequence_error_rate.py" not in seen["trainer"]
-    evaluation = {"_sequence_error_rate.py", "_edit_distance.py"}
-    assert evaluation <= seen["evaluation"]
+    assert "keras_moe/serving/exporting/_saved_model.py" in found
+    assert "keras_moe/serving/server/_server.py" not in found
+    assert not any(name.startswith("keras_moe/components") for name in found)
+    assert "pipelines/g2p/demo.py" not in found
+
+
+def test_evaluation(files):
+    assert {
+        "keras_moe/components/evaluation/_sequence_error_rate.py",
+        "keras_moe/metrics/_edit_distance.py",
+    } <= files("evaluation")
+
+
+def test_report(files):
+    assert {
+        "pipelines/g2p/modules/routing.py",
+        "keras_moe/visualization/_plot_expert_load.py",
+    } <= files("report")

@@ -14,22 +14,19 @@ import os
 import signal
 import sys
 
-from pipelines.g2p import quiet  # noqa: F401
+import pipelines  # noqa: F401
 
 # isort: split
-import argparse
 import json
 
 # What the runner would import late.
-import pipelines.g2p.outcome
-import pipelines.g2p.pipeline
-import pipelines.g2p.reporting_runner  # noqa: F401
+import pipelines.g2p.pipeline  # noqa: F401
 from keras_moe.components.pushing import _pusher as pusher
+from keras_moe.orchestration import ComponentProgress
 from keras_moe.serving import newest_version
 from keras_moe.serving import push_version
-from pipelines.g2p import command_line
-from pipelines.g2p import component_progress
 from pipelines.g2p import local_runner
+from pipelines.g2p.configs import COMMAND_LINE
 from pipelines.g2p.modules.training_progress import TrainingProgress
 
 
@@ -52,14 +49,14 @@ def arm(place):
 
         pusher.push_version = push_and_die
     else:
-        end = component_progress.ComponentProgress.end
+        end = ComponentProgress.end
 
         def end_and_die(self, run):
             end(self, run)
             if run.name == place:
                 kill()
 
-        component_progress.ComponentProgress.end = end_and_die
+        ComponentProgress.end = end_and_die
 
 
 def run(place, flags):
@@ -72,9 +69,8 @@ def run(place, flags):
 
 
 def main(places, flags):
-    parser = argparse.ArgumentParser()
-    command_line.add_arguments(parser)
-    serving = command_line.parse(parser, flags)[1].serving_dir
+    parser = COMMAND_LINE.parser("killed_runner")
+    serving = COMMAND_LINE.parse(parser, flags)[1].serving_dir
     for place in places:
         code = run(place, flags)
         newest = newest_version(serving)

@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
-from pipelines.g2p.only_runner import AnotherRunnerError
-from pipelines.g2p.only_runner import only_runner
+from keras_moe.orchestration import AnotherRunnerError
+from keras_moe.orchestration import only_runner
 
 HOLD = """
 import pathlib, sys
-from pipelines.g2p.only_runner import only_runner
+from keras_moe.orchestration import only_runner
 with only_runner(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

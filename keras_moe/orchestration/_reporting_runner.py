@@ -1,7 +1,7 @@
-"""TFX's local orchestrator, telling what it does."""
+"""TFX's local orchestrator, which tells what each component made."""
 
 import datetime
-import pathlib
+import os
 import time
 from collections.abc import Callable
 from collections.abc import Collection
@@ -16,52 +16,42 @@ from tfx.orchestration.portable import launcher
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from keras_moe.components import GateClosedError
-from pipelines.g2p.outcome import REASON
-from pipelines.g2p.outcome import ComponentRun
-from pipelines.g2p.outcome import Outcome
+from keras_moe.orchestration._component_failed_error import ComponentFailedError
+from keras_moe.orchestration._component_run import ComponentRun
+from keras_moe.orchestration._outcome import REASON
+from keras_moe.orchestration._outcome import Outcome
 
 _RESOLVER = "Resolver"
 _RESULT = "__execution_result__"  # TFX's name
 
 
-class ComponentFailedError(RuntimeError):
-    """A component failed. The message is the first cause's: Beam wraps it.
-
-    Attributes:
-        name: The component.
-        gate_closed: Whether it failed because it must let nothing pass.
-    """
-
-    def __init__(self, name: str, error: BaseException) -> None:
-        while error.__cause__ is not None and not isinstance(
-            error, GateClosedError
-        ):
-            error = error.__cause__
-        self.name = name
-        self.gate_closed = isinstance(error, GateClosedError)
-        if self.gate_closed:
-            super().__init__(str(error))
-        else:
-            super().__init__(f"{name} failed: {type(error).__name__}: {error}")
-
-
 class ReportingRunner(tfx.orchestration.LocalDagRunner):
     """Runs components one after the other and collects what each made.
 
-    The loop is `LocalDagRunner`'s own, which hands back neither the outputs
+    The loop is that of `LocalDagRunner`, which hands back neither the outputs
     nor whether they came from the cache.
+
+    Example:
+    ```python
+    runner = keras_moe.orchestration.ReportingRunner(on_start=print)
+    runner.run(create_pipeline(config))
+    print([run.name for run in runner.runs if not run.cached])
+    ```
 
     Args:
         on_start: Called with a component's name before it runs.
         on_end: Called with its `ComponentRun` after it ran.
         uncached: Names of components that run even if nothing changed.
+
+    Attributes:
+        runs: The `ComponentRun` of each component of the last run, without
+            resolvers, which make nothing.
     """
 
     def __init__(
         self,
-        on_start: Callable[[str], None],
-        on_end: Callable[[ComponentRun], None],
+        on_start: Callable[[str], None] = lambda name: None,
+        on_end: Callable[[ComponentRun], None] = lambda run: None,
         uncached: Collection[str] = (),
     ) -> None:
         super().__init__()
@@ -80,6 +70,11 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
         Args:
             pipeline: The pipeline in TFX's intermediate representation.
             run_options: Not supported; must be `None`.
+
+        Raises:
+            ComponentFailedError: If a component fails, or TFX finds none of
+                its inputs.
+            ValueError: If `run_options` is given.
         """
         if run_options is not None:
             raise ValueError(
@@ -131,8 +126,8 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
                     name, RuntimeError("TFX found none of its inputs")
                 )
             if node.pipeline_node.node_info.type.name.endswith(_RESOLVER):
-                # It looks something up, and makes nothing. TFX goes on where it
-                # fails, as if there were nothing to be found.
+                # A resolver looks something up, and makes nothing. Where it
+                # fails, TFX goes on as if there were nothing to be found.
                 with metadata.Metadata(connection) as handle:
                     _check_resolved(handle.store, name, info.execution_id)
                 continue
@@ -143,17 +138,17 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
             self._on_end(run)
 
 
-def record_reason(metadata_path: pathlib.Path, outcome: Outcome) -> None:
+def record_reason(metadata_path: str | os.PathLike, outcome: Outcome) -> None:
     """Writes why nothing was pushed where the pushed model would stand.
 
     Args:
         metadata_path: The SQLite file.
-        outcome: What a run came to.
+        outcome: A run's, with a `reason`.
     """
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
         str(metadata_path)
     )
-    artifact = outcome.artifact("Pusher", "pushed_model")
+    artifact = outcome.run_of(outcome.pusher).artifact("pushed_model")
     artifact.custom_properties[REASON].string_value = outcome.reason
     with metadata.Metadata(connection) as handle:
         handle.store.put_artifacts([artifact])

@@ -1,0 +1,99 @@
+"""From what a command did to its exit code and its last lines."""
+
+import traceback
+from collections.abc import Callable
+
+import rich.markup
+from rich.console import Console
+
+from keras_moe.orchestration._outcome import Outcome
+from keras_moe.orchestration._run_config import RunConfig
+
+# Errors whose message is a sentence; others need their name to be understood.
+_WITH_A_SENTENCE = (ImportError, OSError, RuntimeError, ValueError)
+
+
+class NothingPushedError(RuntimeError):
+    """The pipeline ran, and no model is there to be served."""
+
+
+def require_pushed(outcome: Outcome, console: Console) -> None:
+    """Prints what was pushed.
+
+    Example:
+    ```python
+    outcome = runner.run(config, console)
+    keras_moe.orchestration.require_pushed(outcome, console)
+    ```
+
+    Args:
+        outcome: A run's.
+        console: Where to.
+
+    Raises:
+        NothingPushedError: If nothing was pushed; the message says why.
+    """
+    if outcome.pushed is None:
+        raise NothingPushedError(f"Nothing was pushed: {outcome.reason}.")
+    if outcome.pushed_by_earlier_run:
+        console.print(
+            f"Nothing changed: version {outcome.pushed.name}, pushed by an "
+            f"earlier run, stays in {outcome.pushed.parent}"
+        )
+    else:
+        console.print(
+            f"Pushed version {outcome.pushed.name} to {outcome.pushed.parent}"
+        )
+
+
+def exit_code(
+    work: Callable[[], object], config: RunConfig, console: Console
+) -> int:
+    """Does the work of a command, and returns the command's exit code.
+
+    A failure is printed as one sentence; its traceback goes to `failure.log`
+    of the configuration's `output`, unless it is a gate that closed.
+
+    Example:
+    >>> import sys
+    >>> from rich.console import Console
+    >>> def work():
+    ...     raise ValueError("`steps` must be positive. Received: steps=0")
+    >>> keras_moe.orchestration.exit_code(
+    ...     work,
+    ...     keras_moe.orchestration.RunConfig(output=directory),
+    ...     Console(file=sys.stdout, width=999),
+    ... )
+    Stopped. `steps` must be positive. Received: steps=0
+    The traceback is in ...failure.log
+    1
+
+    Args:
+        work: What the command does.
+        config: The configuration.
+        console: Where the sentence goes.
+
+    Returns:
+        0, or 1 after a failure.
+    """
+    try:
+        work()
+    except Exception as error:
+        _report(error, config, console)
+        return 1
+    return 0
+
+
+def _report(error: Exception, config: RunConfig, console: Console) -> None:
+    message = rich.markup.escape(str(error))
+    if not isinstance(error, _WITH_A_SENTENCE):
+        message = f"{type(error).__name__}: {message}"
+    closed = getattr(error, "gate_closed", False)
+    if closed:
+        message = f"Nothing was pushed: {message.rstrip('.')}."
+    console.print(f"[bold red]Stopped.[/] {message}", soft_wrap=True)
+    if not (closed or isinstance(error, NothingPushedError)):
+        log = config.output / "failure.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(traceback.format_exception(error)))
+        console.print(f"The traceback is in {log}")

@@ -1,0 +1,90 @@
+"""Configurations from YAML files, with flags over them."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+from typing import TypeVar
+
+import pydantic
+import yaml
+
+ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)
+
+
+def load_config(
+    config_class: type[ConfigT],
+    path: str | os.PathLike | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> ConfigT:
+    """Reads a configuration from a YAML file.
+
+    Example:
+    >>> class ToyConfig(keras_moe.orchestration.RunConfig):
+    ...     steps: int = 100
+    >>> load_config = keras_moe.orchestration.load_config
+    >>> load_config(ToyConfig, overrides={"steps": 20}).steps
+    20
+    >>> load_config(ToyConfig, overrides={"stpes": 20})
+    Traceback (most recent call last):
+    ...
+    ValueError: the command line: `stpes`: Extra inputs are not permitted. ...
+
+    Args:
+        config_class: A pydantic model, such as a subclass of `RunConfig`.
+        path: The file; `None` for the defaults.
+        overrides: Field, such as `"model.units"`, to value. They count more
+            than the file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the configuration is not valid; the message names file,
+            field and rule.
+    """
+    document = {} if path is None else _read(pathlib.Path(path))
+    for field, value in (overrides or {}).items():
+        _set(document, field, value)
+    try:
+        return config_class(**document)
+    except pydantic.ValidationError as error:
+        source = "the command line" if path is None else str(path)
+        raise ValueError(_explain(error, source)) from error
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"The configuration {path} does not exist.")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not YAML: {reason}.") from error
+    if not isinstance(document, dict):
+        raise ValueError(
+            f"{path} must hold names and values. Received: "
+            f"{type(document).__name__}."
+        )
+    return document
+
+
+def _set(document: dict[str, Any], field: str, value: Any) -> None:
+    *sections, name = field.split(".")
+    for section in sections:
+        inner = document.setdefault(section, {})
+        if not isinstance(inner, dict):
+            return  # the validation that follows names the section
+        document = inner
+    document[name] = value
+
+
+def _explain(error: pydantic.ValidationError, source: str) -> str:
+    """Returns a sentence for each field that is wrong."""
+    sentences = []
+    for found in error.errors(include_url=False):
+        field = ".".join(str(part) for part in found["loc"]) or "all of it"
+        rule = found["msg"].removeprefix("Value error, ").rstrip(".")
+        text = f"{source}: `{field}`: {rule}"
+        if "Received" not in rule:
+            text += f". Received: {found['input']!r}"
+        sentences.append(text + ".")
+    return " ".join(sentences)

@@ -1,0 +1,49 @@
+"""One runner at a time on one metadata store."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+
+
+class AnotherRunnerError(RuntimeError):
+    """Another process runs a pipeline on the same metadata."""
+
+
+@contextlib.contextmanager
+def only_runner(metadata_path: str | os.PathLike) -> Iterator[None]:
+    """Keeps other runners away from the metadata during a block.
+
+    The operating system lifts the lock when the process ends, however it ends.
+
+    Example:
+    >>> with keras_moe.orchestration.only_runner(f"{directory}/meta.sqlite"):
+    ...     print("alone")
+    alone
+
+    Args:
+        metadata_path: The SQLite file, which need not exist.
+
+    Raises:
+        AnotherRunnerError: If another process holds the metadata; the message
+            names that process.
+    """
+    path = pathlib.Path(metadata_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}.lock")
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(handle, 32, 0).decode() or "unknown"
+            raise AnotherRunnerError(
+                f"Another runner (process {holder}) is at work on {path}. "
+                "Wait for its end, or choose another `output`."
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)

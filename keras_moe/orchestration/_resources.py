@@ -1,0 +1,27 @@
+"""What a container of a component gets."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from keras_moe.orchestration._section import Section
+
+
+class Resources(Section):
+    """What a container of a component gets.
+
+    Example:
+    >>> keras_moe.orchestration.Resources(memory_gib=32).cpu
+    4.0
+
+    Attributes:
+        cpu: Cores.
+        memory_gib: Memory in GiB.
+        accelerator: Kind, such as `"NVIDIA_TESLA_T4"`; `None` for none.
+        accelerator_count: How many of them.
+    """
+
+    cpu: Annotated[float, Field(gt=0.0)] = 4.0
+    memory_gib: Annotated[float, Field(gt=0.0)] = 16.0
+    accelerator: str | None = None
+    accelerator_count: Annotated[int, Field(ge=1)] = 1

@@ -1,0 +1,27 @@
+"""A part of a configuration, checked when it is made."""
+
+import pydantic
+
+
+class Section(pydantic.BaseModel):
+    """A part of a configuration: a pydantic model that forgives nothing.
+
+    Unknown names are errors, defaults are checked too, and nothing changes once
+    it is checked.
+
+    Example:
+    >>> class Model(keras_moe.orchestration.Section):
+    ...     units: int = 8
+    >>> Model(units=4)
+    Model(units=4)
+    >>> Model(unit=4)
+    Traceback (most recent call last):
+    ...
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for Model
+    unit
+      Extra inputs are not permitted ...
+    """
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, validate_default=True
+    )
