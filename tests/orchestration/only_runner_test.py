@@ -1,32 +1,40 @@
-import subprocess
-import sys
+"""One runner at a time, whatever becomes of it."""
+
+import os
+import signal
 
 import pytest
 
 from keras_moe.orchestration import AnotherRunnerError
 from keras_moe.orchestration import only_runner
 
-HOLD = """
-import pathlib, sys
-from keras_moe.orchestration import only_runner
-with only_runner(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+
+class Holder:
+    """A fork of this process that holds the metadata until it is killed."""
+
+    def __init__(self, path):
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            with only_runner(path):
+                os.write(writer, b"held")
+                signal.pause()
+        assert os.read(reader, 4) == b"held"
+        os.close(reader)
+        os.close(writer)
+
+    def kill(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
 
 
 @pytest.fixture
 def holder(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "metadata.sqlite")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+    holder = Holder(tmp_path / "metadata.sqlite")
+    yield holder
+    holder.kill()
 
 
 def test_the_second_is_refused_and_told_by_whom(tmp_path, holder):
@@ -39,7 +47,6 @@ def test_the_second_is_refused_and_told_by_whom(tmp_path, holder):
 
 def test_a_killed_one_holds_nothing(tmp_path, holder):
     holder.kill()
-    holder.wait()
     with only_runner(tmp_path / "metadata.sqlite"):
         assert (tmp_path / "metadata.sqlite.lock").exists()
 

@@ -1,0 +1,78 @@
+"""Flags over files over defaults; what is wrong is said in one sentence."""
+
+import pytest
+
+from keras_moe.orchestration import load_config
+from tests.orchestration.toys import COMMAND_LINE
+from tests.orchestration.toys import ToyConfig
+
+pytestmark = pytest.mark.tfx
+
+
+def parse(*flags):
+    return COMMAND_LINE.parse(COMMAND_LINE.parser("toys"), flags)[1]
+
+
+def test_flags_count_more_than_the_file(tmp_path):
+    path = tmp_path / "toys.yaml"
+    path.write_text("making: {colour: blue, how: slowly}\nliked: false\n")
+    config = parse("--config", str(path), "--colour", "green")
+    assert (config.making.colour, config.making.how) == ("green", "slowly")
+    assert not config.liked
+    config = parse("--set", "making.how=fast", "--set", "liked=true")
+    assert (config.making.colour, config.making.how) == ("red", "fast")
+    assert config.liked and config.enable_cache
+    assert not parse("--no-cache").enable_cache
+
+
+def test_paths_are_absolute_and_follow_the_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = parse("--output", "here")
+    assert config.output == tmp_path / "here"
+    for path in (config.data_dir, config.metadata_path, config.pipeline_root):
+        assert path.parent == config.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "rule"),
+    [
+        (["--set", "liked"], "must be FIELD=VALUE. Received: --set liked"),
+        (["--set", "liked=[1"], "must give a value in YAML"),
+        (["--set", "liked=perhaps"], "the command line: `liked`:"),
+        (["--set", "making=3"], "the command line: `making`"),
+        (["--set", "making.form=round"], "`making.form`: Extra inputs"),
+        (["--output", "gs://b/x"], "`output`: must be a path of this machine"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["--disliked"], "`disliked`: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_flag_ends_in_one_sentence(capsys, flags, rule):
+    with pytest.raises(SystemExit) as raised:
+        parse(*flags)
+    assert raised.value.code == 2
+    assert rule in capsys.readouterr().err
+
+
+def test_help_tells_defaults(capsys):
+    with pytest.raises(SystemExit) as raised:
+        parse("--help")
+    assert raised.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: build/pipeline)" in text
+    assert "--colour COLOUR of the toy" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("- 1\n", "must hold names and values. Received: list"),
+        ("a: [1\n", "is not YAML"),
+        ("making: 3\n", "`making`"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, text, rule):
+    path = tmp_path / "toys.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rule) as raised:
+        load_config(ToyConfig, path)
+    assert str(path) in str(raised.value)
