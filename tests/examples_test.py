@@ -5,10 +5,11 @@ import pathlib
 
 import pytest
 
-EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+ROOT = pathlib.Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", EXAMPLES.glob("*.py"), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_examples_import_rooms_alone(path):
     # `lint-imports` says the same of the packages; examples are no package.
     imported = []

@@ -158,7 +158,7 @@ class InfraValidator(base_component.BaseComponent):
     infra_validator = keras_moe.components.InfraValidator(
         model=exit_calibrator.outputs["model"],
         examples=example_gen.outputs["examples"],
-        model_name="g2p",
+        model_name="my_model",
         split="test",
     )
     ```

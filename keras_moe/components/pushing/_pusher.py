@@ -95,7 +95,7 @@ class Pusher(tfx.components.Pusher):
     is not made twice; and where nothing is pushed, the custom property `reason`
     of `pushed_model` says why.
 
-    A base directory such as `gs://bucket/g2p` is in a store that does not
+    A base directory such as `gs://bucket/model` is in a store that does not
     rename directories. There a version appears while it is uploaded, with its
     `saved_model.pb` last. Until then TensorFlow Serving fails to load it, goes
     on serving the one before, and by default tries again five times, a minute
@@ -108,7 +108,7 @@ class Pusher(tfx.components.Pusher):
         infra_blessing=infra_validator.outputs["blessing"],
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(
-                base_directory="serving/g2p"
+                base_directory="serving/my_model"
             )
         ),
     )

@@ -200,8 +200,8 @@ class RouterReport(base_component.BaseComponent):
     report = keras_moe.components.RouterReport(
         teacher=trainer.outputs["model"],
         examples=transform.outputs["transformed_examples"],
-        inputs_fn="pipelines.g2p.modules.routing.teacher_inputs",
-        model_name="g2p",
+        inputs_fn="my_project.routing.teacher_inputs",
+        model_name="my_model",
         splits=["validation"],
     )
     ```

@@ -85,8 +85,8 @@ class Distiller(base_component.BaseComponent):
     (`keras_moe.distillation.load_teacher` reads it), `serving_model_dir` where
     the student goes, and `custom_config["base_student"]`, if there is one, the
     directory of the student to go on from. Where these are in a remote store,
-    `read_locally` and `written_locally`, of
-    `keras_moe.components._artifact_files`, bring files here and there.
+    `keras_moe.components.read_locally` and `written_locally` bring files here
+    and there.
 
     Inputs:
         examples: `Examples`, transformed if there is a `transform_graph`.
@@ -116,7 +116,7 @@ class Distiller(base_component.BaseComponent):
         examples=transform.outputs["transformed_examples"],
         teacher=trainer.outputs["model"],
         transform_graph=transform.outputs["transform_graph"],
-        run_fn="pipelines.g2p.modules.student.run_fn",
+        run_fn="my_project.student.run_fn",
         eval_splits=["validation"],
     )
     ```

@@ -180,7 +180,7 @@ class ExitCalibrator(base_component.BaseComponent):
     calibrator = keras_moe.components.ExitCalibrator(
         student=distiller.outputs["student"],
         examples=example_gen.outputs["examples"],
-        task_fn="pipelines.g2p.modules.exits.exit_task",
+        task_fn="my_project.exits.exit_task",
         policy=keras_moe.generation.EarlyExitPolicy("softmax"),
         thresholds=[0.99, 0.95, 0.9],
         tolerance=0.02,
