@@ -3,6 +3,7 @@
 from keras_moe.distillation._dense_student_report import (
     DenseStudentReport as DenseStudentReport,
 )
+from keras_moe.distillation._distiller import Distiller as Distiller
 from keras_moe.distillation._early_exit_distiller import (
     EarlyExitDistiller as EarlyExitDistiller,
 )
@@ -12,7 +13,6 @@ from keras_moe.distillation._hidden_state_distillation import (
 from keras_moe.distillation._initialize_dense_student import (
     initialize_dense_student as initialize_dense_student,
 )
-from keras_moe.distillation._per_token_loss import PerTokenLoss as PerTokenLoss
 from keras_moe.distillation._sparse_to_dense_distiller import (
     SparseToDenseDistiller as SparseToDenseDistiller,
 )
@@ -21,6 +21,9 @@ from keras_moe.distillation._student_label_mixing import (
 )
 from keras_moe.distillation._token_distillation import (
     TokenDistillation as TokenDistillation,
+)
+from keras_moe.distillation._weighted_distillation_loss import (
+    WeightedDistillationLoss as WeightedDistillationLoss,
 )
 from keras_moe.distillation.teachers._cached_teacher import (
     CachedTeacher as CachedTeacher,

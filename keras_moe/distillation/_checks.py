@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_moe.types import Shape
 from keras_moe.types import Tensor
 
-# In which two models of sequences must agree.
+# Fields of `config` in which two models of sequences must agree.
 _VOCABULARY = (
     "vocabulary_size",
     "output_size",
@@ -20,7 +21,7 @@ _EXAMPLES = 32
 
 
 def check_models(teacher: Any, student: Any) -> None:
-    """Raises `ValueError` unless one can teach the other.
+    """Raises `ValueError` unless one model can be trained beside the other.
 
     Args:
         teacher: the teacher.
@@ -30,6 +31,12 @@ def check_models(teacher: Any, student: Any) -> None:
         if not isinstance(model, keras.Model):
             raise ValueError(
                 f"`{role}` must be a `keras.Model`. Received: {role}={model!r}."
+            )
+        outputs = getattr(model, "outputs", None) or [None]
+        if len(outputs) != 1:
+            raise ValueError(
+                f"`{role}` must have one output. Received: {len(outputs)} of "
+                f"{model.name}."
             )
     if teacher is student:
         raise ValueError(
@@ -41,8 +48,6 @@ def check_models(teacher: Any, student: Any) -> None:
             "`student` must have trainable weights. Received: "
             f"{student.name}, without any."
         )
-    check_configs(teacher, student)
-    _check_graphs(teacher, student)
 
 
 def check_student_loss_weight(weight: Any) -> None:
@@ -66,8 +71,8 @@ def check_configs(teacher: Any, student: Any) -> None:
             )
 
 
-def _check_graphs(teacher: Any, student: Any) -> None:
-    """Compares what Functional models say of inputs and outputs.
+def check_graphs(teacher: Any, student: Any) -> None:
+    """Raises `ValueError` if Functional models differ in inputs or outputs.
 
     Dtypes may differ: each model casts for itself.
     """
@@ -82,21 +87,16 @@ def _check_graphs(teacher: Any, student: Any) -> None:
                 f"{len(given)} of the teacher, {len(wanted)} of the student."
             )
         for one, other in zip(given, wanted, strict=True):
-            if not _fit(one.shape, other.shape):
+            if not shapes_fit(one.shape, other.shape):
                 raise ValueError(
                     f"Teacher and student must have {kind} of the same shape. "
                     f"Received: {one.shape} of the teacher, {other.shape} of "
                     "the student."
                 )
-    for role, model in (("teacher", teacher), ("student", student)):
-        if len(getattr(model, "outputs", None) or [None]) != 1:
-            raise ValueError(
-                f"`{role}` must have one output. Received: "
-                f"{len(model.outputs)} of {model.name}."
-            )
 
 
-def _fit(one: tuple, other: tuple) -> bool:
+def shapes_fit(one: Shape, other: Shape) -> bool:
+    """Returns whether two shapes are the same as far as they are known."""
     return len(one) == len(other) and all(
         a is None or b is None or a == b
         for a, b in zip(one, other, strict=True)
@@ -104,11 +104,11 @@ def _fit(one: tuple, other: tuple) -> bool:
 
 
 def check_logits(teacher_logits: Tensor, student_logits: Tensor) -> None:
-    """Raises `ValueError` unless they are of one shape, and numbers.
+    """Raises `ValueError` unless both are logits of one shape, and numbers.
 
     Args:
-        teacher_logits: of some examples.
-        student_logits: of the same examples.
+        teacher_logits: the teacher's outputs for some examples.
+        student_logits: the student's outputs for the same examples.
     """
     given, wanted = tuple(teacher_logits.shape), tuple(student_logits.shape)
     if given != wanted:
@@ -131,7 +131,7 @@ def check_logits(teacher_logits: Tensor, student_logits: Tensor) -> None:
 
 def _are_probabilities(outputs: Tensor) -> bool:
     values = ops.convert_to_numpy(ops.cast(outputs, "float32"))
-    # Logits of one class, and those of a model that knows nothing, may be.
+    # The only logit of a model of one class may be 1 and a logit all the same.
     return (
         values.shape[-1] > 1
         and bool((values >= 0).all())
@@ -144,7 +144,7 @@ def check_finite(teacher_logits: Tensor, what: str) -> None:
 
     Args:
         teacher_logits: the logits; minus infinity forbids a token.
-        what: what they are of, for the message.
+        what: which batch the logits belong to, for the message.
     """
     logits = np.asarray(
         ops.convert_to_numpy(ops.cast(teacher_logits, "float32"))
@@ -160,9 +160,9 @@ def check_finite(teacher_logits: Tensor, what: str) -> None:
 
 
 def first_examples(x: Any) -> Any:
-    """Returns the inputs of some examples of what `fit` was given.
+    """Returns the inputs of the first examples of the `x` given to `fit`.
 
-    `None` where a look would use them up.
+    `None` for an iterator, which a look would use up.
     """
     import tensorflow as tf
 

@@ -5,11 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_moe.distillation._forward import OUTPUT
-from keras_moe.distillation._forward import LayerKey
-from keras_moe.distillation._forward import Outputs
-from keras_moe.distillation._loss_list import Batch
-from keras_moe.distillation._loss_list import distillation_loss_of
+from keras_moe.distillation._batch import Batch
+from keras_moe.distillation._input_perturbation import InputPerturbation
+from keras_moe.distillation._loss_list import layer_of
+from keras_moe.distillation._loss_list import weighted_sum
+from keras_moe.distillation._named_outputs import LOGITS
+from keras_moe.distillation._named_outputs import NamedOutputs
+from keras_moe.distillation._named_outputs import hidden_state
 from keras_moe.distillation._sparse_to_dense_distiller import (
     SparseToDenseDistiller,
 )
@@ -23,11 +25,10 @@ class EarlyExitDistiller(SparseToDenseDistiller):
     """Trains every exit of a student: on labels, teacher and last exit.
 
     Each exit has the losses that a `SparseToDenseDistiller` has for the last
-    layer, and what counts is their mean, weighted over the exits. Below the
-    last exit, a share of what the teacher says is said by the last exit
-    instead (through which no gradient flows): what an early layer has to
-    agree with, if decoding is to stop there, is the student's own last layer.
-    Losses of hidden states count once.
+    layer; their mean, weighted over the exits, is minimised. Below the last
+    exit, the student's own last layer takes over a share of the teacher's
+    part (no gradient flows through it): decoding that stops at an early layer
+    should give the answer of the last one. Losses of hidden states count once.
 
     Sources: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
     section 4.1, for the weights of exits; [Zhang et al.,
@@ -49,6 +50,7 @@ class EarlyExitDistiller(SparseToDenseDistiller):
         early_exit_scale: factor of all weights but the last.
         pad_id: as for `SparseToDenseDistiller`.
         name: name of the model.
+        input_perturbation: as for `SparseToDenseDistiller`.
 
     Raises:
         ValueError: as `SparseToDenseDistiller`, or if the student has no such
@@ -79,6 +81,8 @@ class EarlyExitDistiller(SparseToDenseDistiller):
         early_exit_scale: float = 1.0,
         pad_id: int | None = None,
         name: str = "early_exit_distiller",
+        *,
+        input_perturbation: InputPerturbation | None = None,
     ):
         if not 0 <= last_exit_weight <= 1:
             raise ValueError(
@@ -94,8 +98,7 @@ class EarlyExitDistiller(SparseToDenseDistiller):
         exits = exit_layers(
             student.config.num_decoder_layers, min_exit_layer, exit_interval
         )
-        # Keras's constructor asks which layers are needed.
-        self._exits_needed = exits
+        weights = exit_weights(exits, weighting, early_exit_scale)
         super().__init__(
             teacher,
             student,
@@ -104,61 +107,60 @@ class EarlyExitDistiller(SparseToDenseDistiller):
             student_loss_weight,
             pad_id,
             name,
+            input_perturbation=input_perturbation,
+            student_layers=exits,
         )
         self.exits = exits
-        self.exit_weights = exit_weights(exits, weighting, early_exit_scale)
+        self.exit_weights = weights
         self.last_exit_weight = last_exit_weight
-        self._agreement = TokenDistillation()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_exits_needed":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
-    def _layers_needed(self, role: str) -> list[LayerKey]:
-        layers = super()._layers_needed(role)
-        if role == "student":
-            layers = list(dict.fromkeys([*layers, *self._exits_needed]))
-        return layers
-
-    def compute_student_loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+    def compute_student_loss(
+        self, outputs: NamedOutputs, batch: Batch
+    ) -> Tensor:
         """Returns the mean over exits of the loss against the labels."""
 
         @keras.remat
         def exit_loss(state: Tensor) -> Tensor:
-            return self._loss_of_labels(self.student.logits(state), batch)
+            return self.loss_of_labels(self.student.logits(state), batch)
 
-        total = self.exit_weights[-1] * self._loss_of_labels(
-            outputs[OUTPUT], batch
+        total = self.exit_weights[-1] * self.loss_of_labels(
+            outputs[LOGITS], batch
         )
         for exit_layer, weight in self._early_exits():
-            total = total + weight * exit_loss(outputs[str(exit_layer)])
+            total = total + weight * exit_loss(
+                outputs[hidden_state(exit_layer)]
+            )
         return total
 
     def compute_distillation_loss(
-        self, teacher: Outputs, student: Outputs, batch: Batch
+        self, teacher: NamedOutputs, student: NamedOutputs, batch: Batch
     ) -> Tensor:
         """Returns the mean over exits, plus the losses of hidden states."""
-        last = ops.stop_gradient(student[OUTPUT])
-        share = self.last_exit_weight
+        of_logits, of_states = [], []
+        for loss, weight in self.weighted_losses():
+            layer = layer_of(loss, "student")
+            (of_logits if layer is None else of_states).append((loss, weight))
+        last = {LOGITS: ops.stop_gradient(student[LOGITS])}
+        agreement = [(TokenDistillation(), self.last_exit_weight)]
 
         @keras.remat
         def exit_loss(state: Tensor) -> Tensor:
-            logits = self.student.logits(state)
-            total = (1.0 - share) * self._of_outputs(teacher, logits, batch)
-            if share:
-                total = total + share * distillation_loss_of(
-                    self._agreement, last, logits, batch
-                )
+            logits = {LOGITS: self.student.logits(state)}
+            total = (1.0 - self.last_exit_weight) * weighted_sum(
+                of_logits, teacher, logits, batch
+            )
+            if self.last_exit_weight:
+                total = total + weighted_sum(agreement, last, logits, batch)
             return total
 
-        total = self.exit_weights[-1] * self._of_outputs(
-            teacher, student[OUTPUT], batch
+        total = self.exit_weights[-1] * weighted_sum(
+            of_logits, teacher, student, batch
         )
         for exit_layer, weight in self._early_exits():
-            total = total + weight * exit_loss(student[str(exit_layer)])
-        return total + self._of_states(teacher, student, batch)
+            total = total + weight * exit_loss(
+                student[hidden_state(exit_layer)]
+            )
+        return total + weighted_sum(of_states, teacher, student, batch)
 
     def _early_exits(self) -> list[tuple[int, float]]:
         """Returns the exits below the last layer, and their weights."""

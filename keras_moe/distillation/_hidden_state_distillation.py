@@ -2,9 +2,11 @@
 
 import keras
 
-from keras_moe.distillation._forward import LayerKey
-from keras_moe.distillation._forward import state_size
-from keras_moe.distillation._per_token_loss import PerTokenLoss
+from keras_moe.distillation._named_outputs import LayerKey
+from keras_moe.distillation._named_outputs import state_size
+from keras_moe.distillation._weighted_distillation_loss import (
+    WeightedDistillationLoss,
+)
 from keras_moe.losses import hidden_state_distance
 from keras_moe.losses._hidden_state_distance import HIDDEN_STATE_DISTANCES
 from keras_moe.serialization import register
@@ -14,7 +16,7 @@ from keras_moe.validation import check_choice
 
 
 @register
-class HiddenStateDistillation(PerTokenLoss):
+class HiddenStateDistillation(WeightedDistillationLoss):
     """Distance of a student's hidden state, projected, from its teacher's.
 
     The projection is learned with the student and left behind with the
@@ -79,7 +81,7 @@ class HiddenStateDistillation(PerTokenLoss):
         )
         self.projection_layer.build((None, made))
 
-    def per_token(
+    def compute_values(
         self,
         teacher_outputs: Tensor,
         student_outputs: Tensor,

@@ -1,92 +1,34 @@
-"""The distillation losses of a distiller, and what they are given."""
+"""The distillation losses of a distiller, checked and summed."""
 
 import math
+from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 import keras
 from keras import ops
 
-from keras_moe.distillation._forward import OUTPUT
-from keras_moe.distillation._forward import LayerKey
-from keras_moe.distillation._per_token_loss import PerTokenLoss
-from keras_moe.distillation._token_distillation import TokenDistillation
+from keras_moe.distillation._batch import Batch
+from keras_moe.distillation._named_outputs import LOGITS
+from keras_moe.distillation._named_outputs import LayerKey
+from keras_moe.distillation._named_outputs import NamedOutputs
+from keras_moe.distillation._named_outputs import hidden_state
+from keras_moe.distillation._weighted_distillation_loss import (
+    WeightedDistillationLoss,
+)
 from keras_moe.types import Tensor
-
-
-class Batch(NamedTuple):
-    """What is known of a batch, beside the outputs of the models.
-
-    Attributes:
-        labels: what `fit` was given as `y`, or `None`.
-        mask: bool `[batch, length]`, false for padding, or `None`.
-        sample_weight: what `fit` was given, or `None`.
-        labelled: bool `[batch]`, or `None`.
-    """
-
-    labels: Any
-    mask: Tensor | None
-    sample_weight: Any
-    labelled: Tensor | None
-
-
-def distillation_loss_of(
-    loss: Any, teacher_outputs: Tensor, student_outputs: Tensor, batch: Batch
-) -> Tensor:
-    """Returns one distillation loss, as far as it knows of weights.
-
-    Args:
-        loss: a `keras.distillation` loss.
-        teacher_outputs: the teacher's.
-        student_outputs: the student's.
-        batch: the batch.
-
-    Raises:
-        ValueError: if there are weights that it would not see.
-    """
-    if isinstance(loss, PerTokenLoss):
-        return loss.compute_loss(
-            teacher_outputs,
-            student_outputs,
-            mask=batch.mask,
-            sample_weight=batch.sample_weight,
-            labelled=batch.labelled,
-        )
-    if batch.sample_weight is not None or batch.mask is not None:
-        raise ValueError(
-            "Sample weights and padding must be honoured by each loss of "
-            "`distillation_losses`. Those of `keras_moe.distillation` do; "
-            f"received: {type(loss).__name__}."
-        )
-    loss.validate_outputs(teacher_outputs, student_outputs)
-    value = loss.compute_loss(teacher_outputs, student_outputs)
-    return ops.cast(value, "float32")
-
-
-def layer_of(loss: Any, role: str) -> LayerKey | None:
-    """Returns the layer that a loss looks at; Keras's losses name theirs."""
-    own = getattr(loss, f"{role}_layer", None)
-    return getattr(loss, f"{role}_layer_name", None) if own is None else own
-
-
-def output_key(loss: Any, role: str) -> str:
-    """Returns under which name a model's forward pass gives what it needs."""
-    layer = layer_of(loss, role)
-    return OUTPUT if layer is None else str(layer)
 
 
 def as_lists(losses: Any, weights: Any) -> tuple[list, list[float]]:
     """Returns a list of losses, and the weight of each.
 
     Args:
-        losses: one, several, or `None` for the default.
+        losses: one or several.
         weights: one, several, or `None` for 1.
 
     Raises:
         ValueError: if one is no loss, or the numbers differ.
     """
-    if losses is None:
-        losses = TokenDistillation()
     if not isinstance(losses, list | tuple):
         losses = [losses]
     if weights is None:
@@ -112,3 +54,73 @@ def as_lists(losses: Any, weights: Any) -> tuple[list, list[float]]:
                 f"Received: {weight!r}."
             )
     return list(losses), [float(weight) for weight in weights]
+
+
+def layer_of(loss: Any, role: str) -> LayerKey | None:
+    """Returns the layer whose output a loss compares; `None` for the logits."""
+    own = getattr(loss, f"{role}_layer", None)
+    # Keras's own losses call the attribute `teacher_layer_name`.
+    return getattr(loss, f"{role}_layer_name", None) if own is None else own
+
+
+def layers_of(losses: Iterable[Any], role: str) -> list[LayerKey]:
+    """Returns the layers whose outputs the losses compare, each once."""
+    layers = [layer_of(loss, role) for loss in losses]
+    return list(dict.fromkeys(layer for layer in layers if layer is not None))
+
+
+def weighted_sum(
+    losses: Sequence[tuple[Any, float]],
+    teacher: NamedOutputs,
+    student: NamedOutputs,
+    batch: Batch,
+) -> Tensor:
+    """Returns the sum of losses times their weights, a float32 scalar.
+
+    Args:
+        losses: losses and their weights.
+        teacher: the teacher's outputs.
+        student: the student's outputs.
+        batch: the batch.
+
+    Raises:
+        ValueError: if there are sample weights or padding, and a loss would
+            not see them.
+    """
+    total = ops.zeros((), "float32")
+    for loss, weight in losses:
+        value = _loss_of(
+            loss,
+            teacher[_output_name(loss, "teacher")],
+            student[_output_name(loss, "student")],
+            batch,
+        )
+        total = total + weight * value
+    return total
+
+
+def _output_name(loss: Any, role: str) -> str:
+    layer = layer_of(loss, role)
+    return LOGITS if layer is None else hidden_state(layer)
+
+
+def _loss_of(
+    loss: Any, teacher_outputs: Tensor, student_outputs: Tensor, batch: Batch
+) -> Tensor:
+    if isinstance(loss, WeightedDistillationLoss):
+        return loss.compute_loss(
+            teacher_outputs,
+            student_outputs,
+            mask=batch.mask,
+            sample_weight=batch.sample_weight,
+            labelled=batch.labelled,
+        )
+    if batch.sample_weight is not None or batch.mask is not None:
+        raise ValueError(
+            "Sample weights and padding must be honoured by each loss of "
+            "`distillation_losses`. Those of `keras_moe.distillation` do; "
+            f"received: {type(loss).__name__}."
+        )
+    loss.validate_outputs(teacher_outputs, student_outputs)
+    value = loss.compute_loss(teacher_outputs, student_outputs)
+    return ops.cast(value, "float32")

@@ -2,7 +2,9 @@
 
 from keras import ops
 
-from keras_moe.distillation._per_token_loss import PerTokenLoss
+from keras_moe.distillation._weighted_distillation_loss import (
+    WeightedDistillationLoss,
+)
 from keras_moe.distillation.teachers._teacher_accuracy import TeacherAccuracy
 from keras_moe.losses._student_mixing import student_mixing_loss
 from keras_moe.serialization import register
@@ -12,7 +14,7 @@ from keras_moe.validation import check_size
 
 
 @register
-class StudentLabelMixing(PerTokenLoss):
+class StudentLabelMixing(WeightedDistillationLoss):
     """SLaM: the student is asked for no more than the teacher's accuracy.
 
     See `keras_moe.losses.student_mixing_loss`. Examples whose label is known
@@ -50,7 +52,7 @@ class StudentLabelMixing(PerTokenLoss):
         self.accuracy = accuracy
         self.num_candidates = num_candidates
 
-    def per_token(
+    def compute_values(
         self,
         teacher_outputs: Tensor,
         student_outputs: Tensor,

@@ -2,7 +2,9 @@
 
 from keras import ops
 
-from keras_moe.distillation._per_token_loss import PerTokenLoss
+from keras_moe.distillation._weighted_distillation_loss import (
+    WeightedDistillationLoss,
+)
 from keras_moe.losses import token_kl_divergence
 from keras_moe.serialization import register
 from keras_moe.types import Config
@@ -12,7 +14,7 @@ from keras_moe.validation import check_rate
 
 
 @register
-class TokenDistillation(PerTokenLoss):
+class TokenDistillation(WeightedDistillationLoss):
     """KL divergence of teacher and student, token by token.
 
     `T^2 * KL(softmax(teacher / T) || softmax(student / T))` on logits, in the
@@ -46,7 +48,7 @@ class TokenDistillation(PerTokenLoss):
         self.temperature = temperature
         self.min_confidence = min_confidence
 
-    def per_token(
+    def compute_values(
         self,
         teacher_outputs: Tensor,
         student_outputs: Tensor,

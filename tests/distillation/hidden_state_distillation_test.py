@@ -70,7 +70,7 @@ def test_is_the_distance_of_the_projected_state(distance, function):
     projected = student @ np.asarray(loss.projection_layer.kernel)
     expected = by_token(function, teacher, projected)
     np.testing.assert_allclose(
-        loss.per_token(teacher, student), expected, rtol=1e-5
+        loss.compute_values(teacher, student), expected, rtol=1e-5
     )
     mask = np.array([[True, True, False], [True, False, False]])
     teacher[~mask] = student[~mask] = np.nan
@@ -87,7 +87,7 @@ def test_the_projection_is_left_out():
     assert loss.projection_layer is None
     teacher, student = draw(7, 7)
     np.testing.assert_allclose(
-        loss.per_token(teacher, student),
+        loss.compute_values(teacher, student),
         by_token(mean_squared, teacher, student),
         rtol=1e-5,
     )

@@ -45,7 +45,9 @@ def mixed(teacher, student):
 def test_the_accuracy_is_that_of_the_margin(loss):
     teacher, student = draw()
     np.testing.assert_allclose(
-        loss.per_token(teacher, student), mixed(teacher, student), rtol=1e-4
+        loss.compute_values(teacher, student),
+        mixed(teacher, student),
+        rtol=1e-4,
     )
 
 
@@ -53,7 +55,9 @@ def test_the_accuracy_is_that_of_the_margin(loss):
 def test_labelled_examples_are_learned_from_as_they_are(loss, dtype):
     teacher, student = draw()
     labelled = np.array([True, False, True])
-    received = loss.per_token(teacher, student, labelled=labelled.astype(dtype))
+    received = loss.compute_values(
+        teacher, student, labelled=labelled.astype(dtype)
+    )
     expected = np.where(
         labelled[:, None],
         by_token(crossentropy, teacher, student),
@@ -70,7 +74,7 @@ def test_labelled_examples_are_learned_from_as_they_are(loss, dtype):
 def test_outputs_without_a_length(loss):
     teacher, student = draw()[:, 0]
     labelled = np.array([True, False, False, True])
-    received = loss.per_token(teacher, student, labelled=labelled)
+    received = loss.compute_values(teacher, student, labelled=labelled)
     expected = np.where(
         labelled,
         by_token(crossentropy, teacher, student),
@@ -105,7 +109,9 @@ def test_survives_its_config(loss):
     assert again.accuracy == loss.accuracy
     assert again.num_candidates == 3
     pair = draw()
-    np.testing.assert_array_equal(again.per_token(*pair), loss.per_token(*pair))
+    np.testing.assert_array_equal(
+        again.compute_values(*pair), loss.compute_values(*pair)
+    )
 
 
 def test_arguments_are_checked():
@@ -119,6 +125,6 @@ def test_arguments_are_checked():
 def test_of_few_tokens_all_are_candidates():
     accuracy, pair = TeacherAccuracy(*STEPS), draw()
     np.testing.assert_array_equal(
-        StudentLabelMixing(accuracy, num_candidates=7).per_token(*pair),
-        StudentLabelMixing(accuracy, num_candidates=6).per_token(*pair),
+        StudentLabelMixing(accuracy, num_candidates=7).compute_values(*pair),
+        StudentLabelMixing(accuracy, num_candidates=6).compute_values(*pair),
     )

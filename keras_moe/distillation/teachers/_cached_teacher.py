@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
-from keras_moe.distillation._inputs import TEACHER_LOG_PROBABILITIES
-from keras_moe.distillation._inputs import TEACHER_TOKEN_IDS
-from keras_moe.distillation._inputs import own_inputs
+from keras_moe.distillation._batch import TEACHER_LOG_PROBABILITIES
+from keras_moe.distillation._batch import TEACHER_TOKEN_IDS
+from keras_moe.distillation._batch import own_inputs
 from keras_moe.ops import expand_logits
 from keras_moe.ops._top_k_logits import TAILS
 from keras_moe.serialization import register

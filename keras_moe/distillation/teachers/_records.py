@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_moe.distillation._inputs import TEACHER_LOG_PROBABILITIES
-from keras_moe.distillation._inputs import TEACHER_TOKEN_IDS
+from keras_moe.distillation._batch import TEACHER_LOG_PROBABILITIES
+from keras_moe.distillation._batch import TEACHER_TOKEN_IDS
 
 LABELS = "labels"
 KEPT = (TEACHER_TOKEN_IDS, TEACHER_LOG_PROBABILITIES)

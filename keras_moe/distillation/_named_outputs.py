@@ -1,4 +1,4 @@
-"""One forward pass that gives a model's outputs and its hidden states."""
+"""One forward pass that gives a model's logits and hidden states by name."""
 
 import numbers
 from collections.abc import Callable
@@ -12,24 +12,30 @@ from keras_moe.types import Tensor
 
 # A decoder layer's number, counted from 1, or a layer's name.
 LayerKey: TypeAlias = int | str
-Outputs: TypeAlias = dict[str, Tensor]
+NamedOutputs: TypeAlias = dict[str, Tensor]
 
-OUTPUT = "final_output"
+LOGITS = "logits"
+
+
+def hidden_state(layer: LayerKey) -> str:
+    """Returns the name under which the output of a layer is given."""
+    # The prefix keeps a layer that is itself called "logits" apart.
+    return f"hidden_state/{layer}"
 
 
 def make_forward(
     model: keras.Model, layers: Sequence[LayerKey], role: str
-) -> Callable[[Any, bool | None], Outputs]:
-    """Returns a function of inputs and `training`.
+) -> Callable[[Any, bool | None], NamedOutputs]:
+    """Returns a function of inputs and `training` that runs the model once.
 
-    It runs the model once, and gives its output, as `OUTPUT`, and the output
-    of each of `layers`, under its number or name as a string.
+    Its result has the model's output as `LOGITS`, and the output of each of
+    `layers` under the name that `hidden_state` gives.
 
     Args:
         model: the model.
         layers: numbers of decoder layers for a model with `exit_states` and
             `logits`; names for a Functional or Sequential model.
-        role: what messages call the model.
+        role: how messages call the model, `"teacher"` or `"student"`.
 
     Raises:
         ValueError: if the model has no such layers.
@@ -38,30 +44,33 @@ def make_forward(
         state_size(model, layer, role)
     if not layers:
         return lambda inputs, training: {
-            OUTPUT: model(inputs, training=training)
+            LOGITS: model(inputs, training=training)
         }
     if isinstance(layers[0], numbers.Integral):
         return _by_number(model, [int(layer) for layer in layers])
-    outputs = {name: model.get_layer(name).output for name in layers}
+    states = {
+        hidden_state(name): model.get_layer(name).output for name in layers
+    }
     sequential = isinstance(model, keras.Sequential)
     inputs = model.inputs[0] if sequential else model.input
-    # Not tracked by whoever calls it: the layers are the model's.
-    extractor = keras.Model(inputs, {OUTPUT: model.outputs[0], **outputs})
+    # A local name, since Keras would track an attribute: the distiller would
+    # then hold the student's layers twice, and the teacher's at all.
+    extractor = keras.Model(inputs, {LOGITS: model.outputs[0], **states})
     return lambda inputs, training: extractor(inputs, training=training)
 
 
 def _by_number(
     model: Any, layers: list[int]
-) -> Callable[[Any, bool | None], Outputs]:
+) -> Callable[[Any, bool | None], NamedOutputs]:
     wanted = sorted({*layers, model.config.num_decoder_layers})
 
-    def forward(inputs: Any, training: bool | None) -> Outputs:
+    def forward(inputs: Any, training: bool | None) -> NamedOutputs:
         states = model.exit_states(inputs, wanted, training=training)
         named = {
-            str(layer): state
+            hidden_state(layer): state
             for layer, state in zip(wanted, states, strict=True)
         }
-        return {OUTPUT: model.logits(states[-1]), **named}
+        return {LOGITS: model.logits(states[-1]), **named}
 
     return forward
 
@@ -72,7 +81,7 @@ def state_size(model: Any, layer: LayerKey, role: str) -> int:
     Args:
         model: the model.
         layer: a number or a name.
-        role: what messages call the model.
+        role: how messages call the model, `"teacher"` or `"student"`.
 
     Raises:
         ValueError: if the model has no such layer.
@@ -99,7 +108,7 @@ def state_size(model: Any, layer: LayerKey, role: str) -> int:
     if not getattr(model, "inputs", None):
         raise ValueError(
             "Layers have names in Functional and Sequential models that are "
-            "built; what a subclassed one consists of is not known. Received: "
+            "built; the parts of a subclassed one are not known. Received: "
             f"{role}_layer={layer!r} of {type(model).__name__}."
         )
     names = [each.name for each in model.layers]

@@ -1,6 +1,7 @@
-"""What a batch holds beside the student's own inputs."""
+"""A batch: labels, weights, masks, and what lies beside a model's inputs."""
 
 from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -10,21 +11,50 @@ from keras_moe.types import Tensor
 
 # Whether an example's label is known to be right.
 LABELLED = "labelled"
-# What `write_teacher_logits` keeps of the teacher's logits.
+# The part of the teacher's logits that `write_teacher_logits` keeps.
 TEACHER_TOKEN_IDS = "teacher_token_ids"
 TEACHER_LOG_PROBABILITIES = "teacher_log_probabilities"
 _RESERVED = (LABELLED, TEACHER_TOKEN_IDS, TEACHER_LOG_PROBABILITIES)
 
 
+class Batch(NamedTuple):
+    """A batch, beside the outputs of the models.
+
+    Attributes:
+        labels: the `y` that `fit` was given, or `None`.
+        mask: bool `[batch, length]`, false for padding, or `None`.
+        sample_weight: the weights that `fit` was given, or `None`.
+        labelled: bool `[batch]`, false where a label is not to be trusted, or
+            `None`.
+    """
+
+    labels: Any
+    mask: Tensor | None
+    sample_weight: Any
+    labelled: Tensor | None
+
+    def label_weight(self) -> Tensor | None:
+        """Returns the sample weights, 0 where a label is not to be trusted."""
+        if self.labelled is None:
+            return self.sample_weight
+        trusted = ops.cast(self.labelled, "float32")
+        if self.sample_weight is None:
+            return trusted
+        weights = ops.cast(self.sample_weight, "float32")
+        for _ in range(len(weights.shape) - 1):
+            trusted = ops.expand_dims(trusted, -1)
+        return weights * trusted
+
+
 def own_inputs(inputs: Any) -> Any:
-    """Returns the inputs without what is not a model's own."""
+    """Returns the inputs that a model reads, without the reserved names."""
     if not isinstance(inputs, dict):
         return inputs
     return {name: inputs[name] for name in inputs if name not in _RESERVED}
 
 
 def labelled_examples(inputs: Any) -> Tensor | None:
-    """Returns bool `[batch]`, or `None` if nothing is said of it."""
+    """Returns bool `[batch]`; `None` if the inputs have no `LABELLED`."""
     if not isinstance(inputs, dict) or LABELLED not in inputs:
         return None
     return ops.reshape(ops.cast(inputs[LABELLED], "bool"), (-1,))
@@ -37,7 +67,7 @@ def padding_mask(
     pad_id: int | None,
     student: keras.Model,
 ) -> Tensor | None:
-    """Returns which tokens are none of padding; `None` if all are.
+    """Returns which tokens are real; `None` if there is no padding.
 
     Args:
         inputs: the inputs of the batch.
@@ -55,8 +85,8 @@ def padding_mask(
     if labels is not None:
         real = ops.convert_to_tensor(labels) != pad_id
     elif isinstance(inputs, dict) and "decoder_token_ids" in inputs:
-        # Where a token is expected: at the start, and after every token but
-        # the last one.
+        # A token is expected at the start, and after every real token but the
+        # one that ends the sequence.
         before = ops.convert_to_tensor(inputs["decoder_token_ids"])
         real = (before != pad_id) & (before != student.config.end_id)
         real = real | (ops.arange(ops.shape(before)[1]) == 0)
