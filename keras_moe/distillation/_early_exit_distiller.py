@@ -136,7 +136,8 @@ class EarlyExitDistiller(SparseToDenseDistiller):
         self, teacher: NamedOutputs, student: NamedOutputs, batch: Batch
     ) -> Tensor:
         """Returns the mean over exits, plus the losses of hidden states."""
-        of_logits, of_states = [], []
+        of_logits: list[tuple[Any, float]] = []
+        of_states: list[tuple[Any, float]] = []
         for loss, weight in self.weighted_losses():
             layer = layer_of(loss, "student")
             (of_logits if layer is None else of_states).append((loss, weight))

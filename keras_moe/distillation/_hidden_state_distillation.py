@@ -19,8 +19,8 @@ from keras_moe.validation import check_choice
 class HiddenStateDistillation(WeightedDistillationLoss):
     """Distance of a student's hidden state, projected, from its teacher's.
 
-    The projection is learned with the student and left behind with the
-    teacher.
+    The projection is trained with the student and is no part of what is saved
+    as the student.
 
     Sources: [FitNets, Romero et al., 2014](https://arxiv.org/abs/1412.6550),
     section 2.2, for the projection; see `hidden_state_distance` for the
@@ -32,8 +32,8 @@ class HiddenStateDistillation(WeightedDistillationLoss):
             Sequential model.
         student_layer: such a layer of the student.
         distance: `"mse"` or `"cosine"`.
-        projection: whether the student's state is projected; without, both
-            must have the same size.
+        projection: whether the student's state is projected; without it, both
+            states must have the same size.
 
     Raises:
         ValueError: if `distance` is unknown, or, when the distiller is made,
@@ -47,6 +47,9 @@ class HiddenStateDistillation(WeightedDistillationLoss):
     >>> loss.get_config()["distance"]
     'mse'
     """
+
+    teacher_layer: LayerKey
+    student_layer: LayerKey
 
     def __init__(
         self,

@@ -62,7 +62,9 @@ def make_perturbation(
         _check_alike(perturbed, given)
         leaves = keras.tree.flatten(perturbed)
         perturbed = keras.tree.pack_sequence_as(given, leaves)
-        return {**inputs, **perturbed} if isinstance(inputs, dict) else perturbed
+        return (
+            {**inputs, **perturbed} if isinstance(inputs, dict) else perturbed
+        )
 
     return perturb
 

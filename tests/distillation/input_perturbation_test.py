@@ -87,6 +87,23 @@ def test_teacher_and_student_read_the_perturbed_inputs(structure):
     )
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_and_a_tuple_are_the_same_inputs(kind):
+    def double(inputs):
+        return kind(2.0 * part for part in inputs)
+
+    distiller = distill(double, "list", run_eagerly=False)
+    doubled = [2.0 * part for part in PARTS]
+
+    # Keras hands a list on as a tuple in `fit`, as a list in `train_on_batch`.
+    expected = evaluate(distiller, doubled, LABELS)["loss"]
+    fitted = distiller.fit(list(PARTS), LABELS, verbose=0).history["loss"]
+    assert fitted == [pytest.approx(expected, rel=1e-6)]
+    expected = evaluate(distiller, doubled, LABELS)["loss"]
+    trained = distiller.train_on_batch(list(PARTS), LABELS, return_dict=True)
+    assert trained["loss"] == pytest.approx(expected, rel=1e-6)
+
+
 def reversed_source(inputs):
     source = inputs["encoder_token_ids"]
     return {**inputs, "encoder_token_ids": source[:, ::-1]}
@@ -218,7 +235,7 @@ def in_place(inputs):
         ("tensor", lambda x: x[:, :3], r"float32 \(6, 3\)"),
         ("tensor", lambda x: x[:, None], r"float32 \(6, 1, 4\)"),
         ("tensor", lambda x: ops.cast(x, "float16"), r"float16 \(6, 4\)"),
-        ("tensor", lambda x: [x], r"\['float32 \(6, 4\)'\]"),
+        ("tensor", lambda x: [x], r"\('float32 \(6, 4\)',\)"),
         ("tensor", lambda x: None, "None"),
         ("dictionary", lambda x: {"a": x["a"]}, r"\{'a': 'float32 \(6, 4\)'\}"),
         ("dictionary", in_place, r"\{'a': 'float32 \(6, 4\)'\}"),

@@ -34,8 +34,8 @@ class DistillerExecutor(trainer_executor.GenericExecutor):
         Raises:
             RuntimeError: if `run_fn` wrote no model.
         """
-        # Keys of its own keep its artifacts apart from the trainer's, whose
-        # code knows them by these.
+        # The inherited `Do` reads and writes under the trainer's keys; this
+        # component's own keys tell students from trained models.
         inputs = {**input_dict, "base_model": input_dict["teacher"]}
         base = inputs.pop(BASE_STUDENT, None)
         properties = dict(exec_properties)
@@ -78,9 +78,13 @@ class DistillerSpec(ComponentSpec):
 
 
 class Distiller(base_component.BaseComponent):
-    """Trains a student from a teacher.
+    """Trains a student from a teacher: TFX's `Trainer`, with a teacher.
 
-    What TFX's `Trainer` is, with a teacher. `run_fn` takes the `FnArgs` that a
+    A component of a pipeline. The Keras model that mixes the losses is
+    `keras_moe.distillation.Distiller`, or one of its subclasses; `run_fn` makes
+    and fits it.
+
+    `run_fn` takes the `FnArgs` that a
     trainer's takes: `base_model` is the directory of the teacher's SavedModel
     (`keras_moe.distillation.load_teacher` reads it), `serving_model_dir` where
     the student goes, and `custom_config["base_student"]`, if there is one, the
