@@ -5,15 +5,10 @@ name in any release. A new release of Keras is therefore tried with
 `tests/keras_internals_test.py` first: it has a test for each function, and a
 scan that finds private names of Keras in any other file of the library.
 
-Three classes override a private method of Keras, which a function cannot do
-for them:
-
-- `Layer._get_own_losses`, by `layers.routers._replica_losses.ReplicaLosses`:
-  `Layer.losses` asks each sublayer for the losses that it added itself.
-- `Distiller._validate_models` and
-  `Distiller._create_multi_feature_extractors`, by
-  `distillation.SparseToDenseDistiller`: the constructor of
-  `keras.distillation.Distiller` calls both.
+One class overrides a private method of Keras, which a function cannot do for
+it: `layers.routers._replica_losses.ReplicaLosses` has its own
+`Layer._get_own_losses`, since `Layer.losses` asks each sublayer for the losses
+that it added itself.
 """
 
 from typing import Any

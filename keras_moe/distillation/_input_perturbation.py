@@ -74,7 +74,8 @@ def _to_tensor(leaf: Any) -> Tensor | None:
 
 
 def _check_alike(perturbed: Any, given: Any) -> None:
-    # `fit` makes a tuple of a list of inputs: each stands for the other.
+    # `fit` hands a list of inputs on as a tuple: a perturbation may return
+    # either.
     perturbed, given = map(keras.tree.lists_to_tuples, (perturbed, given))
     try:
         keras.tree.assert_same_structure(perturbed, given)
