@@ -1,4 +1,4 @@
-"""What a training does and remembers: loop, checkpoints, trainers of exits."""
+"""Training: a loop that resumes, checkpoints, and trainers of exits."""
 
 import keras
 
@@ -22,6 +22,7 @@ from keras_moe.training.checkpoints._damaged_file_error import (
     DamagedFileError as DamagedFileError,
 )
 from keras_moe.training.checkpoints._position import Position as Position
+from keras_moe.training.nonfinite._all_finite import all_finite as all_finite
 from keras_moe.training.nonfinite._name_nonfinite import (
     name_nonfinite as name_nonfinite,
 )

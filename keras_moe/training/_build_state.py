@@ -1,4 +1,4 @@
-"""Makes all that a training would make in its first step, without a step."""
+"""The state that a training makes in its first step, made before it."""
 
 from typing import Any
 
@@ -11,14 +11,24 @@ from keras_moe.weights._named_state import optimizer_of
 
 
 def build_state(model: keras.Model, batch: Any) -> None:
-    """Makes all that training would make in its first step, without a step.
+    """Makes the variables that training would make in its first step.
 
     Weights, the optimizer's variables and those of metrics then exist, so that
-    a checkpoint has something to be restored to.
+    a checkpoint can be restored to them. No step is made.
 
     Args:
         model: compiled.
-        batch: inputs, labels and weights, as for `model.fit`.
+        batch: inputs, labels and sample weights, as for `model.fit`: tensors,
+            arrays or `tf.TensorSpec`s. Only shapes and dtypes are looked at.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.layers.Dense(2)])
+    >>> model.compile("adam", "mse", metrics=["mae"])
+    >>> batch = np.ones([1, 3]), np.ones([1, 2])
+    >>> keras_moe.training.build_state(model, batch)
+    >>> len(model.weights), model.optimizer.built
+    (2, True)
     """
     build_from_batch(model, batch)
     build_optimizer(model)

@@ -1,4 +1,4 @@
-"""Keras's callbacks around a loop that is not Keras's."""
+"""The list of callbacks that `Model.fit` would make."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,12 @@ def callback_list(
     epochs: int,
     steps: int | None,
 ) -> keras.callbacks.CallbackList:
-    """Returns what `Model.fit` makes of callbacks: with history and progress.
+    """Returns callbacks with those that `Model.fit` adds: history, progress.
 
     Args:
-        callbacks: Keras's; a list that is made already is returned as it is.
-        model: what is trained.
+        callbacks: the user's callbacks. A `CallbackList` is returned as it is:
+            nothing is added to it.
+        model: the model that is trained.
         verbose: 0 for no progress bar.
         epochs: the epoch to end before.
         steps: batches of an epoch; `None` if it is not known.

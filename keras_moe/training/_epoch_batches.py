@@ -1,11 +1,12 @@
-"""The batches of each epoch, from any of them on."""
+"""The batches of each epoch, from any batch on."""
 
 from collections.abc import Callable
 from typing import Any
 from typing import TypeAlias
 
-import keras
 import tensorflow as tf
+
+from keras_moe.training._replica_batches import distribute_batches
 
 Data: TypeAlias = tf.data.Dataset | Callable[[int], tf.data.Dataset]
 
@@ -16,17 +17,28 @@ class EpochBatches:
     Args:
         data: a data set of global batches, or a function from the number of an
             epoch to one.
-        strategy: what distributes them.
+        strategy: the strategy that distributes them.
         steps_per_epoch: batches of an epoch; by default, all of the data set.
-            With it, a data set is repeated, and an epoch begins where the last
-            one ended; what a function returns is cut.
+            Where it is given, a data set is repeated, and an epoch begins
+            where the last one ended; the data set that a function returns is
+            cut after as many batches.
 
     Attributes:
-        iterator: over what is left of the epoch.
-        num_batches: of the epoch; `None` if it is not known.
+        iterator: an iterator over the rest of the epoch; `None` before `seek`.
+        num_batches: batches of the epoch; `None` if it is not known.
 
     Raises:
-        ValueError: if `data` is something else.
+        ValueError: if `data` is neither.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from keras_moe.training._epoch_batches import EpochBatches
+    >>> data = tf.data.Dataset.range(6).batch(2)
+    >>> batches = EpochBatches(data, tf.distribute.get_strategy())
+    >>> batches.seek(epoch=0, batch=1)
+    >>> [batch.numpy().tolist() for batch in batches.iterator]
+    [[2, 3], [4, 5]]
     """
 
     def __init__(
@@ -45,21 +57,41 @@ class EpochBatches:
         self.steps_per_epoch = steps_per_epoch
         self.iterator: Any = None
         self.num_batches = steps_per_epoch
-        # Of a data set that goes on over epochs: the batch that comes next.
-        self._stream: int | None = None
+        # Next batch of a data set that goes on over epochs, counted from its
+        # first epoch: `seek` needs no new iterator where it stands already.
+        self._next_of_stream: int | None = None
 
     def element_spec(self, epoch: int = 0) -> Any:
-        """Returns the shapes and dtypes of a batch."""
+        """Returns the shapes and dtypes of a batch.
+
+        Args:
+            epoch: the epoch whose data set is looked at.
+        """
         return self._data_set(epoch).element_spec
 
     def length(self, epoch: int) -> int | None:
-        """Returns the number of batches of an epoch, if it is known."""
+        """Returns the number of batches of an epoch; `None` if not known.
+
+        Args:
+            epoch: from 0.
+
+        Raises:
+            ValueError: if the data has no end.
+        """
         if self.steps_per_epoch is not None and not callable(self.data):
             return self.steps_per_epoch
         return self._length(self._cut(self._data_set(epoch)))
 
     def seek(self, epoch: int, batch: int = 0) -> None:
-        """Makes `batch` of `epoch` the next one."""
+        """Makes a batch the next one.
+
+        Args:
+            epoch: from 0.
+            batch: the batch in that epoch, from 0.
+
+        Raises:
+            ValueError: if the data has no end, or is no data set.
+        """
         start = batch
         data = self._data_set(epoch)
         if callable(self.data) or self.steps_per_epoch is None:
@@ -67,18 +99,22 @@ class EpochBatches:
             self.num_batches = self._length(data)
         else:
             start += epoch * self.steps_per_epoch
-            if start == self._stream:
+            if start == self._next_of_stream:
                 return
             data = data.repeat()
-            self._stream = start
+            self._next_of_stream = start
         if start:
             data = data.skip(start)
-        self.iterator = iter(distributed(data, self.strategy))
+        self.iterator = iter(distribute_batches(data, self.strategy))
 
-    def took(self, number: int) -> None:
-        """Says that as many batches were taken from the iterator."""
-        if self._stream is not None:
-            self._stream += number
+    def advance(self, num_batches: int) -> None:
+        """Notes that batches were taken from the iterator.
+
+        Args:
+            num_batches: how many.
+        """
+        if self._next_of_stream is not None:
+            self._next_of_stream += num_batches
 
     def _data_set(self, epoch: int) -> tf.data.Dataset:
         data = self.data(epoch) if callable(self.data) else self.data
@@ -102,36 +138,3 @@ class EpochBatches:
                 "Received: steps_per_epoch=None, and data without an end."
             )
         return None if length == tf.data.UNKNOWN_CARDINALITY else length
-
-
-def distributed(data: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
-    """Returns the data set of global batches, each replica with its share.
-
-    Every worker reads all data and takes its examples from each batch, unless
-    the data set's own options say otherwise: what a batch holds does then not
-    depend on the number of workers.
-    """
-    policies = tf.data.experimental.AutoShardPolicy
-    chosen = data.options().experimental_distribute.auto_shard_policy
-    if chosen == policies.AUTO:
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = policies.DATA
-        data = data.with_options(options)
-    return strategy.experimental_distribute_dataset(data)
-
-
-def whole_batch(batch: Any, strategy: tf.distribute.Strategy) -> Any:
-    """Returns a distributed batch in one piece, the same in all workers."""
-
-    def numbers(part: tf.Tensor) -> tf.Tensor:
-        # Collectives know nothing else.
-        return tf.cast(part, tf.int32) if part.dtype == tf.bool else part
-
-    def join(value: Any) -> tf.Tensor:
-        if strategy.num_replicas_in_sync == 1:
-            return value
-        dtype = strategy.experimental_local_results(value)[0].dtype
-        whole = strategy.gather(strategy.run(numbers, (value,)), axis=0)
-        return tf.cast(whole, dtype)
-
-    return keras.tree.map_structure(join, batch)

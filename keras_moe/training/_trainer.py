@@ -1,6 +1,5 @@
 """A training loop for every strategy of `tf.distribute`."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,24 +9,22 @@ import tensorflow as tf
 from keras_moe.backend import refuse_ignored_distribution
 from keras_moe.training._build_state import build_state
 from keras_moe.training._callback_list import callback_list
-from keras_moe.training._checks import check_accumulation
-from keras_moe.training._checks import check_length
-from keras_moe.training._checks import check_model
+from keras_moe.training._compiled_steps import make_test_steps
+from keras_moe.training._compiled_steps import make_train_steps
 from keras_moe.training._epoch_batches import Data
 from keras_moe.training._epoch_batches import EpochBatches
-from keras_moe.training._epoch_batches import whole_batch
-from keras_moe.training._evaluation import evaluated
-from keras_moe.training._evaluation import metrics_of
-from keras_moe.training._train_step import make_test_steps
-from keras_moe.training._train_step import make_train_steps
+from keras_moe.training._evaluate import evaluate
+from keras_moe.training._evaluate import read_metrics
+from keras_moe.training._recovery import Recovery
+from keras_moe.training._trainer_checks import check_accumulation
+from keras_moe.training._trainer_checks import check_length
+from keras_moe.training._trainer_checks import check_model
+from keras_moe.training._worker_checkpoints import WorkerCheckpoints
 from keras_moe.training._workers import Workers
 from keras_moe.training.checkpoints._checkpoints import Checkpoints
 from keras_moe.training.checkpoints._position import Position
-from keras_moe.training.nonfinite._all_finite import all_finite
-from keras_moe.training.nonfinite._name_nonfinite import name_nonfinite
-from keras_moe.training.nonfinite._nonfinite import NonFinite
-from keras_moe.training.nonfinite._nonfinite import check_variables
-from keras_moe.training.nonfinite._nonfinite import first_nonfinite
+from keras_moe.training.nonfinite._nonfinite_error import NonfiniteError
+from keras_moe.training.nonfinite._nonfinite_error import check_losses
 from keras_moe.validation import check_not_negative
 from keras_moe.validation import check_size
 
@@ -35,26 +32,26 @@ from keras_moe.validation import check_size
 class Trainer:
     """Trains a compiled model under any strategy, and survives failures.
 
-    What `Model.fit` does, for one device, `MirroredStrategy`,
+    `Trainer.fit` does what `Model.fit` does, with the model's own `train_step`
+    and `test_step`, on one device and under `MirroredStrategy`,
     `MultiWorkerMirroredStrategy` and `TPUStrategy` (the last is untested on
-    TPU hardware), with the model's own `train_step` and `test_step`.
+    TPU hardware).
 
-    With `checkpoints`, `fit` begins by restoring the last one, and goes on from
-    there: from the batch after the last that it holds. The losses are, bit for
-    bit, those of a training that was not interrupted, if the data set gives the
-    same batches again. A shuffled one does if `data` is a function of the
-    epoch: `lambda epoch: examples.shuffle(1000, seed=epoch).batch(32)`, and
-    TensorFlow's global seed (`keras.utils.set_random_seed`) is the same or not
-    set. What callbacks remember is not kept.
+    With `checkpoints`, `fit` begins by restoring the last one, and goes on with
+    the batch after it. The losses are, bit for bit, those of a training that
+    was not interrupted, if the data set gives the same batches again. A
+    shuffled one does if `data` is a function of the epoch: `lambda epoch:
+    examples.shuffle(1000, seed=epoch).batch(32)`, and TensorFlow's global seed
+    (`keras.utils.set_random_seed`) is the same or not set. The state of
+    callbacks is not kept.
 
-    A loss that is not a number is found at the end of each call into
-    TensorFlow. The trainer goes back to the last checkpoint, trains up to the
-    batch that spoilt it, says which layer failed on it, and leaves the batch
-    out.
+    A loss that is NaN or infinite is found at the end of each call into
+    TensorFlow. The trainer then goes back to the last checkpoint, trains up to
+    the batch that gave it, warns which layer failed on that batch, and leaves
+    the batch out.
 
-    Under several workers each runs the same program with the same data; the
-    directory of checkpoints must be one that all see. The first of them writes
-    and shows progress.
+    Several workers each run the same program with the same data; all must see
+    the directory of checkpoints. The chief writes and shows progress.
 
     Args:
         model: a model that was made and compiled under its strategy's scope.
@@ -63,11 +60,14 @@ class Trainer:
             of their gradients. The last update of an epoch may have fewer.
         steps_per_execution: updates of a call into TensorFlow; callbacks run
             between calls.
-        max_retries: how many batches that spoil the training may be left out.
+        max_retries: how many batches that give NaN may be left out.
+
+    Attributes:
+        position: where the training stands, a `Position`.
 
     Raises:
-        ValueError: if the model is not compiled, or in a way that this loop
-            cannot follow.
+        ValueError: if the model is not compiled, or compiled with options that
+            this loop does not support; the message names them.
 
     Example:
 
@@ -99,7 +99,6 @@ class Trainer:
         check_model(model)
         check_accumulation(model, gradient_accumulation_steps)
         self.model = model
-        self.checkpoints = checkpoints
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.steps_per_execution = steps_per_execution
         self.max_retries = max_retries
@@ -107,10 +106,9 @@ class Trainer:
         self.strategy = model.distribute_strategy
         self.position = Position()
         self._workers = Workers(self.strategy)
+        self._checkpoints = WorkerCheckpoints(model, self._workers, checkpoints)
         self._train_steps: Any = None
         self._test_steps: Any = None
-        # What spoilt the training, while it is trained up to once more.
-        self._suspect: NonFinite | None = None
 
     def fit(
         self,
@@ -133,7 +131,7 @@ class Trainer:
                 has. A data set then goes on where the last epoch ended, and
                 from the start again when it ends.
             validation_data: evaluated after each epoch.
-            callbacks: Keras's, as for `Model.fit`.
+            callbacks: Keras's callbacks, as for `Model.fit`.
             initial_epoch: where to begin if there is no checkpoint.
             verbose: 0 is silent, 1 a progress bar, 2 a line an epoch.
 
@@ -141,16 +139,19 @@ class Trainer:
             The history of the epochs that this call trained.
 
         Raises:
-            ValueError: if `data` is not what it must be.
-            FloatingPointError: if a loss is not finite, without checkpoints or
-                after `max_retries`; it names layer, epoch and batch.
+            ValueError: if `data` is no data set, or has no end.
+            FloatingPointError: if a loss is not finite, and there are no
+                checkpoints or `max_retries` batches were left out before. The
+                message names layer, epoch and batch.
             WorkerLostError: if another worker does not answer any more.
         """
         check_size(epochs=epochs, steps_per_epoch=steps_per_epoch)
         check_not_negative(initial_epoch=initial_epoch)
         batches = EpochBatches(data, self.strategy, steps_per_epoch)
+        validation = None
+        if validation_data is not None:
+            validation = EpochBatches(validation_data, self.strategy)
         self.position = Position(epoch=initial_epoch)
-        self._suspect = None
         with self._workers.watched(lambda: self.position):
             self._begin(batches)
             listed = callback_list(
@@ -160,7 +161,7 @@ class Trainer:
                 epochs,
                 batches.length(self.position.epoch),
             )
-            self._fit(batches, epochs, validation_data, listed)
+            self._fit(batches, epochs, validation, listed)
         return self.model.history
 
     def evaluate(
@@ -170,7 +171,7 @@ class Trainer:
 
         Args:
             data: a `tf.data.Dataset`, as for `fit`.
-            steps: batches to look at; by default, all.
+            steps: batches to evaluate; by default, all.
 
         Raises:
             ValueError: if there are no `steps`, and `data` has no end.
@@ -182,7 +183,7 @@ class Trainer:
         batches = EpochBatches(data, self.strategy)
         with self._workers.watched(lambda: self.position):
             self._build(batches)
-            return evaluated(self.model, self._test_steps, batches)
+            return evaluate(self.model, self._test_steps, batches)
 
     def _build(self, batches: EpochBatches) -> None:
         with self.strategy.scope():
@@ -194,161 +195,101 @@ class Trainer:
         """Makes the model's state, or restores it."""
         self._build(batches)
         if self._train_steps is None:
-            # The one place that knows how a step is made.
             self._train_steps = make_train_steps(
                 self.model,
                 self.steps_per_execution,
                 self.gradient_accumulation_steps,
             )
-        if not self._restore():
-            # There must be one to go back to.
-            self._save({})
+        restored = self._checkpoints.restore()
+        if restored is not None:
+            self.position = restored
+        else:
+            # Without a checkpoint, a bad batch before the first one that is
+            # due would end the training.
+            self._checkpoints.save(self.position, {})
 
     def _fit(
         self,
         batches: EpochBatches,
         epochs: int,
-        validation_data: tf.data.Dataset | None,
+        validation: EpochBatches | None,
         callbacks: keras.callbacks.CallbackList,
     ) -> None:
-        validation = None
-        if validation_data is not None:
-            validation = EpochBatches(validation_data, self.strategy)
+        recovery = Recovery(self.model, self._checkpoints, self.max_retries)
         self.model.stop_training = False
         callbacks.on_train_begin()
         begun, logs, stopped = -1, {}, False
         while self.position.epoch < epochs and not stopped:
             epoch = self.position.epoch
             if begun != epoch:
+                # Callbacks see an epoch that is trained again only once.
                 callbacks.on_epoch_begin(epoch)
                 begun = epoch
             try:
-                ended = self._train_epoch(batches, callbacks)
-                if self.checkpoints is not None:
-                    check_variables(self.model, self.position)
-            except NonFinite as found:
-                self._go_back(found, batches)
+                ended = self._train_epoch(batches, callbacks, recovery)
+                recovery.check_variables(self.position)
+            except NonfiniteError as error:
+                self.position = recovery.go_back(error, self.position, batches)
                 continue
-            logs = metrics_of(self.model)
-            if validation is not None:
-                said = evaluated(self.model, self._test_steps, validation)
-                logs.update({f"val_{k}": value for k, value in said.items()})
+            logs = self._epoch_logs(validation)
             callbacks.on_epoch_end(epoch, logs)
             stopped = self._stopped()
             if ended:
                 self.position = self.position._replace(epoch=epoch + 1, batch=0)
-            self._save(logs)
-        if self.checkpoints is not None:
-            self.checkpoints.wait()
+            self._checkpoints.save(self.position, logs)
+        self._checkpoints.wait()
         callbacks.on_train_end(logs)
 
     def _train_epoch(
         self,
         batches: EpochBatches,
         callbacks: keras.callbacks.CallbackList,
+        recovery: Recovery,
     ) -> bool:
         """Trains on what is left of the epoch; returns whether it ended."""
-        batches.seek(*self.position[:2])
+        batches.seek(*self.position.where)
         if self.position.batch == 0:
             self.model.reset_metrics()
         total = batches.num_batches
         accumulation = self.gradient_accumulation_steps
-        most = accumulation * self.steps_per_execution
-        check_length(total, most)
+        check_length(total, accumulation * self.steps_per_execution)
         while total is None or self.position.batch < total:
             first = self.position.batch
             try:
-                if self._is_left_out(batches):
+                after_bad = recovery.leave_out(self.position, batches)
+                if after_bad is not None:
+                    self.position = after_bad
                     continue
-                # One update at a time on the way to a suspect.
-                suspect = self._suspect
-                count = self.position.batches_to_take(
-                    total,
-                    accumulation if suspect else most,
-                    suspect.where if suspect else None,
+                count = recovery.batches_to_take(
+                    self.position, total, accumulation, self.steps_per_execution
                 )
                 callbacks.on_train_batch_begin(first)
                 logs = self._train_steps(batches.iterator, count)
             except tf.errors.OutOfRangeError:
                 return True
-            batches.took(count)
-            bad = first_nonfinite(logs)
-            if bad is not None:
-                raise NonFinite(self.position.epoch, first + bad)
+            batches.advance(count)
+            check_losses(logs, self.position.epoch, first)
             updates = -(-count // accumulation)
             self.position = self.position.advanced(count, updates)
-            if self._suspect:
-                check_variables(self.model, self.position)
+            if recovery.suspect is not None:
+                recovery.check_variables(self.position)
             callbacks.on_train_batch_end(first + count - 1, logs[-1])
             if self._stopped():
                 return self.position.batch == total
-            if self._is_due(updates) and self.position.batch != total:
-                check_variables(self.model, self.position)
-                self._save({})
+            due = self._checkpoints.are_due(self.position.step, updates)
+            if due and self.position.batch != total:
+                recovery.check_variables(self.position)
+                self._checkpoints.save(self.position, {})
         return True
 
-    def _go_back(self, found: NonFinite, batches: EpochBatches) -> None:
-        """Restores the last checkpoint; raises where there is none."""
-        if self.checkpoints is None:
-            batches.seek(*found.where)
-            spoilt = not all_finite(self.model)
-            raise found.without_a_way_back(
-                self._cause(batches), spoilt
-            ) from None
-        skipped = self.position.skipped
-        self._suspect = found
-        if not self._restore():
-            raise FloatingPointError(str(found)) from None
-        # Those that are known now are left out on the way, too.
-        self.position = self.position.with_skipped(skipped)
-
-    def _is_left_out(self, batches: EpochBatches) -> bool:
-        """Passes over the next batch if it spoils the training."""
-        here = self.position[:2]
-        if here in self.position.skipped:
-            batches.iterator.get_next()
-        elif self._suspect is not None and self._suspect.where == here:
-            self._name(self._suspect, self._cause(batches))
-            self._suspect = None
-            self.position = self.position.with_skipped([here])
-        else:
-            return False
-        batches.took(1)
-        self.position = self.position.advanced(1, 0)
-        return True
-
-    def _cause(self, batches: EpochBatches) -> str:
-        """Says what fails on the next batch, and takes it."""
-        batch = whole_batch(batches.iterator.get_next(), self.strategy)
-        return name_nonfinite(self.model, batch)
-
-    def _name(self, suspect: NonFinite, cause: str) -> None:
-        """Says what the suspect did; raises if it was one too many."""
-        skipped = self.position.skipped
-        if len(skipped) >= self.max_retries:
-            raise suspect.one_too_many(cause, skipped, self.max_retries)
-        warnings.warn(f"{suspect}: {cause} It is left out.", stacklevel=5)
-
-    def _is_due(self, updates: int) -> bool:
-        checkpoints = self.checkpoints
-        return checkpoints is not None and checkpoints.are_due(
-            self.position.step, updates
-        )
-
-    def _restore(self) -> bool:
-        """Restores the last checkpoint in all workers, if there is one."""
-        if self.checkpoints is None:
-            return False
-        position = self._workers.restore(self.checkpoints, self.model)
-        self.position = position or self.position
-        return position is not None
-
-    def _save(self, logs: dict[str, Any]) -> None:
-        if self.checkpoints is not None:
-            self._workers.save(
-                self.checkpoints, self.model, self.position, logs
-            )
+    def _epoch_logs(self, validation: EpochBatches | None) -> dict[str, Any]:
+        """Returns the metrics of the epoch, and of the validation after it."""
+        logs = read_metrics(self.model)
+        if validation is not None:
+            found = evaluate(self.model, self._test_steps, validation)
+            logs.update({f"val_{k}": value for k, value in found.items()})
+        return logs
 
     def _stopped(self) -> bool:
-        """Whether a callback of any worker stopped the training."""
+        """Says whether a callback of any worker stopped the training."""
         return self._workers.any(bool(self.model.stop_training))

@@ -1,20 +1,15 @@
-"""What the processes of one training do together."""
+"""The processes of one training, and how they agree."""
 
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
-from typing import Any
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_moe.training._worker_lost_error import WorkerLostError
-from keras_moe.training.checkpoints._checkpoints import Checkpoints
-from keras_moe.training.checkpoints._model_state import read_state
 from keras_moe.training.checkpoints._position import Position
-from keras_moe.training.checkpoints._replica_shares import assign_whole
 
+# What TensorFlow raises in the others when one worker is gone.
 _LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -28,15 +23,16 @@ _LOST = (
 class Workers:
     """The workers of a strategy, of which there may be only one.
 
-    Every method but `watched` must be called by all of them, in one order.
+    Every method but `watched` is a collective operation: all workers must call
+    it, in the same order, or those that do will wait for ever.
 
     Args:
-        strategy: any strategy.
+        strategy: any strategy of `tf.distribute`.
 
     Attributes:
-        index: of this worker.
-        is_chief: whether this is the one that writes and reports.
-        are_many: whether there are others.
+        index: index of this worker.
+        is_chief: whether this worker writes and reports.
+        are_many: whether there are other workers.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -63,7 +59,11 @@ class Workers:
 
     @contextlib.contextmanager
     def watched(self, position: Callable[[], Position]) -> Iterator[None]:
-        """Turns the loss of another worker into an error that says so."""
+        """Raises `WorkerLostError` where TensorFlow lost another worker.
+
+        Args:
+            position: gives where the training stands, for the message.
+        """
         try:
             yield
         except _LOST as error:
@@ -98,58 +98,6 @@ class Workers:
         if not self.are_many:
             return False
         number = self.sum(1.0)
-        # A mean of equal numbers may be rounded; integers are not.
+        # Give integers: the mean of equal fractions may be rounded.
         mean = self.sum(value) / number
         return self.any(value != mean)
-
-    def restore(
-        self, checkpoints: Checkpoints, model: keras.Model
-    ) -> Position | None:
-        """Restores the last checkpoint in all workers.
-
-        Returns:
-            Where the training stood; `None` if there is no checkpoint.
-
-        Raises:
-            RuntimeError: if the workers do not all find the same one.
-        """
-        # The chief may still be writing it.
-        checkpoints.wait()
-        self.barrier()
-        position = checkpoints.restore(model)
-        step = -1 if position is None else position.step
-        if self.differ(step):
-            raise RuntimeError(
-                "All workers must see the same checkpoints: give them a "
-                "directory that all can read. Received: step "
-                f"{step} in worker {self.index}, others elsewhere."
-            )
-        return position
-
-    def save(
-        self,
-        checkpoints: Checkpoints,
-        model: keras.Model,
-        position: Position,
-        logs: dict[str, Any],
-    ) -> None:
-        """Lets the chief save, with all others' parts of metrics."""
-        if self.is_chief:
-            numbers = {k: v for k, v in logs.items() if isinstance(v, float)}
-            checkpoints.save(model, position, numbers)
-        else:
-            # The chief reads variables that are summed over workers.
-            read_state(model)
-        if position.batch:
-            self._share_metrics(model)
-
-    def _share_metrics(self, model: keras.Model) -> None:
-        """Gives each replica an equal part of what the metrics sum up to.
-
-        As restoring would: so that later sums are rounded alike, whether the
-        training is interrupted or not.
-        """
-        if self.strategy.num_replicas_in_sync == 1:
-            return
-        variables = model.metrics_variables
-        assign_whole(model, [(v, np.asarray(v)) for v in variables])

@@ -14,12 +14,13 @@ import numpy as np
 
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
 
-# HDF5 leaves the first bytes of a file to its user; here the checksum lies.
-# The rest is an HDF5 file for any tool that reads one.
+# HDF5 leaves the first bytes of a file to its user: they hold the checksum. Any
+# tool that reads HDF5 skips them.
 _BLOCK_SIZE = 512
 _BLOCK = re.compile(rb"keras_moe arrays 1, (\d+) bytes, SHA-256 ([0-9a-f]{64})")
 _NAMES, _HEADER, _ARRAYS = "names", "header", "arrays"
-# The others are stored as unsigned integers of their size.
+# HDF5 does not know other types, such as bfloat16: they are stored as unsigned
+# integers of their size.
 _HDF5_TYPES = frozenset(
     ["float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -34,14 +35,14 @@ def write_arrays(
     """Writes arrays to a file, which reads back bit by bit.
 
     Args:
-        path: of the file; what is there is replaced. It is not yet safe from a
-            power cut: see `atomic_file`.
-        arrays: name to array of any shape; numbers, booleans, and the types of
+        path: path of the file, which replaces one that is there. A power cut
+            may leave half of it: write within `atomic_file`.
+        arrays: name to array of any shape, of numbers, booleans, or a type of
             `ml_dtypes` of at least a byte.
-        header: values that JSON knows.
+        header: name to a value that JSON can hold.
 
     Raises:
-        ValueError: if an array holds something else.
+        ValueError: if an array is of another type.
 
     Example:
 
@@ -54,14 +55,14 @@ def write_arrays(
     """
     path = pathlib.Path(path)
     stored = {name: _to_stored(name, array) for name, array in arrays.items()}
-    # HDF5's own lock would be in the way of the writer's.
+    # `atomic_file` has locked the file: HDF5's own lock would be refused.
     with h5py.File(
         path, "w", userblock_size=_BLOCK_SIZE, locking=False
     ) as file:
         names = [[name, array.dtype.name] for name, array in arrays.items()]
         file[_NAMES] = _to_bytes(names)
         file[_HEADER] = _to_bytes(dict(header or {}))
-        # By number: a name may be the beginning of another one's path.
+        # HDF5 takes names for paths: "a" and "a/b" could not both be arrays.
         group = file.create_group(_ARRAYS)
         for number, array in enumerate(stored.values()):
             group[str(number)] = array
@@ -72,17 +73,17 @@ def write_arrays(
 def read_arrays(
     path: str | os.PathLike,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `write_arrays` wrote.
+    """Reads a file of `write_arrays`.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
         The arrays and the header.
 
     Raises:
-        DamagedFileError: if any byte of it is not as it was written.
-        FileNotFoundError: if there is none.
+        DamagedFileError: if any byte of the file has changed.
+        FileNotFoundError: if there is no file.
     """
     with open(path, "rb") as raw:
         _check(raw, path, thorough=True)
@@ -90,14 +91,14 @@ def read_arrays(
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads the header alone, without a look at the checksum.
+    """Reads the header alone, without computing the checksum.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         DamagedFileError: if the header cannot be read or the file is cut off.
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no file.
     """
     with open(path, "rb") as raw:
         _check(raw, path, thorough=False)
@@ -129,7 +130,8 @@ def _read(
     raw: Any, path: Any, with_arrays: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
-        # The file that was checked, whatever its name leads to by now.
+        # Opened by its path, the file could by now be another one than the one
+        # that was checked.
         with h5py.File(raw, "r") as file:
             header = json.loads(file[_HEADER][()].tobytes())
             if not with_arrays:
@@ -140,7 +142,7 @@ def _read(
                 for number, (name, dtype) in enumerate(names)
             }
             return arrays, header
-    # What h5py raises depends on which byte it stumbles over.
+    # h5py raises one or another of these, depending on which byte is wrong.
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise DamagedFileError(f"{path} is damaged. {error}") from error
 
@@ -175,7 +177,7 @@ def _to_stored(name: str, array: np.ndarray) -> np.ndarray:
             "An array must hold numbers or booleans. Received: "
             f"{name!r} of dtype {dtype}."
         )
-    # For `view`, in order of C; `ascontiguousarray` would make a vector of a
+    # `view` needs the order of C; `ascontiguousarray` would make a vector of a
     # scalar.
     return np.array(array, order="C").view(f"u{dtype.itemsize}")
 

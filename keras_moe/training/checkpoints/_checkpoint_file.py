@@ -1,4 +1,4 @@
-"""What one checkpoint holds, into a file and out of it."""
+"""The content of one checkpoint, out of a model and into one."""
 
 import os
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from keras_moe.training.checkpoints._array_file import read_arrays
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
 from keras_moe.training.checkpoints._model_state import assign_seeds
 from keras_moe.training.checkpoints._model_state import assign_state
-from keras_moe.training.checkpoints._model_state import first_not_finite
 from keras_moe.training.checkpoints._model_state import read_seeds
 from keras_moe.training.checkpoints._model_state import read_state
 from keras_moe.training.checkpoints._position import Position
+from keras_moe.training.nonfinite._nonfinite_count import first_nonfinite
 from keras_moe.weights._layer_names import NAMING
 
 _FORMAT_VERSION = 1
@@ -27,12 +27,12 @@ def capture(
     metrics: Mapping[str, float] | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Copies to the host what a checkpoint of a training holds.
+    """Copies the content of a checkpoint from a model to the host.
 
     Args:
         model: built.
         position: where the training stands.
-        metrics: name to value, to be kept with it.
+        metrics: name to value of metrics, kept in the header.
         optimizer: by default the one that the model was compiled with.
 
     Returns:
@@ -43,7 +43,7 @@ def capture(
             optimizer is NaN or infinite.
     """
     state = read_state(model, optimizer)
-    name = first_not_finite(state)
+    name = first_nonfinite(state)
     if name is not None:
         raise ValueError(
             "A checkpoint's values must be finite. Received: NaN or "
@@ -69,11 +69,11 @@ def load_into(
     """Restores a model from a checkpoint's file.
 
     Args:
-        path: of the file.
-        model: built. If it is not compiled, weights (with the states of
-            routers and seeds) are all that is restored, and all it needs.
-        weights_only: the same for a compiled model, whose optimizer and
-            metrics stay as they are.
+        path: path of the file.
+        model: built. If it is not compiled, only its weights (with the states
+            of routers and seeds) are restored.
+        weights_only: restores only these in a compiled model, too: its
+            optimizer and metrics stay as they are.
         optimizer: by default the one that the model was compiled with.
 
     Returns:
@@ -83,7 +83,7 @@ def load_into(
         ValueError: if the model is another one, or the file was written with
             another naming of weights. The model is left as it was.
         DamagedFileError: if the file is damaged.
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no file.
 
     Example:
 

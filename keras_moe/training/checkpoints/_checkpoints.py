@@ -1,4 +1,4 @@
-"""Checkpoints that outlive whatever kills their writer."""
+"""The checkpoints of a training, saved and restored."""
 
 import os
 import pathlib
@@ -6,6 +6,7 @@ import re
 import threading
 import warnings
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,13 +14,12 @@ import numpy as np
 
 from keras_moe.atomic_file import atomic_file
 from keras_moe.atomic_file import remove_partial_files
-from keras_moe.training.checkpoints._array_file import read_header
 from keras_moe.training.checkpoints._array_file import write_arrays
 from keras_moe.training.checkpoints._checkpoint_file import capture
 from keras_moe.training.checkpoints._checkpoint_file import load_into
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
 from keras_moe.training.checkpoints._position import Position
-from keras_moe.validation import check_choice
+from keras_moe.training.checkpoints._retention import Retention
 from keras_moe.validation import check_size
 
 _NAME = re.compile(r"checkpoint-(\d{8,})\.h5")
@@ -42,15 +42,16 @@ class Checkpoints:
     then `model.save("model.keras")`.
 
     Args:
-        directory: of the files, on a local disk; made when the first is saved.
+        directory: directory of the files, on a local disk; made when the first
+            is saved.
         keep: how many of the last are kept. The best is kept besides.
-        every: updates between two checkpoints, for the trainer; `None` leaves
-            it the choice.
+        every: updates between two checkpoints of `Trainer`; `None` to save
+            after each epoch alone.
         monitor: name of the metric that tells which is the best; `None` for
             none.
-        mode: `"min"` or `"max"`, what is good of it.
+        mode: `"min"` if small values of it are good, `"max"` if large ones.
         asynchronous: writes on a thread, while training goes on. The next
-            `save` waits for it; an error that it met is raised then.
+            `save` waits for that thread, and raises the error that it met.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -83,22 +84,18 @@ class Checkpoints:
         mode: str = "min",
         asynchronous: bool = True,
     ):
-        check_size(keep=keep, every=every)
-        check_choice(("min", "max"), mode=mode)
+        check_size(every=every)
         self.directory = pathlib.Path(directory)
-        self.keep = keep
         self.every = every
-        self.monitor = monitor
-        self.mode = mode
+        self.retention = Retention(keep, monitor, mode)
         self.asynchronous = asynchronous
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._known: dict[tuple, dict[str, float]] = {}
         remove_partial_files(self.directory)
 
     @property
     def paths(self) -> tuple[pathlib.Path, ...]:
-        """What is on the disk, in the order it was saved."""
+        """The files on the disk, in the order they were saved."""
         found = [
             (int(match[1]), path)
             for path in self.directory.glob("checkpoint-*.h5")
@@ -108,16 +105,16 @@ class Checkpoints:
 
     @property
     def latest(self) -> pathlib.Path | None:
-        """The last one on the disk; `None` if there is none."""
+        """The last file on the disk; `None` if there is none."""
         return self.paths[-1] if self.paths else None
 
     @property
     def best(self) -> pathlib.Path | None:
-        """The one of the best `monitor`, the first of equals.
+        """The file of the best `monitor`; of equals the first.
 
-        `None` without `monitor`, or if none on the disk has it.
+        `None` without `monitor`, or if no file on the disk has it.
         """
-        ranked = self._ranked(self.paths)
+        ranked = self.retention.ranked(self.paths)
         return ranked[0] if ranked else None
 
     def are_due(self, step: int, updates: int) -> bool:
@@ -125,7 +122,7 @@ class Checkpoints:
 
         Args:
             step: updates made so far.
-            updates: how many of them were made in the last go.
+            updates: how many of them the last call into TensorFlow made.
         """
         if self.every is None:
             return False
@@ -140,14 +137,15 @@ class Checkpoints:
         """Copies all values to the host, then writes them.
 
         Args:
-            model: built. What training does to it afterwards does not enter.
+            model: built. Its values are copied at once: training may go on.
             position: where the training stands.
             metrics: name to value, to be kept with it.
 
         Raises:
             ValueError: if the model is not built, or a weight or a value of
                 the optimizer is NaN or infinite. Nothing is written.
-            OSError: if it, or the one before it, could not be written.
+            OSError: if this checkpoint, or the one before it, could not be
+                written.
         """
         self.wait()
         state, header = capture(model, position, metrics)
@@ -168,15 +166,15 @@ class Checkpoints:
             model: built; compiled as it was when saved to go on training, not
                 compiled for the weights alone. `build_state` makes what a
                 compiled model's first step would make.
-            path: of the checkpoint; `None` for the last. It warns of each that
-                is damaged and takes the one before.
+            path: path of the checkpoint; `None` for the last. Damaged ones are
+                left out, each with a warning.
 
         Returns:
             Where the training stood; `None` if there is no checkpoint.
 
         Raises:
             ValueError: if the model is another one. It is left as it was.
-            DamagedFileError: if what there is, is damaged.
+            DamagedFileError: if all checkpoints, or the given one, are damaged.
         """
         self.wait()
         if path is not None:
@@ -196,13 +194,14 @@ class Checkpoints:
             ValueError: as `restore` does.
         """
         self.wait()
-        return self._first_readable(model, self._ranked(self.paths))
+        return self._first_readable(model, self.retention.ranked(self.paths))
 
     def wait(self) -> None:
-        """Returns when what was asked for is on the disk.
+        """Returns when the last `save` is on the disk.
 
         Raises:
-            OSError: or whatever else the writing thread met.
+            OSError: if it could not be written, or another error that the
+                writing thread met.
         """
         if self._thread is not None:
             self._thread.join()
@@ -223,56 +222,26 @@ class Checkpoints:
         self, state: dict[str, np.ndarray], header: dict[str, Any]
     ) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        # Not by the step: after going back, the same steps come again.
+        # Files are numbered by themselves: after going back, the same steps
+        # come again, and would overwrite their files.
         last = _NAME.fullmatch(self.latest.name) if self.latest else None
         number = int(last[1]) + 1 if last else 1
         path = self.directory / f"checkpoint-{number:08d}.h5"
         with atomic_file(path) as partial:
             write_arrays(partial, state, header)
-        self._remove_old()
-
-    def _remove_old(self) -> None:
-        paths = self.paths
-        kept = {*paths[-self.keep :], *self._ranked(paths)[:1]}
-        for path in paths:
-            if path not in kept:
-                path.unlink(missing_ok=True)
-
-    def _ranked(
-        self, paths: tuple[pathlib.Path, ...]
-    ) -> tuple[pathlib.Path, ...]:
-        """Returns those that have `monitor`, the best first."""
-        if self.monitor is None:
-            return ()
-        sign = 1 if self.mode == "min" else -1
-        values = [
-            (sign * value, path)
-            for path in paths
-            if (value := self._metrics(path).get(self.monitor)) is not None
-            and not np.isnan(value)
-        ]
-        # Sorting is stable: the first of equals stays the first.
-        return tuple(p for _, p in sorted(values, key=lambda pair: pair[0]))
-
-    def _metrics(self, path: pathlib.Path) -> dict[str, float]:
-        try:
-            stat = path.stat()
-            key = (path.name, stat.st_ino, stat.st_mtime_ns)
-            if key not in self._known:
-                self._known[key] = read_header(path).get("metrics", {})
-            return self._known[key]
-        except (FileNotFoundError, DamagedFileError):
-            return {}
+        for old in self.retention.superfluous(self.paths):
+            old.unlink(missing_ok=True)
 
     def _first_readable(
-        self, model: keras.Model, paths: tuple[pathlib.Path, ...]
+        self, model: keras.Model, paths: Sequence[pathlib.Path]
     ) -> Position | None:
+        """Restores the first checkpoint that is not damaged."""
         damage = None
         for path in paths:
             try:
                 return load_into(path, model)
             except FileNotFoundError:
-                # Another process saves, and removes old ones.
+                # Another process, which saves, has just removed the file.
                 continue
             except DamagedFileError as error:
                 warnings.warn(

@@ -145,31 +145,6 @@ def assign_seeds(model: keras.Model, seeds: Mapping[str, int]) -> None:
     model.predict_function = None
 
 
-def first_not_finite(state: Mapping[str, np.ndarray]) -> str | None:
-    """Returns the name of the first value that is not finite.
-
-    Metrics are left out: a greatest value starts at minus infinity.
-
-    Args:
-        state: what `read_state` returned.
-    """
-    for name, value in state.items():
-        if not name.startswith(METRICS) and count_not_finite(value):
-            return name
-    return None
-
-
-def count_not_finite(value: np.ndarray) -> int:
-    """Returns how many numbers of an array are NaN or infinite.
-
-    Args:
-        value: of any type.
-    """
-    if not keras.backend.is_float_dtype(value.dtype.name):
-        return 0
-    return int(value.size - np.count_nonzero(np.isfinite(value)))
-
-
 def _weights(named: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in named.items() if k.startswith(MODEL)}
 

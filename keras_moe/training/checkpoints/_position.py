@@ -1,4 +1,4 @@
-"""Where a training stands."""
+"""The position of a training in its data."""
 
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ class Position(NamedTuple):
 
     Attributes:
         epoch: counted from 0.
-        batch: of that epoch, the next one to train on.
+        batch: the next batch of that epoch, counted from 0.
         step: updates made so far.
-        skipped: pairs (epoch, batch) that were left out, as they gave numbers
-            that are not finite.
+        skipped: pairs (epoch, batch) of batches that are left out, since they
+            gave numbers that are not finite.
 
     Example:
 
@@ -28,49 +28,62 @@ class Position(NamedTuple):
     step: int = 0
     skipped: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def where(self) -> tuple[int, int]:
+        """Epoch and batch."""
+        return self.epoch, self.batch
+
     def advanced(self, num_batches: int, updates: int) -> "Position":
-        """Returns the position after as many batches and updates."""
+        """Returns the position after batches of the same epoch.
+
+        Args:
+            num_batches: how many batches were taken.
+            updates: how many updates were made of them.
+        """
         return self._replace(
             batch=self.batch + num_batches, step=self.step + updates
         )
 
     def with_skipped(self, skipped: Collection[tuple[int, int]]) -> "Position":
-        """Returns the position with more batches left out."""
+        """Returns the position with more batches left out.
+
+        Args:
+            skipped: pairs (epoch, batch).
+        """
         return self._replace(skipped=tuple(sorted({*self.skipped, *skipped})))
 
     def batches_to_take(
         self,
         total: int | None,
-        most: int,
+        max_batches: int,
         suspect: tuple[int, int] | None = None,
     ) -> int:
-        """Returns how many batches to train on in one go.
+        """Returns how many batches the next call may train on.
 
-        No further than to the epoch's end, to a batch that is left out, or to
-        one that is suspected.
+        The call must end before a batch that is left out or suspected, and
+        with the epoch.
 
         Args:
             total: batches of the epoch; `None` if it is not known.
-            most: the most batches that may be taken.
-            suspect: epoch and batch of what spoilt the training.
+            max_batches: the most batches that may be taken.
+            suspect: epoch and batch of the batch that gave NaN.
         """
         stops = [*self.skipped, *([suspect] if suspect else ())]
         ends = [batch for epoch, batch in stops if epoch == self.epoch]
         if total is not None:
             ends.append(total)
-        return min(
-            [most, *(end - self.batch for end in ends if end > self.batch)]
-        )
+        distances = [end - self.batch for end in ends if end > self.batch]
+        return min([max_batches, *distances])
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Position":
         """Makes a position of plain values, as JSON gives them.
 
         Args:
-            fields: name to value.
+            fields: name of an attribute to its value.
 
         Raises:
-            ValueError: if they are not those of a position.
+            ValueError: if a name or a value is not one of a position.
         """
         try:
             position = cls(**fields)

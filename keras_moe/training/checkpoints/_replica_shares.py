@@ -1,4 +1,4 @@
-"""Whole values to variables of which each replica has a part."""
+"""Assignment of whole values to variables that are sums over replicas."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,14 +18,15 @@ def assign_whole(
     the value, so that sums of any of them, in any order, are exact.
 
     Args:
-        model: the model, of any strategy.
+        model: made under any strategy.
         values: pairs of a variable and its whole value.
     """
     strategy = getattr(model, "distribute_strategy", None)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     summed = []
     for variable, value in values:
-        # Halves are exact anyway.
+        # TensorFlow divides what is assigned by the number of replicas; by 1
+        # or 2 that is exact.
         if replicas > 2 and _is_summed(variable):
             summed.append(
                 (variable, *exact_shares(np.asarray(value), replicas))
@@ -61,7 +62,7 @@ def exact_shares(
     else:
         info = np.finfo(value.dtype)
         _, exponent = np.frexp(value)
-        # That of the last bit.
+        # Exponent of the last bit of the mantissa.
         unit = np.maximum(exponent - 1, info.minexp) - info.nmant
         bits = np.trunc(np.ldexp(value, -unit) / count)
         others = np.where(np.isfinite(value), np.ldexp(bits, unit), 0)

@@ -1,4 +1,4 @@
-"""One file for a model on a mesh."""
+"""A checkpoint of a model on a mesh, in one file."""
 
 import os
 import pathlib
@@ -16,16 +16,16 @@ from keras_moe.training.checkpoints._position import Position
 class ShardedCheckpoint:
     """Saves a model from any devices, and restores it to any others.
 
-    The file holds whole arrays, as those of `Checkpoints` do, which keeps a
-    number of them, and `load_into` reads it into a model that is not on a
-    mesh. An engine's method `checkpoint` makes it.
+    The file holds whole arrays, as the files of `Checkpoints` do: `load_into`
+    reads it into a model that is not on a mesh. An engine's method
+    `checkpoint` makes a `ShardedCheckpoint`.
 
     Args:
         model: built.
-        optimizer: its optimizer, if it is not compiled with one.
-        writes: whether this process is the one that writes. All of them have
-            to call `save`, since each has a part of the values.
-        wait: returns when all processes have called it.
+        optimizer: the model's optimizer, if it is not compiled with one.
+        writes: whether this process writes the file. All processes must call
+            `save`, since each has a part of the values.
+        wait: a function that returns when all processes have called it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ShardedCheckpoint:
         """Writes all that training changes to a file, whole or not at all.
 
         Args:
-            path: of the file; what is there is replaced.
+            path: path of the file, which replaces one that is there.
             position: where the training stands.
 
         Raises:
@@ -60,14 +60,15 @@ class ShardedCheckpoint:
                 with atomic_file(pathlib.Path(path)) as partial:
                     write_arrays(partial, state, header)
         finally:
-            # The others may read it next, and would not know of an error.
+            # Other processes may read the file next: let them wait for it. If
+            # writing failed, they must not wait for ever.
             self.wait()
 
     def restore(self, path: str | os.PathLike) -> Position:
-        """Restores what `save` wrote.
+        """Restores the model from a file of `save`.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Returns:
             Where the training stood.
@@ -75,6 +76,6 @@ class ShardedCheckpoint:
         Raises:
             ValueError: if the model is another one. It is left as it was.
             DamagedFileError: if the file is damaged.
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if there is no file.
         """
         return load_into(path, self.model, optimizer=self.optimizer)

@@ -1,4 +1,4 @@
-"""Whether a model and its optimizer hold finite numbers alone."""
+"""A check that a model and its optimizer hold finite numbers alone."""
 
 import weakref
 from collections.abc import Callable
@@ -8,14 +8,14 @@ import keras
 
 from keras_moe.weights._named_state import optimizer_of
 
-_checks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_compiled_checks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def all_finite(model: keras.Model) -> bool:
     """Says whether a model's and its optimizer's variables are all finite.
 
-    Metrics are left out: a greatest value starts at minus infinity. The check
-    is one compiled function; the first call for a model takes longer.
+    Metrics are left out: the greatest value so far starts at minus infinity.
+    The check is one compiled function; the first call for a model takes longer.
 
     Args:
         model: built.
@@ -25,7 +25,7 @@ def all_finite(model: keras.Model) -> bool:
 
     Example:
 
-    >>> from keras_moe.training.nonfinite._all_finite import all_finite
+    >>> from keras_moe.training import all_finite
     >>> model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
     >>> all_finite(model)
     True
@@ -44,10 +44,10 @@ def all_finite(model: keras.Model) -> bool:
     if not variables:
         return True
     key = [id(variable) for variable in variables]
-    known, check = _checks.get(model, (None, None))
+    known, check = _compiled_checks.get(model, (None, None))
     if known != key or check is None:
         check = _compile_check(variables)
-        _checks[model] = key, check
+        _compiled_checks[model] = key, check
     return bool(keras.ops.convert_to_numpy(check()))
 
 
@@ -59,7 +59,7 @@ def _compile_check(variables: list[keras.Variable]) -> Callable[[], Any]:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # Variables are read inside, so that nothing is copied.
+        # Variables that are given as arguments would be copied.
         return tf.function(lambda: check(variables), autograph=False)
     if keras.backend.backend() == "jax":
         import jax

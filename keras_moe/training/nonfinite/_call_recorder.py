@@ -1,4 +1,4 @@
-"""What goes into and comes out of each layer while a model runs."""
+"""A record of the layer calls that make numbers not finite."""
 
 import contextlib
 from collections.abc import Callable
@@ -7,51 +7,26 @@ from typing import Any
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
+from keras_moe.training.nonfinite._nonfinite_count import NonfiniteCount
+from keras_moe.training.nonfinite._nonfinite_count import count_nonfinite
 from keras_moe.weights._layer_names import named_layers
 
 _METHODS = ("call", "quantized_call")
 
 
-class Count(NamedTuple):
-    """Numbers that are not finite, and of how many.
-
-    Attributes:
-        nan: how many are not a number.
-        plus: how many are infinity.
-        minus: how many are minus infinity.
-        size: how many there are.
-    """
-
-    nan: int = 0
-    plus: int = 0
-    minus: int = 0
-    size: int = 0
-
-    @property
-    def bad(self) -> int:
-        """How many are not finite."""
-        return self.nan + self.plus + self.minus
-
-    def __str__(self) -> str:
-        kinds = {"NaN": self.nan, "inf": self.plus, "-inf": self.minus}
-        found = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if n)
-        return f"{self.bad} of {self.size} values: {found or 'none'}"
-
-
 class Call(NamedTuple):
-    """A call of a layer that made numbers that are not finite.
+    """A call of a layer that made NaN or infinity out of finite numbers.
 
     Attributes:
-        path: of the layer.
-        layer: the layer, or operation of a functional model.
-        outputs: what came out of it.
+        path: path of the layer in the model.
+        layer: the layer, or the operation of a functional model.
+        outputs: how many numbers of its outputs are not finite.
     """
 
     path: str
     layer: Any
-    outputs: Count
+    outputs: NonfiniteCount
 
 
 class CallRecorder:
@@ -78,7 +53,7 @@ class CallRecorder:
     def watch(self, model: keras.Model) -> Iterator[None]:
         """Watches all layers of a model; each is left as it was.
 
-        Calls are noted as they end, those inside another one before it.
+        A call is noted when it ends: inner layers come before their owners.
 
         Args:
             model: built.
@@ -104,49 +79,18 @@ class CallRecorder:
             stack.callback(own.__setitem__, method, original)
         else:
             stack.callback(own.pop, method, None)
-        # Not by `setattr`, which Keras watches.
+        # `setattr` would let Keras track the function as part of the layer.
         own[method] = self._wrap(original, operation, path)
 
     def _wrap(self, original: Callable, operation: Any, path: str) -> Callable:
         def call(*args: Any, **kwargs: Any) -> Any:
             outputs = original(*args, **kwargs)
-            made = count_not_finite(outputs)
-            if made.bad and not count_not_finite((args, kwargs)).bad:
-                self.calls.append(Call(path, operation, made))
+            count = count_nonfinite(outputs)
+            if count.total and not count_nonfinite((args, kwargs)).total:
+                self.calls.append(Call(path, operation, count))
             return outputs
 
         return call
-
-
-def count_not_finite(values: Any) -> Count:
-    """Returns how many numbers in a nested structure are not finite.
-
-    What has no value, such as a tensor of a graph, counts as finite.
-
-    Args:
-        values: tensors in any structure.
-    """
-    total = Count()
-    for leaf in keras.tree.flatten(values):
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None and not isinstance(leaf, float):
-            continue
-        try:
-            array = np.asarray(leaf)
-        except (NotImplementedError, TypeError, ValueError):
-            # A symbol: of TensorFlow's graphs, of JAX, of Keras.
-            continue
-        if keras.backend.is_float_dtype(array.dtype.name):
-            infinite = np.isinf(array)
-            plus = int(np.count_nonzero(infinite & (array > 0)))
-            count = Count(
-                nan=int(np.count_nonzero(np.isnan(array))),
-                plus=plus,
-                minus=int(np.count_nonzero(infinite)) - plus,
-                size=array.size,
-            )
-            total = Count(*(a + b for a, b in zip(total, count, strict=True)))
-    return total
 
 
 def _operations(model: keras.Model) -> Iterator[tuple[Any, str]]:

@@ -1,4 +1,4 @@
-"""Where the first number that is not finite came from."""
+"""A diagnosis: where the first number that is not finite came from."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from keras_moe.keras_internals import compute_loss
 from keras_moe.keras_internals import own_losses
 from keras_moe.training.nonfinite._call_recorder import Call
 from keras_moe.training.nonfinite._call_recorder import CallRecorder
-from keras_moe.training.nonfinite._call_recorder import Count
-from keras_moe.training.nonfinite._call_recorder import count_not_finite
+from keras_moe.training.nonfinite._nonfinite_count import NonfiniteCount
+from keras_moe.training.nonfinite._nonfinite_count import count_nonfinite
 from keras_moe.types import Tensor
 from keras_moe.weights._layer_names import named_layers
 from keras_moe.weights._named_state import METRICS
@@ -29,14 +29,14 @@ def name_nonfinite(
 
     The step is carried out eagerly, without compilation, on copies: values of
     weights, seeds, metrics and the optimizer stay as they are, and so do the
-    random numbers that the next step will draw. What is distributed runs in
-    one piece on one device. Looked at are, in this order: the batch, weights
-    and the optimizer, layers as they run, losses, gradients, and what the
-    optimizer makes of them.
+    random numbers that the next step will draw. A distributed model runs in
+    one piece on one device. The search looks, in this order, at the batch,
+    the weights and the optimizer, layers as they run, losses, gradients, and
+    the optimizer's update.
 
-    A layer is named if what goes into it is finite and what comes out is not;
-    of nested ones the innermost. One that gives minus infinity on purpose, as a
-    mask, is not named if all that follows is finite.
+    A layer is named if its inputs are finite and its outputs are not; of
+    nested layers the innermost. A mask, which gives minus infinity on purpose,
+    is not named if all that follows it is finite.
 
     Args:
         model: built; compiled, to look beyond its outputs.
@@ -65,21 +65,21 @@ def name_nonfinite(
 def _findings(
     model: keras.Model, x: Any, y: Any, weight: Any, training: bool
 ) -> Iterator[str]:
-    """Yields what is not finite, the first cause first, and a last word."""
+    """Yields a sentence a cause, the first cause first; the last says none."""
     yield from _in_data(x, "input")
     yield from _in_data(y, "label")
     yield from _in_data(weight, "sample weight")
     variables = named_state(model)
     for name, variable in variables.items():
-        found = count_not_finite(np.asarray(variable))
-        # The greatest value that a metric met may be infinite.
-        if found.bad and not name.startswith(METRICS):
+        found = count_nonfinite(np.asarray(variable))
+        # Metrics may be infinite: the maximum of no values is minus infinity.
+        if found.total and not name.startswith(METRICS):
             yield _about_variable(name, found)
     state = [(v, np.asarray(v)) for v in variables.values()]
 
     def run(trainable: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         own = zip(model.trainable_variables, trainable, strict=True)
-        # A layer that assigns does so within the scope alone.
+        # Whatever layers assign is dropped with the scope: values stay.
         with keras.StatelessScope([*state, *own], collect_losses=True):
             outputs = model(x, training=training)
             if not has_loss:
@@ -89,11 +89,11 @@ def _findings(
                 model, x, y, outputs, weight, training=training
             )
 
-    # Without labels, what `compile` was given has nothing to compare with.
+    # The loss of `compile` cannot be computed without labels.
     has_loss = optimizer_of(model) is not None and not (
         y is None and compile_loss(model) is not None
     )
-    losses: list[tuple[str, Count]] = []
+    losses: list[tuple[str, NonfiniteCount]] = []
     values = [
         keras.ops.convert_to_tensor(np.asarray(v), dtype=v.dtype)
         for v in model.trainable_variables
@@ -101,11 +101,11 @@ def _findings(
     recorder = CallRecorder()
     with recorder.watch(model):
         outputs, loss = run(values)
-    bad_loss = loss is not None and count_not_finite(loss).bad
-    if recorder.calls and (count_not_finite(outputs).bad or bad_loss):
+    bad_loss = loss is not None and count_nonfinite(loss).total
+    if recorder.calls and (count_nonfinite(outputs).total or bad_loss):
         yield _about_layer(recorder.calls)
     for path, found in losses:
-        if found.bad:
+        if found.total:
             yield (
                 f"the loss that layer '{path}' adds: its outputs are finite, "
                 f"the loss is not ({found})."
@@ -113,9 +113,9 @@ def _findings(
     if bad_loss:
         yield (
             "the loss: the outputs are finite, the loss is not "
-            f"({count_not_finite(loss)})."
+            f"({count_nonfinite(loss)})."
         )
-    # What a gradient stumbles over may be what looked like a mask.
+    # A layer that looked like a mask may have spoilt the gradient.
     on_the_way = ""
     if recorder.calls:
         on_the_way = f" On the way, {_about_layer(recorder.calls)}"
@@ -127,8 +127,8 @@ def _findings(
 
 def _in_data(values: Any, kind: str) -> Iterator[str]:
     for path, leaf in keras.tree.flatten_with_path(values):
-        found = count_not_finite(leaf)
-        if found.bad:
+        found = count_nonfinite(leaf)
+        if found.total:
             name = "/".join(str(part) for part in path)
             what = f"{kind} '{name}'" if name else kind
             held = "NaN" if found.nan else "infinity"
@@ -146,12 +146,12 @@ def _in_update(
         return
     names = {id(variable): name for name, variable in variables.items()}
     trainable = model.trainable_variables
-    # Backwards: the last layer's is computed first.
+    # Backpropagation starts at the last layer: its gradient fails first.
     for variable, gradient in reversed(
         list(zip(trainable, gradients, strict=True))
     ):
-        found = count_not_finite(gradient)
-        if found.bad:
+        found = count_nonfinite(gradient)
+        if found.total:
             name = names[id(variable)].removeprefix(MODEL)
             yield (
                 f"the gradient of '{name}': the loss is finite, the gradient "
@@ -163,14 +163,15 @@ def _in_update(
     changed = [*optimizer.variables, *trainable]
     before = [np.array(np.asarray(variable)) for variable in changed]
     try:
-        # For real, as Keras's TensorFlow optimizers know no other way.
+        # Keras's TensorFlow optimizers can only assign: the update is made for
+        # real, and taken back below.
         optimizer.apply(gradients, trainable)
-        after = [count_not_finite(np.asarray(v)) for v in changed]
+        after = [count_nonfinite(np.asarray(v)) for v in changed]
     finally:
         for variable, value in zip(changed, before, strict=True):
             variable.assign(value)
     for variable, found in zip(changed, after, strict=True):
-        if found.bad:
+        if found.total:
             yield (
                 f"the update of '{names[id(variable)]}': the gradients are "
                 f"finite, its value is not any more ({found})."
@@ -180,7 +181,7 @@ def _in_update(
 def _gradients(
     loss_of: Callable[[list[Tensor]], Tensor], values: list[Tensor]
 ) -> list[Tensor] | None:
-    """Returns the gradients; `None` where the backend's are not known here."""
+    """Returns the gradients; `None` on a backend without a way to them."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -204,10 +205,10 @@ def _is_distributed(model: keras.Model) -> bool:
     return strategy is not None and strategy.num_replicas_in_sync > 1
 
 
-def _added_losses(model: keras.Model) -> Iterator[tuple[str, Count]]:
+def _added_losses(model: keras.Model) -> Iterator[tuple[str, NonfiniteCount]]:
     for layer, _, path in named_layers(model):
         for loss in own_losses(layer):
-            yield path, count_not_finite(loss)
+            yield path, count_nonfinite(loss)
 
 
 def _about_layer(calls: list[Call]) -> str:
@@ -216,14 +217,14 @@ def _about_layer(calls: list[Call]) -> str:
         f"layer '{path}' ({type(layer).__name__}): its inputs are finite, its "
         f"outputs are not ({outputs})."
     )
-    # Not those that it lies in.
+    # Layers that contain the first one repeat its numbers.
     later = [
         call
         for call in calls
-        if call.outputs.bad > call.outputs.minus
+        if call.outputs.total > call.outputs.negative
         and not path.startswith(f"{call.path}/")
     ]
-    if outputs.bad == outputs.minus and later:
+    if outputs.total == outputs.negative and later:
         text += (
             " If it is a mask and meant so, the first after it is layer "
             f"'{later[0].path}' ({later[0].outputs})."
@@ -231,7 +232,7 @@ def _about_layer(calls: list[Call]) -> str:
     return text
 
 
-def _about_variable(name: str, found: Count) -> str:
+def _about_variable(name: str, found: NonfiniteCount) -> str:
     what = f"'{name.removeprefix(MODEL)}'"
     kind = "the weight" if name.startswith(MODEL) else "the value"
     return f"{kind} {what} is not finite before the step ({found})."

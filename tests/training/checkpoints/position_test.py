@@ -31,9 +31,9 @@ def test_refuses_what_is_no_position(fields):
 
 def test_takes_no_more_than_up_to_where_something_is():
     position = Position(epoch=1, batch=2, skipped=((0, 3), (1, 5), (1, 1)))
-    assert position.batches_to_take(total=9, most=2) == 2
-    assert position.batches_to_take(total=9, most=8) == 3  # to (1, 5)
-    assert position.batches_to_take(total=4, most=8) == 2
+    assert position.batches_to_take(total=9, max_batches=2) == 2
+    assert position.batches_to_take(total=9, max_batches=8) == 3  # to (1, 5)
+    assert position.batches_to_take(total=4, max_batches=8) == 2
     assert position.batches_to_take(None, 8, suspect=(1, 3)) == 1
     assert position.batches_to_take(None, 8, suspect=(0, 3)) == 3
 

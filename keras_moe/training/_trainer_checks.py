@@ -1,4 +1,4 @@
-"""What the training loop refuses, by name, before it starts."""
+"""Checks of what `Trainer` is given, before it starts."""
 
 import keras
 import tensorflow as tf
@@ -7,7 +7,11 @@ from keras_moe.keras_internals import strategy_of_optimizer
 
 
 def check_model(model: keras.Model) -> None:
-    """Raises `ValueError` for a model that `Trainer` cannot train."""
+    """Raises `ValueError` for a model that `Trainer` cannot train.
+
+    Args:
+        model: as the user gave it, of any type.
+    """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "`Trainer` needs Keras's TensorFlow backend. Received: "
@@ -37,15 +41,15 @@ def check_model(model: keras.Model) -> None:
 
 
 def _check_replicas(model: keras.Model) -> None:
-    """Raises `ValueError` for what fails under several replicas alone."""
+    """Raises `ValueError` for a model that its strategy cannot train."""
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
-    own = strategy_of_optimizer(model.optimizer)
-    if own is not None and own is not strategy:
+    of_optimizer = strategy_of_optimizer(model.optimizer)
+    if of_optimizer is not None and of_optimizer is not strategy:
         raise ValueError(
             "`model` and its optimizer must be made under one strategy's "
             f"scope. Received: {type(strategy).__name__} and "
-            f"{type(own).__name__}."
+            f"{type(of_optimizer).__name__}."
         )
     if replicas == 1:
         return
@@ -63,7 +67,14 @@ def _check_replicas(model: keras.Model) -> None:
 def check_accumulation(
     model: keras.Model, gradient_accumulation_steps: int
 ) -> None:
-    """Raises `ValueError` if the optimizer accumulates where it must not."""
+    """Raises `ValueError` if the optimizer accumulates gradients by itself.
+
+    On one device it may, if `Trainer` does not.
+
+    Args:
+        model: compiled.
+        gradient_accumulation_steps: batches of an update of `Trainer`.
+    """
     given = getattr(model.optimizer, "gradient_accumulation_steps", None)
     replicas = model.distribute_strategy.num_replicas_in_sync
     if given and (replicas > 1 or gradient_accumulation_steps > 1):
@@ -75,9 +86,14 @@ def check_accumulation(
         )
 
 
-def check_length(num_batches: int | None, batches_of_execution: int) -> None:
-    """Raises `ValueError` if an epoch cannot be cut into executions."""
-    if num_batches is None and batches_of_execution > 1:
+def check_length(num_batches: int | None, batches_per_call: int) -> None:
+    """Raises `ValueError` if an epoch cannot be cut into calls.
+
+    Args:
+        num_batches: batches of the epoch; `None` if it is not known.
+        batches_per_call: the most batches of a call into TensorFlow.
+    """
+    if num_batches is None and batches_per_call > 1:
         raise ValueError(
             "`steps_per_epoch` must be given for data of unknown length with "
             "`steps_per_execution` or `gradient_accumulation_steps`. "

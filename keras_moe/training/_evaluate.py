@@ -1,4 +1,4 @@
-"""Metrics over what all replicas saw."""
+"""Evaluation of a model over the batches of all replicas."""
 
 from typing import Any
 
@@ -6,19 +6,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_moe.training._compiled_steps import Steps
 from keras_moe.training._epoch_batches import EpochBatches
-from keras_moe.training._train_step import Steps
 
 
-def evaluated(
+def evaluate(
     model: keras.Model, test_steps: Steps, batches: EpochBatches
 ) -> dict[str, Any]:
     """Returns a model's metrics over all of the batches.
 
     Args:
         model: compiled and built.
-        test_steps: see `make_test_steps`.
-        batches: of one epoch.
+        test_steps: the function that `make_test_steps` returned for it.
+        batches: the data; its first epoch is evaluated.
+
+    Returns:
+        Name to number, or to array.
+
+    Raises:
+        ValueError: if the data has no end.
     """
     model.reset_metrics()
     batches.seek(0)
@@ -29,13 +35,20 @@ def evaluated(
         except tf.errors.OutOfRangeError:
             break
         batch += 1
-    return metrics_of(model)
+    return read_metrics(model)
 
 
-def metrics_of(model: keras.Model) -> dict[str, Any]:
-    """Returns a model's metrics, numbers or arrays, over all replicas.
+def read_metrics(model: keras.Model) -> dict[str, Any]:
+    """Returns a model's metrics, summed up over all replicas.
 
-    All workers must call it together.
+    Reading them is a collective operation: all workers must call this
+    function, or those that do will wait for ever.
+
+    Args:
+        model: compiled and built.
+
+    Returns:
+        Name to number, or to array.
     """
     with model.distribute_strategy.scope():
         results = model.get_metrics_result()
