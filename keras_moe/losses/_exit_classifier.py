@@ -14,16 +14,18 @@ def exit_classifier_loss(
     mask: Tensor | None = None,
     kind: str = "independent",
 ) -> Tensor:
-    """Returns how badly a classifier tells when an exit agrees with the end.
+    """Returns the loss of a classifier that tells when an exit is right.
+
+    An exit is right if its likeliest token is that of the last layer.
 
     Source: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
     section 3.5, and for `"geometric"` its appendix on a geometric-like
     objective.
 
     Args:
-        logits: `[exits, ...]` of the exits below the last layer: of "this
-            exit says what the last layer says".
-        agrees: bool, of the same shape: whether it does.
+        logits: `[exits, ...]`, of the exits below the last layer: the
+            classifier's logit of "this exit agrees with the last layer".
+        agrees: bool `[exits, ...]`: whether the exit does agree.
         mask: bool `[...]`, false for padding.
         kind: `"independent"`, the mean over exits of a binary cross-entropy in
             which both answers weigh the same, however rare one is; or
@@ -64,7 +66,7 @@ def _balanced(
     yes, no = agrees * real, (1.0 - agrees) * real
     number = ops.maximum(ops.sum(real), 1.0)
     share = ops.sum(yes, axis=tokens, keepdims=True) / number
-    # The rarer answer weighs more; each weighs the other's share.
+    # Class balancing: each label is weighted by the share of the other.
     weight = yes * (1.0 - share) + no * share
     cost = -weight * (agrees * log_yes + (1.0 - agrees) * log_no)
     total = ops.maximum(ops.sum(weight, axis=tokens), 1e-12)
@@ -74,7 +76,7 @@ def _balanced(
 def _geometric(
     log_yes: Tensor, log_no: Tensor, agrees: Tensor, real: Tensor
 ) -> Tensor:
-    # How likely it is that no lower exit was taken.
+    # Log-probability that no lower exit was taken.
     passed = ops.cumsum(log_no, axis=0)
     reached = ops.concatenate([ops.zeros_like(passed[:1]), passed], axis=0)
     log_taken = reached + ops.concatenate(

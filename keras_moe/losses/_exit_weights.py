@@ -1,4 +1,4 @@
-"""How much each exit of a decoder counts in the training loss."""
+"""The weight of each exit of a decoder in the training loss."""
 
 import itertools
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def exit_layers(
     Args:
         num_layers: layers of the decoder; the last is always an exit.
         min_exit_layer: the lowest exit.
-        exit_interval: distance from one to the next.
+        exit_interval: distance from one exit to the next.
 
     Raises:
         ValueError: if there is no such layer.
@@ -91,7 +91,8 @@ def exit_weights(
         }[weighting]
         raw[:-1] = [weight * early_exit_scale for weight in raw[:-1]]
     total = sum(raw)
-    # A decoder of a single layer has the weight 0 in "cumulative".
+    # In "cumulative" the only exit of a decoder of one layer has the weight 0,
+    # which cannot be normalised.
     return [weight / total for weight in raw] if total else [1.0] * len(raw)
 
 

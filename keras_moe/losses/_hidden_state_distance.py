@@ -1,4 +1,4 @@
-"""How far a student's hidden states are from its teacher's."""
+"""The distance of a student's hidden states from its teacher's."""
 
 from keras import ops
 
@@ -56,8 +56,9 @@ def hidden_state_distance(
     if distance == "mse":
         return ops.mean(ops.square(teacher - student), axis=-1)
     cosine = ops.sum(teacher * student, axis=-1)
-    # A root of each: their product may leave the range of float32. A zero
-    # counts as of length 1, or its gradient would.
+    # Each root is taken by itself: the product of the squares may leave the
+    # range of float32. A zero vector counts as one of length 1: the gradient of
+    # its root would be infinite.
     for states in (teacher, student):
         squares = ops.sum(ops.square(states), axis=-1)
         cosine = cosine * ops.rsqrt(ops.where(squares > 1e-30, squares, 1.0))

@@ -54,7 +54,7 @@ def load_balancing_loss(
     probabilities = ops.cast(probabilities, "float32")
     num_experts = probabilities.shape[-1]
     real = token_weights(probabilities, padding_mask)  # [g, s, 1]
-    # Not by the product: padding may hold what is not a number.
+    # Padding may hold NaN, which a product with 0 would not remove.
     probabilities = ops.where(real > 0, probabilities, 0.0)
     if expert_index is None:
         expert_index = ops.expand_dims(ops.argmax(probabilities, axis=-1), -1)
@@ -70,8 +70,8 @@ def load_balancing_loss(
     tokens = ops.sum(real, axis=-2)  # [g, 1]
     if across_replicas:
         choices, tokens = _mean_over_replicas(choices, tokens)
-        # By the mean number of tokens of a replica, not by its own: replicas
-        # weigh as many tokens as they hold.
+        # Dividing by the mean number of tokens of a replica, not by its own,
+        # lets replicas weigh as many tokens as they hold.
         mass = _sum_over_groups(mass)
     fraction = ops.divide_no_nan(
         choices, ops.sum(choices, axis=-1, keepdims=True)
@@ -97,6 +97,6 @@ def _sum_over_groups(x: Tensor) -> Tensor:
 def _mean_over_replicas(*counts: Tensor) -> list[Tensor]:
     """Sums `[g, n]` counts over groups and averages them over replicas."""
     local = _sum_over_groups(ops.concatenate(counts, axis=-1))
-    # The one public function of Keras that reduces over replicas.
+    # `moments` is the one public function of Keras that reduces over replicas.
     mean, _ = ops.moments(local, axes=[0], keepdims=True, synchronized=True)
     return ops.split(mean, [counts[0].shape[-1]], axis=-1)

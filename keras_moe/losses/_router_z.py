@@ -26,7 +26,7 @@ def router_z_loss(logits: Tensor, padding_mask: Tensor | None = None) -> Tensor:
     """
     logits = ops.cast(logits, "float32")
     real = token_weights(logits, padding_mask)
-    # Not by a product alone: padding may hold what is not a number.
+    # Padding may hold NaN, which a product with 0 would not remove.
     logits = ops.where(real > 0, logits, 0.0)
     squared = ops.square(ops.logsumexp(logits, axis=-1, keepdims=True))
     return ops.sum(squared * real) / ops.maximum(ops.sum(real), 1.0)

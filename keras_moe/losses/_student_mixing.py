@@ -22,8 +22,8 @@ def student_mixing_loss(
     `a * f + (1 - a) * normalise((1 - f) * [token among the teacher's top])`
 
     where f is the student's distribution and a the probability that the
-    teacher is right: what the student would have to say, to be as right as
-    the teacher. Where a is 1, it is the plain cross-entropy.
+    teacher is right. The latter distribution is that of such a teacher if f
+    were the truth. Where a is 1, the loss is the plain cross-entropy.
 
     Source: SLaM, [Kontonis et al., 2023](https://arxiv.org/abs/2302.03806),
     with the teacher's candidates as its section on many classes has it.
@@ -33,8 +33,8 @@ def student_mixing_loss(
         student_logits: of the same shape.
         accuracy: `[...]`, a, in [0, 1]; see
             `keras_moe.distillation.TeacherAccuracy`.
-        num_candidates: among how many of the teacher's likeliest tokens the
-            right one is to be found; at most the vocabulary.
+        num_candidates: how many of the teacher's likeliest tokens are taken
+            for candidates of the right one; at most the vocabulary.
         mask: bool `[...]`, false for padding, which may hold anything.
 
     Returns:
@@ -64,18 +64,20 @@ def student_mixing_loss(
     teacher = real_logits(teacher_logits, mask)
     log_f = ops.log_softmax(real_logits(student_logits, mask), axis=-1)
     p = ops.softmax(teacher, axis=-1)
-    # Of equals as many as there are: more candidates harm less than fewer.
+    # Ties with the k-th logit all count: a candidate too many biases the loss
+    # less than losing the right one.
     lowest = ops.top_k(teacher, num_candidates)[0][..., -1:]
     candidate = ops.cast((teacher >= lowest) & (p > 0), "float32")
     wrong = -ops.expm1(log_f) * candidate  # 1 - f
     total = ops.sum(wrong, axis=-1, keepdims=True)
-    # It is 0 where a single candidate is all that the student says.
+    # The total is 0 where the student gives a single candidate all its mass.
     share = ops.where(
         total > 0, wrong / ops.where(total > 0, total, 1.0), candidate
     )
     a = ops.expand_dims(ops.cast(accuracy, "float32"), -1)
     mixed = a * ops.exp(log_f) + (1.0 - a) * share
-    # In the log domain where nothing is mixed in, and never the log of 0.
+    # Where nothing is mixed in, stay in the log domain: f may underflow to 0,
+    # whose log is infinite.
     plain = (1.0 - a) * share <= 0
     log_mixed = ops.where(
         plain,

@@ -46,17 +46,19 @@ def token_crossentropy(
     """
     labels = ops.cast(labels, "int32")
     real = ops.cast(labels != pad_id, "float32")
-    # Not by a product alone: padding may hold what is not a number.
+    # Padding may hold NaN, which a product with 0 would not remove.
     logits = ops.where(
         ops.expand_dims(real, -1) > 0, ops.cast(logits, "float32"), 0.0
     )
     log_p = ops.log_softmax(logits, axis=-1)
-    # A one-hot product: its gradient needs no scatter.
+    # The gradient of a one-hot product needs no scatter, as that of `take`
+    # would.
     target = ops.one_hot(labels, log_p.shape[-1], dtype="float32")
     if label_smoothing:
         target = target * (1.0 - label_smoothing)
         target = target + label_smoothing / log_p.shape[-1]
-    # A logit of minus infinity forbids a token, at no cost to the others.
+    # A logit of minus infinity forbids a token: without `where` its 0 times
+    # infinity would make the cost NaN.
     cost = ops.where(target > 0, -target * log_p, 0.0)
     per_token = ops.sum(cost, axis=-1)
     loss = weighted_mean(per_token, real > 0, sample_weight)

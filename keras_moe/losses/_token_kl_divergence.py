@@ -1,4 +1,4 @@
-"""How far a student's distribution is from its teacher's, token by token."""
+"""The divergence of a student's distribution from its teacher's, by token."""
 
 from keras import ops
 

@@ -1,4 +1,4 @@
-"""Any loss that Keras takes, as a function of labels, outputs and weights."""
+"""A loss of Keras as a function of labels, outputs and weights."""
 
 import inspect
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_moe.keras_internals import get_mask
-from keras_moe.losses._replica_share import of_this_replica
+from keras_moe.losses._replica_share import without_replica_share
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_mean import weighted_mean
 from keras_moe.types import Tensor
@@ -19,10 +19,10 @@ def weighted_loss(loss: Any) -> Callable[[Tensor, Tensor, Any], Tensor]:
     Its value is that of this replica's examples: see `replica_share`.
 
     Args:
-        loss: what `compile` takes for a model of one output: a name, a
-            `keras.losses.Loss`, or a function of labels and outputs. A
-            function that has an argument `sample_weight` is given it; the
-            values of another one are weighted.
+        loss: a loss as `compile` takes it for a model of one output: a name, a
+            `keras.losses.Loss`, or a function of labels and outputs. Weights
+            are given to a function that has an argument `sample_weight`;
+            otherwise its values are weighted.
 
     Raises:
         ValueError: if there is no loss; and, when it is called with weights,
@@ -36,14 +36,15 @@ def weighted_loss(loss: Any) -> Callable[[Tensor, Tensor, Any], Tensor]:
         )
     loss = keras.losses.get(loss)
     if isinstance(loss, keras.losses.Loss):
-        # As all others: for this replica alone.
+        # Keras has divided by the number of replicas: undo that, since this
+        # function returns the mean over this replica's examples.
         return lambda y_true, y_pred, sample_weight: (
             loss(y_true, y_pred, sample_weight) / replica_share()
         )
     weighs = "sample_weight" in inspect.signature(loss).parameters
 
     def weighted(y_true: Tensor, y_pred: Tensor, sample_weight: Any) -> Tensor:
-        with of_this_replica():
+        with without_replica_share():
             if weighs and sample_weight is not None:
                 return loss(y_true, y_pred, sample_weight=sample_weight)
             values = loss(y_true, y_pred)

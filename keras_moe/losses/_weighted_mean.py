@@ -1,4 +1,4 @@
-"""The mean of what each token costs."""
+"""The mean of costs over examples or tokens."""
 
 from keras import ops
 
@@ -10,7 +10,7 @@ def weighted_mean(
     mask: Tensor | None = None,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """Returns `sum(values * sample_weight) / number`, over what is no padding.
+    """Returns `sum(values * sample_weight) / number`, without padding.
 
     As in Keras, the number is that of the values, not the sum of the weights:
     an example of weight 0 makes the mean smaller.

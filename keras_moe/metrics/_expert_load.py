@@ -1,4 +1,4 @@
-"""How evenly tokens spread over experts, over a whole epoch."""
+"""The load of experts, summed over a whole epoch."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""A running mean that speaks up."""
+"""A running mean of variances that warns where they are too large."""
 
 import warnings
 
@@ -14,8 +14,8 @@ NOISE = 1.0
 class RelativeVariance(keras.metrics.Mean):
     """Predicted relative variance of random features.
 
-    Warns where its result is read outside of a graph (`fit` does so at the end
-    of each epoch) and is above 1: the estimates are then mostly noise.
+    The metric warns if its result is above 1 (estimates are then mostly noise)
+    where it is read outside of a graph, as `fit` does after each epoch.
 
     Example:
 
@@ -40,7 +40,7 @@ class RelativeVariance(keras.metrics.Mean):
 
 
 def _is_known(value: Tensor) -> bool:
-    """Whether a number is there, not a node of a graph that is being traced."""
+    """Says whether a value is a number, not a node of a graph."""
     if keras.backend.backend() == "tensorflow":
         return hasattr(value, "numpy")
     try:

@@ -1,4 +1,4 @@
-"""What a routing plan did to its tokens."""
+"""Statistics of a routing plan."""
 
 from keras import ops
 
@@ -55,7 +55,7 @@ def routing_statistics(
         num_tokens = ops.shape(plan.probabilities)[-2]
         slots = ops.shape(plan.token_index)
         filled = ops.sum(ops.cast(plan.token_index < num_tokens, "float32"))
-        # Per token, not per choice: a token with one choice left is not lost.
+        # Tokens are counted, not choices: one choice left saves a token.
         taken = ops.any(plan.slot_index < slots[-2] * slots[-1], axis=-1)
         routed = ops.sum(ops.cast(taken, "float32"))
         left_behind = ops.divide_no_nan(tokens - routed, tokens)
@@ -117,7 +117,7 @@ def _mean_entropy(probabilities: Tensor, real: Tensor) -> Tensor:
     # Expert choice may have scores that sum to 1 over tokens instead.
     total = ops.sum(probabilities, axis=-1, keepdims=True)
     probabilities = ops.divide_no_nan(probabilities, total)
-    # 0 log 0 is 0, and padding may hold what is not a number.
+    # 0 log 0 would be NaN, and padding may hold NaN.
     counts = ops.logical_and(ops.expand_dims(real, -1) > 0, probabilities > 0)
     safe = ops.where(counts, probabilities, 1.0)
     entropy = -ops.sum(safe * ops.log(safe))

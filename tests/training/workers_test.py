@@ -1,4 +1,4 @@
-"""`MultiWorkerMirroredStrategy`: real processes on this machine."""
+"""One worker; and `MultiWorkerMirroredStrategy`, by real processes."""
 
 import json
 import os
@@ -9,9 +9,42 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from keras_moe.training import Position
+from keras_moe.training import WorkerLostError
+from keras_moe.training._workers import Workers
 
 # Several processes that each start TensorFlow.
-pytestmark = pytest.mark.large
+large = pytest.mark.large
+
+
+class Cluster(tf.distribute.cluster_resolver.SimpleClusterResolver):
+    """A cluster as `TF_CONFIG` describes it, of which nothing is started."""
+
+    def __init__(self, task_type, task_id, **tasks):
+        spec = tf.train.ClusterSpec(
+            {
+                name: [f"host{i}:1" for i in range(number)]
+                for name, number in tasks.items()
+            }
+        )
+        super().__init__(spec, task_type=task_type, task_id=task_id)
+
+
+class NotStarted(tf.distribute.MultiWorkerMirroredStrategy):
+    """A strategy of several workers that does not wait for the others."""
+
+    def __init__(self, resolver):
+        self.resolver = resolver
+
+    @property
+    def cluster_resolver(self):
+        return self.resolver
+
+
+def workers_of(*arguments, **tasks):
+    return Workers(NotStarted(Cluster(*arguments, **tasks)))
 
 
 def free_ports(number):
@@ -83,6 +116,71 @@ def assert_same_training(received, expected):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
+def test_one_worker_agrees_with_itself():
+    workers = Workers(tf.distribute.get_strategy())
+    assert (workers.index, workers.is_chief, workers.are_many) == (
+        0,
+        True,
+        False,
+    )
+    assert workers.sum(2.5) == 2.5
+    assert workers.any(True) and not workers.any(False)
+    assert not workers.differ(0.1)
+    workers.barrier()
+
+
+def test_sums_over_replicas_are_those_of_workers():
+    """Two workers of one replica each, played by two replicas."""
+    workers = Workers(tf.distribute.MirroredStrategy(["CPU:0"]))
+    workers.are_many = True
+    # A sum over its own replica alone: this worker.
+    assert workers.sum(3.0) == 3.0
+    assert workers.any(True) and not workers.any(False)
+    assert not workers.differ(7.0)
+
+
+@pytest.mark.parametrize(
+    "task, tasks, chief, many",
+    [
+        (("worker", 0), {"worker": 2}, True, True),
+        (("worker", 1), {"worker": 2}, False, True),
+        (("chief", 0), {"chief": 1, "worker": 1}, True, True),
+        (("worker", 0), {"chief": 1, "worker": 1}, False, True),
+        (("worker", 0), {"worker": 1}, True, False),
+    ],
+)
+def test_one_worker_is_the_chief(task, tasks, chief, many):
+    workers = workers_of(*task, **tasks)
+    assert workers.index == task[1]
+    assert workers.is_chief is chief
+    assert workers.are_many is many
+
+
+def test_a_lost_worker_is_an_error_that_says_where():
+    workers = workers_of("worker", 0, worker=2)
+    lost = tf.errors.UnavailableError(None, None, "the other is gone")
+    with (
+        pytest.raises(
+            WorkerLostError, match="epoch 2, batch 5.*other is gone"
+        ) as error,
+        workers.watched(lambda: Position(2, 5)),
+    ):
+        raise lost
+    assert (error.value.epoch, error.value.batch) == (2, 5)
+    assert error.value.__cause__ is lost
+
+
+def test_other_errors_are_left_alone():
+    lost = tf.errors.UnavailableError(None, None, "")
+    alone = Workers(tf.distribute.get_strategy())
+    with pytest.raises(tf.errors.UnavailableError), alone.watched(Position):
+        raise lost
+    many = workers_of("worker", 0, worker=2)
+    with pytest.raises(KeyError), many.watched(Position):
+        raise KeyError
+
+
+@large
 def test_workers_train_as_one(tmp_path):
     processes = start("losses", tmp_path, 2)
     first, second = reports(processes)
@@ -96,6 +194,7 @@ def test_workers_train_as_one(tmp_path):
     assert "Epoch" not in second["out"]
 
 
+@large
 def test_a_bad_batch_of_one_worker_is_left_out_by_all(tmp_path):
     first, second = reports(start("faults", tmp_path / "two", 2))
     (alone,) = reports(start("faults", tmp_path / "one", 0))
@@ -105,6 +204,7 @@ def test_a_bad_batch_of_one_worker_is_left_out_by_all(tmp_path):
     assert_same_training(second, alone)
 
 
+@large
 def test_a_lost_worker_is_noticed_and_training_resumes(tmp_path):
     processes = start("lost", tmp_path / "lost", 2)
     processes[1].wait(timeout=240)

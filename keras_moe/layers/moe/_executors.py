@@ -1,4 +1,4 @@
-"""Ways to carry out a routing plan. All give the same outputs and gradients."""
+"""Executors of a routing plan: all give the same outputs and gradients."""
 
 import warnings
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def execute_ragged(
     """
     if isinstance(plan, SoftRoutingPlan) or shapes_must_be_static():
         return execute_gather(tokens, plan, experts, training)
-    # TensorFlow alone: not to be imported where another backend runs.
+    # The module imports TensorFlow, which other backends must not need.
     from keras_moe.ops.routing import _ragged_dispatch as ragged
 
     rows = ragged.ragged_rows(plan)
@@ -71,19 +71,20 @@ EXECUTORS: dict[str, Executor] = {
 
 
 def choose_executor(plan: Plan, experts: Experts) -> Executor:
-    """Returns what suits the plan and the device, for `dispatch="auto"`."""
+    """Returns the executor for the plan and the device, of `dispatch="auto"`."""
     if isinstance(plan, SoftRoutingPlan):
         return execute_einsum
     if accelerator() == "TPU" and not _is_quadratic(plan, experts):
         return execute_einsum
-    # In int8 a product for each expert is slower than one for all.
+    # The ragged executor makes a product for each expert, which in int8 is
+    # slower than one for all.
     if accelerator() == "CPU" and not experts.is_quantized and not is_sharded():
         return execute_ragged
     return execute_gather
 
 
 def _is_quadratic(plan: Plan, experts: Experts) -> bool:
-    """Whether one-hot products cost more than a dense network would.
+    """Says whether one-hot products cost more than a dense network would.
 
     For a token and a dimension of it, dispatch and combine take `2 * e * c`
     products, a dense network `2 * hidden_dim` for each choice. Sizes that are

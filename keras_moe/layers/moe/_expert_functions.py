@@ -8,17 +8,18 @@ from keras import ops
 from keras_moe.keras_internals import stored_kernel
 from keras_moe.types import Tensor
 
-# So many that each sees few rows of a batch.
+# From this number of experts on, each sees few rows of a batch.
 _MANY_EXPERTS = 64
 
 ExpertFunction = Callable[[Tensor], Tensor]
 
 
 def expert_functions(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
-    """Returns, for each expert, what the bank computes for its slots.
+    """Returns, for each expert, the function that the bank computes for it.
 
-    The same products as the batched call, with int8 activations quantised row
-    by row and LoRA applied as Keras does, so that all executors agree.
+    The functions make the same products as the batched call, with int8
+    activations quantised row by row and LoRA applied as Keras does, so that all
+    executors agree.
 
     Args:
         bank: a bank of `keras_moe.layers.Experts`, built.
@@ -49,7 +50,7 @@ def expert_functions(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
 
 
 def _products(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
-    # The property has LoRA merged.
+    # `bank.kernel` is a property, which has LoRA merged.
     kernels = _unstack(bank.kernel, bank.compute_dtype)
     few_rows = len(kernels) >= _MANY_EXPERTS
     return [_multiply_by(kernel, few_rows) for kernel in kernels]
@@ -63,7 +64,8 @@ def _multiply_by(kernel: Tensor, few_rows: bool) -> ExpertFunction:
     def product(rows, kernel):
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            # The large matrix first: a third faster for few rows.
+            # For few rows, a product with the large matrix on the left is a
+            # third faster.
             turned = ops.matmul(kernel, ops.transpose(upstream))
             of_kernel = ops.matmul(ops.transpose(rows), upstream)
             return ops.transpose(turned), of_kernel
@@ -89,7 +91,7 @@ def _int8_products(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
     if not bank.lora_enabled:
         return products
     factor = bank.lora_alpha / bank.lora_rank
-    # In float32, unless the layer's call casts its variables.
+    # The factors stay float32, unless the layer's call casts its variables.
     shared = ops.convert_to_tensor(bank.lora_kernel_b)
     own = ops.unstack(ops.convert_to_tensor(bank.lora_kernel_a), axis=0)
     return [
@@ -101,7 +103,7 @@ def _int8_products(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
 def _int8_product(
     quantizer: Callable | None, kernel: Tensor, scale: Tensor, dtype: str
 ) -> ExpertFunction:
-    # Rounding has no gradient; Keras, too, gives the dequantised kernel's.
+    # Rounding has no gradient: take the dequantised kernel's, as Keras does.
     @ops.custom_gradient
     def product(rows):
         def gradient(*args, upstream=None):
@@ -111,7 +113,8 @@ def _int8_product(
 
         if quantizer is None:  # quantised in weights alone
             return ops.matmul(rows, ops.cast(kernel, dtype)) / scale, gradient
-        # One row more: Keras finds no maximum where there is none.
+        # An expert without tokens has no rows, of which Keras's quantiser
+        # cannot take the maximum: add a row, and drop it below.
         padded = ops.pad(rows, ((0, 1), (0, 0)))
         quantised, row_scale = quantizer(padded, axis=-1)
         exact = ops.cast(ops.matmul(quantised, kernel), dtype)
@@ -125,7 +128,7 @@ def _then_add_lora(
 ) -> ExpertFunction:
     def apply(rows):
         low_rank = ops.matmul(ops.matmul(rows, own), shared)
-        # Not `ops.add`: it fails where there are no rows.
+        # `ops.add` would fail for an expert without rows.
         outputs = ops.cast(product(rows), low_rank.dtype)
         return ops.cast(outputs + factor * low_rank, rows.dtype)
 
@@ -133,5 +136,6 @@ def _then_add_lora(
 
 
 def _unstack(weight: Tensor, dtype: str) -> list[Tensor]:
-    # Not by slices: the gradient of each would be as large as the bank.
+    # The gradient of each slice `weight[e]` would be as large as the bank;
+    # `unstack` stacks the gradients once.
     return ops.unstack(ops.cast(ops.convert_to_tensor(weight), dtype), axis=0)

@@ -36,8 +36,8 @@ class Experts(keras.layers.Layer):
         gated: whether the activation is multiplied by a second linear layer
             (GLU variants, arXiv:2002.05202).
         use_bias: whether the layers have biases.
-        dropout_rate: dropout of the inner layer. Experts see few tokens and
-            want more of it than the rest of the model (Switch Transformers,
+        dropout_rate: dropout of the inner layer. Experts see few tokens each,
+            and need more dropout than the rest of the model (Switch Transformers,
             arXiv:2101.03961, section 2.4).
         kernel_initializer: initialiser of each expert's kernels; fans are
             those of one expert. The default is Switch's: truncated normal,
@@ -124,12 +124,13 @@ class Experts(keras.layers.Layer):
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         shape = ops.shape(inputs)
-        # Before the slots, axes are reversed, which undoes itself. Of two axes
-        # of groups the one along the rows of a batch comes first: merged with
-        # what follows it, it stays where it lies.
+        # [g, e, c, d] -> [e, g, c, d], or [g1, g2, e, c, d] -> [e, g2, g1, c,
+        # d]; reversing is its own inverse. g2, which is sharded over "batch",
+        # must lead the axes that `reshape` merges: only the first of them keeps
+        # its sharding.
         last = len(shape) - 1
         turned = (*reversed(range(last - 1)), last - 1, last)
-        # All slots of an expert in one matrix: [e, g * c, d].
+        # [e, g, c, d] -> [e, g * c, d]: one matrix holds all slots of an expert.
         rows = ops.transpose(inputs, turned)
         across = ops.shape(rows)
         rows = ops.reshape(
@@ -155,8 +156,9 @@ class Experts(keras.layers.Layer):
     def functions(self, training: bool | None = None) -> list[ExpertFunction]:
         """Returns each expert as a function of its rows `[rows, dim]`.
 
-        For executors that give every expert rows of its own number. To be
-        called inside the `call` of a layer of the same dtype policy.
+        Executors without slots need it: each expert then gets as many rows as
+        it has tokens. Call it inside the `call` of a layer of the same dtype
+        policy, which casts the weights.
         """
         banks = [expert_functions(bank) for bank in self.banks]
 
@@ -180,7 +182,7 @@ class Experts(keras.layers.Layer):
             expert: number of the expert.
 
         Returns:
-            float32 `[inputs, outputs]` by name: `"wi"`, `"wi_gate"` if gated,
+            Name to float32 `[inputs, outputs]`: `"wi"`, `"wi_gate"` if gated,
             `"wo"`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""How many tokens are routed together."""
+"""The number of tokens that are routed together."""
 
 import math
 
@@ -14,7 +14,7 @@ def group_size(router: Router, inputs: Tensor) -> int | Tensor | str | None:
     """Returns the size of groups, as `group_tokens` takes it.
 
     Args:
-        router: has the `group_size` that was asked for.
+        router: the router, whose `group_size` is the user's choice.
         inputs: `[batch, ..., dim]`.
 
     Raises:
@@ -34,7 +34,7 @@ def group_size(router: Router, inputs: Tensor) -> int | Tensor | str | None:
 def _shared_group_size(router: Router, inputs: Tensor) -> int | str:
     shape, shares = ops.shape(inputs), num_shares()
     size = router.group_size
-    # Without a size each device routes what it holds of the batch.
+    # Without a size, the tokens of each device are one group.
     tokens = math.prod(shape[:-1]) // shares
     if size == "auto":
         size = router.tokens_per_group(tokens)

@@ -22,7 +22,7 @@ def merge_experts(
 ) -> FeedForward:
     """Returns a dense network made of an expert, or of a mean of experts.
 
-    Kernels are those that the experts compute with: dequantised, and with
+    Kernels are taken as the experts compute with them: dequantised, and with
     LoRA merged.
 
     Args:

@@ -178,7 +178,8 @@ class SparseMoE(keras.layers.Layer):
     ) -> Tensor:
         if mask is not None:
             _check_mask(mask, inputs)
-            # A product with a one-hot zero would let NaN through.
+            # A padding row of NaN would spread: 0 * NaN is NaN in the one-hot
+            # product.
             real = ops.cast(ops.expand_dims(mask, -1), "bool")
             inputs = ops.where(real, inputs, ops.zeros_like(inputs))
         size = group_size(self.router, inputs)
@@ -210,8 +211,8 @@ class SparseMoE(keras.layers.Layer):
     ) -> FeedForward:
         """Returns one dense network in place of the experts.
 
-        To initialise a dense student. The router's weights are left out: the
-        output of the layer is that of an expert times its probability.
+        A dense student is initialised by it. The router's probabilities, by
+        which this layer multiplies the outputs of experts, are left out.
 
         Args:
             expert: `"average"`; `"weighted_average"` or `"most_used"`, by the
@@ -239,8 +240,8 @@ class SparseMoE(keras.layers.Layer):
     def enable_lora(self, rank: int, lora_alpha: float | None = None) -> None:
         """Freezes the experts and adds trainable factors of low rank.
 
-        A saved layer has them merged: outputs are equal after loading, but
-        the experts are trainable again, until this is called again.
+        A saved layer has the factors merged: outputs are equal after loading,
+        but the experts are trainable, until this method is called again.
         """
         self.experts.enable_lora(rank, lora_alpha=lora_alpha)
 
@@ -316,7 +317,7 @@ def _fits(per_token: Tensor, inputs: Tensor) -> bool:
 
 
 def _check_mask(mask: Tensor, inputs: Tensor) -> None:
-    """Refuses a mask that would hide other tokens than it means."""
+    """Refuses a mask that cannot be one of the inputs' tokens."""
     if not _fits(mask, inputs):
         raise ValueError(
             "`mask` must have the shape of the inputs without their last "

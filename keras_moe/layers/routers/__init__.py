@@ -1,1 +1,1 @@
-"""Who goes to which expert."""
+"""Routers: the choice of experts for each token."""

@@ -25,7 +25,8 @@ class BiasBalancedRouter(TopKRouter):
     Args:
         num_experts: number of experts; `None` takes the `SparseMoE`'s.
         bias_update_rate: step of the bias.
-        load_balancing_loss_weight: none by default.
+        load_balancing_loss_weight: factor of `losses.load_balancing_loss`; 0
+            by default.
         **kwargs: see `keras_moe.layers.TopKRouter`.
 
     Raises:
@@ -61,7 +62,9 @@ class BiasBalancedRouter(TopKRouter):
             shape=(num_experts,),
             initializer="zeros",
             trainable=False,
-            aggregation="mean",  # replicas see different loads
+            # Each replica moves its bias against its own load; without the
+            # mean they would drift apart.
+            aggregation="mean",
         )
 
     def selection_bias(self) -> Tensor | None:

@@ -37,9 +37,10 @@ class ExpertChoiceRouter(Router):
         softmax_over: `"experts"`, or `"tokens"` (mesh-tensorflow).
         normalization: `"none"`, or `"mean"` over the experts that took a token
             (mesh-tensorflow).
-        entropy_weight: of the linear program.
-        num_iterations: of the linear program.
-        load_balancing_loss_weight: none by default: there is no need.
+        entropy_weight: weight of the entropy in the linear program.
+        num_iterations: iterations of the linear program.
+        load_balancing_loss_weight: factor of `losses.load_balancing_loss`; 0
+            by default, since the load is even anyway.
         **kwargs: see `keras_moe.layers.Router`, whose call arguments and
             errors hold, too.
 
@@ -99,7 +100,7 @@ class ExpertChoiceRouter(Router):
     ) -> int | Tensor | None:
         """Returns how many tokens an expert takes from a group."""
         if self.eval_capacity_factor is None:
-            training = True  # the one factor that there is
+            training = True  # there is one factor for both
         return super().expert_capacity(tokens_per_group, training=training)
 
     def route(

@@ -1,4 +1,4 @@
-"""The base of routers that learn nothing."""
+"""The base of routers without weights to learn."""
 
 from keras import ops
 

@@ -1,6 +1,7 @@
 """Routers by name: the settings of the papers.
 
-What sends a token to two experts sends it to one where there is but one.
+Routers that send a token to two experts send it to one where a layer has only
+one expert.
 """
 
 import functools

@@ -9,7 +9,7 @@ from keras_moe.types import Tensor
 
 
 class ReplicaLosses(keras.layers.Layer):
-    """Keeps the losses that one replica adds out of another's sum.
+    """A layer whose losses stay with the replica that adds them.
 
     The replicas of `tf.distribute.MirroredStrategy` are threads that share
     the layer and its list of losses. They run one after another, but for an
@@ -21,11 +21,16 @@ class ReplicaLosses(keras.layers.Layer):
     """
 
     def add_loss(self, loss: Tensor) -> None:
-        """Adds a loss, of this replica alone."""
+        """Adds a loss of this replica alone.
+
+        Args:
+            loss: a scalar, or scalars in any structure.
+        """
         super().add_loss(loss)
         for value in keras.tree.flatten(loss):
-            # On the tensor itself: an `id` would be used again. Where tensors
-            # take no attributes (JAX), replicas are not threads either.
+            # The thread is noted on the tensor itself, since its `id` may be
+            # used again. Where tensors take no attributes (JAX), replicas are
+            # not threads either.
             with contextlib.suppress(AttributeError):
                 value._keras_moe_thread = threading.get_ident()
 

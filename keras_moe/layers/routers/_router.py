@@ -28,16 +28,15 @@ from keras_moe.validation import check_positive
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
 
-# What one-hot arrays of a group may take with `group_size="auto"`.
+# Most memory of a group's one-hot arrays with `group_size="auto"`.
 _ONE_HOT_BYTES = 2**26
 
 
 class Router(ReplicaLosses):
-    """Scores tokens against experts and plans who goes where.
+    """Scores tokens against experts and plans which token goes where.
 
-    Subclasses implement `route`. The base holds what all share: logits in
-    float32 under every dtype policy, input jitter, capacity, auxiliary losses
-    and metrics.
+    Subclasses implement `route`. The base gives them logits in float32 under
+    every dtype policy, input jitter, capacity, auxiliary losses and metrics.
 
     Args:
         num_experts: number of experts; `None` takes the number of the
@@ -77,9 +76,9 @@ class Router(ReplicaLosses):
         ValueError: if an argument is out of its range.
 
     Attributes:
-        is_causal: whether later tokens have no say in who goes where, but for
-            the habit of GShard (see `priority` of `TopKRouter`).
-            `SparseMoE(causal=True)` refuses other routers.
+        is_causal: whether later tokens do not change the routing of earlier
+            ones, but for the priority of GShard (see `priority` of
+            `TopKRouter`). `SparseMoE(causal=True)` refuses other routers.
         trackers: name to running mean of each figure of `routing_statistics`,
             and of the two losses before their weights.
         expert_load: `keras_moe.metrics.ExpertLoad` of the layer.
@@ -104,8 +103,8 @@ class Router(ReplicaLosses):
         seed: int | None = None,
         **kwargs,
     ):
-        # Routing in low precision flips decisions: see ST-MoE,
-        # arXiv:2202.08906, section 3. The policy of the model is not followed.
+        # Routing in low precision flips decisions (ST-MoE, arXiv:2202.08906,
+        # section 3): routers compute in float32 under every policy.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         check_size(
@@ -151,8 +150,8 @@ class Router(ReplicaLosses):
                 f"input_shape={input_shape}."
             )
         self.add_state(dim, num_experts)
-        # The path of a router ends in its own name; its layer's is the one
-        # that a reader of the logs looks for.
+        # Readers of the logs look for the name of the layer: leave out the
+        # router's own, with which its path ends.
         prefix = self.path.rsplit("/", 1)[0]
         self.trackers = {
             name: keras.metrics.Mean(name=f"{prefix}/{name}")
@@ -171,7 +170,11 @@ class Router(ReplicaLosses):
 
     @property
     def required_num_experts(self) -> int:
-        """The number of experts, which must be known by now."""
+        """The number of experts.
+
+        Raises:
+            ValueError: if neither the user nor a `SparseMoE` has given it.
+        """
         if self.num_experts is None:
             raise ValueError(
                 "`num_experts` must be given where a router is used on its "
@@ -195,7 +198,7 @@ class Router(ReplicaLosses):
         training: bool | None = None,
     ) -> RoutingPlan | SoftRoutingPlan:
         if padding_mask is not None:
-            # Whatever padding holds, it stays out of the kernel's gradient.
+            # Padding may hold NaN, which would enter the kernel's gradient.
             real = ops.cast(ops.expand_dims(padding_mask, -1), "bool")
             inputs = ops.where(real, inputs, ops.zeros_like(inputs))
         logits = self.logits(inputs, training=training)
@@ -207,7 +210,7 @@ class Router(ReplicaLosses):
         """Returns the float32 scores `[groups, tokens, experts]`."""
         inputs = self.jittered(inputs, training)
         if len(inputs.shape) == 4:
-            # Not flattened: both group axes are spread over devices.
+            # Both group axes are sharded; flattening them would gather them.
             logits = ops.einsum("bgsd,de->bgse", inputs, self.kernel)
             return as_spread(logits, num_group_axes=2)
         return ops.matmul(inputs, self.kernel)
@@ -230,7 +233,7 @@ class Router(ReplicaLosses):
         padding_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan | SoftRoutingPlan:
-        """Turns scores into a plan. Each router has its own."""
+        """Returns the plan for float32 `logits`; each subclass has its own."""
         raise NotImplementedError(
             f"{type(self).__name__} must implement `route`."
         )
@@ -258,9 +261,9 @@ class Router(ReplicaLosses):
         """Returns the size of groups of a batch; `None` for one group."""
         if self.group_size != "auto":
             return self.group_size
-        # Of float32 entries a token takes as many as there are slots:
-        # `factor * tokens`, at most one more an expert for rounding up, or
-        # `min_expert_capacity` of each expert.
+        # A one-hot array has a float32 entry for each slot and token. There are
+        # `factor * tokens` slots, at most one more an expert for rounding up,
+        # or `min_expert_capacity` slots of each expert.
         factor = (self.capacity_factor or 1.0) * self.num_selected_experts
         experts, entries = self.required_num_experts, _ONE_HOT_BYTES / 4
         by_load = math.sqrt(experts**2 + 4 * factor * entries) - experts

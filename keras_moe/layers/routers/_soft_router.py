@@ -112,5 +112,5 @@ class SoftRouter(Router):
 def _normalised(x: Tensor, axis: int) -> Tensor:
     x = ops.convert_to_tensor(x)
     squared = ops.sum(ops.square(x), axis=axis, keepdims=True)
-    # Padding is zero, and has a gradient none the less.
+    # Padding is zero: without the maximum its gradient would be NaN.
     return x * ops.rsqrt(ops.maximum(squared, 1e-12))

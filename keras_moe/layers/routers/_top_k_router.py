@@ -120,7 +120,11 @@ class TopKRouter(Router):
         )
 
     def selection_bias(self) -> Tensor | None:
-        """Returns what is added to probabilities to choose experts."""
+        """Returns the bias `[experts]` by which experts are chosen; or `None`.
+
+        A subclass may give one: it is added to the probabilities when experts
+        are chosen, and does not enter the weights of outputs.
+        """
         return None
 
     def get_config(self) -> Config:

@@ -84,10 +84,11 @@ def _to_array(leaf: Any) -> np.ndarray | None:
         return None
     try:
         array = np.asarray(leaf)
+        is_float = keras.backend.is_float_dtype(array.dtype.name)
     except (NotImplementedError, TypeError, ValueError):
-        # Symbols of TensorFlow's graphs, of JAX and of Keras have no value.
+        # Symbols of TensorFlow's graphs, of JAX and of Keras have no value,
+        # texts and ragged tensors no dtype that Keras knows.
         return None
-    is_float = keras.backend.is_float_dtype(array.dtype.name)
     return array if is_float else None
 
 
@@ -96,8 +97,7 @@ def _count(array: np.ndarray) -> NonfiniteCount:
     if finite == array.size:
         # Nearly always: spare three more looks at each weight of a checkpoint.
         return NonfiniteCount(size=array.size)
-    infinite = np.isinf(array)
-    positive = int(np.count_nonzero(infinite & (array > 0)))
-    negative = int(np.count_nonzero(infinite)) - positive
+    positive = int(np.count_nonzero(array == np.inf))
+    negative = int(np.count_nonzero(array == -np.inf))
     nan = array.size - finite - positive - negative
     return NonfiniteCount(nan, positive, negative, array.size)
