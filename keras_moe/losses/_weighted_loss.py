@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from keras_moe.keras_internals import get_mask
-from keras_moe.losses._replica_share import without_replica_share
 from keras_moe.losses._replica_share import replica_share
+from keras_moe.losses._replica_share import without_replica_share
 from keras_moe.losses._weighted_mean import weighted_mean
 from keras_moe.types import Tensor
 

@@ -71,7 +71,7 @@ EXECUTORS: dict[str, Executor] = {
 
 
 def choose_executor(plan: Plan, experts: Experts) -> Executor:
-    """Returns the executor for the plan and the device, of `dispatch="auto"`."""
+    """Returns the executor for a plan on this device: `dispatch="auto"`."""
     if isinstance(plan, SoftRoutingPlan):
         return execute_einsum
     if accelerator() == "TPU" and not _is_quadratic(plan, experts):

@@ -37,8 +37,8 @@ class Experts(keras.layers.Layer):
             (GLU variants, arXiv:2002.05202).
         use_bias: whether the layers have biases.
         dropout_rate: dropout of the inner layer. Experts see few tokens each,
-            and need more dropout than the rest of the model (Switch Transformers,
-            arXiv:2101.03961, section 2.4).
+            and need more of it than the rest of the model (Switch
+            Transformers, arXiv:2101.03961, section 2.4).
         kernel_initializer: initialiser of each expert's kernels; fans are
             those of one expert. The default is Switch's: truncated normal,
             scale 0.1.
@@ -130,7 +130,7 @@ class Experts(keras.layers.Layer):
         # its sharding.
         last = len(shape) - 1
         turned = (*reversed(range(last - 1)), last - 1, last)
-        # [e, g, c, d] -> [e, g * c, d]: one matrix holds all slots of an expert.
+        # [e, g, c, d] -> [e, g * c, d]: all slots of an expert in one matrix.
         rows = ops.transpose(inputs, turned)
         across = ops.shape(rows)
         rows = ops.reshape(
