@@ -125,7 +125,7 @@ def test_weights_and_optimizer(trained):
 
 def test_subclassed_names_the_innermost():
     for bad, path in [
-        (Log(), "log"),
+        (Log(name="log"), "log"),
         (Block(Log(name="in"), name="b"), "b/in"),
     ]:
         model = Subclassed(bad)
