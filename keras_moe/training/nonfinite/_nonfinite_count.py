@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_moe.weights._named_weights import METRICS
+from keras_moe.weights._named_state import METRICS
 
 
 class NonfiniteCount(NamedTuple):
