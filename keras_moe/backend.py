@@ -68,7 +68,7 @@ def refuse_ignored_distribution() -> None:
         return
     raise RuntimeError(
         "Keras's TensorFlow backend ignores `keras.distribution`: all would "
-        "run on one device. Use `keras_moe.distribution.engine(layout_map)` "
+        "run on one device. Use `keras_moe.distribution.engine(mesh)` "
         "for models that are spread over devices, or "
         "`keras_moe.distribution.strategy(kind)` for batches that are, and "
         "`keras.distribution.set_distribution(None)`. Received: a "

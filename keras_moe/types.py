@@ -10,3 +10,9 @@ Shape: TypeAlias = tuple[int | None, ...]
 InitializerLike: TypeAlias = Any
 ActivationLike: TypeAlias = str | Callable[[Tensor], Tensor] | None
 Config: TypeAlias = dict[str, Any]
+
+# Of a tensor's axes, the mesh axis along which each lies; None for whole.
+Axes: TypeAlias = tuple[str | None, ...]
+# Names of a layer's weights, as `weights.named_weights` has them, to their
+# axes: see `distribution.layout_map`.
+LayoutTable: TypeAlias = dict[str, Axes]

@@ -121,8 +121,7 @@ def main(kind: str, *numbers: str) -> None:
     one = train(model, steps)
     model = make_model(kind)
     model(batch(0)[0])
-    layouts = distribution.layout_map(distribution.device_mesh(*sizes))
-    engine = distribution.engine(layouts)
+    engine = distribution.engine(distribution.device_mesh(*sizes))
     engine.distribute(model)
     largest, whole = expert_bytes(model)
     found = {

@@ -63,7 +63,7 @@ def main(folder: str, *numbers: str) -> None:
     batch, expert, *counts = map(int, numbers)
     make_devices()
     mesh = distribution.device_mesh(batch, expert)
-    engine = distribution.engine(distribution.layout_map(mesh))
+    engine = distribution.engine(mesh)
     print(json.dumps([measure(folder, engine, count) for count in counts]))
 
 

@@ -4,6 +4,8 @@ import contextlib
 import functools
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -21,13 +23,12 @@ from keras_moe.distribution._placement import layout_of
 from keras_moe.distribution._placement import place
 from keras_moe.distribution._sharded_variable import ShardedVariable
 from keras_moe.distribution._stale_reads import forbid_stale_reads
-from keras_moe.distribution._variable_layouts import axes_of_variables
 from keras_moe.keras_internals import backend_variable
 from keras_moe.keras_internals import reindex_variables
 from keras_moe.keras_internals import replace_backend_variable
 from keras_moe.sharding import sharded_by
-from keras_moe.training._build_state import build_optimizer
 from keras_moe.training.checkpoints._sharded_checkpoint import ShardedCheckpoint
+from keras_moe.types import Axes
 from keras_moe.types import Tensor
 from keras_moe.weights._named_state import named_state
 from keras_moe.weights._named_state import optimizer_of
@@ -54,8 +55,10 @@ class DTensorEngine(MeshEngine):
     process and of two.
 
     Args:
-        layout_map: of weights. Paths that match nothing are whole on each
-            device; kernels of experts have to match.
+        layouts: a `keras.distribution.DeviceMesh`, on which each model lies as
+            `keras_moe.distribution.layout_map(mesh, model)` says; or a
+            `keras.distribution.LayoutMap`, where weights whose paths match
+            nothing are whole on each device and kernels of experts must match.
 
     Attributes:
         device_mesh: the `keras.distribution.DeviceMesh`.
@@ -68,44 +71,25 @@ class DTensorEngine(MeshEngine):
             nothing on TensorFlow.
     """
 
-    def __init__(self, layout_map: keras.distribution.LayoutMap):
+    def __init__(
+        self,
+        layouts: keras.distribution.DeviceMesh | keras.distribution.LayoutMap,
+    ):
         refuse_ignored_distribution()
         forbid_stale_reads()
-        super().__init__(layout_map)
+        super().__init__(layouts)
         self.mesh = dtensor_mesh(self.device_mesh)
 
-    def distribute(
+    def _move(
         self,
         model: keras.Model,
-        optimizer: keras.optimizers.Optimizer | None = None,
+        optimizer: keras.optimizers.Optimizer | None,
+        variables: Mapping[str, keras.Variable],
+        axes_of: Mapping[str, Axes],
     ) -> None:
-        """Moves all that a training changes onto the mesh.
-
-        Weights, random seeds, the optimizer's variables and metrics, each as
-        the layout map says of it or of the weight it belongs to. From then on
-        `fit`, `evaluate` and `predict` of a compiled model run on the mesh.
-
-        Args:
-            model: built.
-            optimizer: by default the one that the model was compiled with.
-
-        Raises:
-            ValueError: if the model is not built; if a kernel of experts
-                matches no layout, or a variable matches several; if a size is
-                not divisible by the devices it would lie along; if processes
-                that work together start from different values. Nothing is
-                moved then.
-        """
-        if optimizer is not None and not optimizer.built:
-            optimizer.build(model.trainable_variables)
-        build_optimizer(model)
-        variables = named_state(model, optimizer)
-        layouts = axes_of_variables(
-            variables, model, self.layout_map, self.axis_sizes
-        )
         self._refuse_different(variables)
         for name, variable in variables.items():
-            self._move(variable, layouts[name])
+            self._move_variable(variable, axes_of[name])
         _reindex(optimizer or optimizer_of(model))
         if optimizer_of(model) is not None:
             install(self, model)
@@ -115,12 +99,6 @@ class DTensorEngine(MeshEngine):
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
     ) -> None:
-        """Moves a model back to one device, to be saved, exported or served.
-
-        Args:
-            model: one that `distribute` moved.
-            optimizer: as it was given to `distribute`.
-        """
         for variable in named_state(model, optimizer).values():
             if isinstance(backend_variable(variable), ShardedVariable):
                 whole = tf.Variable(
@@ -133,18 +111,6 @@ class DTensorEngine(MeshEngine):
         uninstall(model)
 
     def batch(self, data: Any) -> Any:
-        """Spreads the rows of arrays over devices.
-
-        Args:
-            data: an array `[rows, ...]` or a nested structure of arrays. Where
-                several processes work together, each has the whole batch.
-
-        Returns:
-            The same structure of DTensors.
-
-        Raises:
-            ValueError: if the rows cannot be spread evenly.
-        """
 
         def spread(x: Any) -> Any:
             if x is None or dtensor.is_dtensor(x):
@@ -164,19 +130,6 @@ class DTensorEngine(MeshEngine):
         optimizer: keras.optimizers.Optimizer | None = None,
         loss: Callable[[Any, Any], Tensor] | None = None,
     ) -> Callable[[Any, Any], Tensor]:
-        """Returns a compiled training step, for loops of one's own.
-
-        Args:
-            model: one that `distribute` moved.
-            optimizer: by default the one that the model was compiled with.
-            loss: a function of labels and outputs, which returns a scalar; by
-                default the loss that the model was compiled with. The model's
-                own losses, such as a router's, are added.
-
-        Returns:
-            A function of a batch's inputs and labels, as `batch` returns them,
-            which returns the loss as a scalar.
-        """
         optimizer = optimizer or optimizer_of(model)
         if optimizer is None:
             raise ValueError(
@@ -196,43 +149,22 @@ class DTensorEngine(MeshEngine):
 
         return self.function(step)
 
-    def evaluate(
+    def _evaluate_batch(
         self,
         model: keras.Model,
         x: Any,
-        y: Any = None,
-        loss: Callable[[Any, Any], Tensor] | None = None,
-    ) -> dict[str, float]:
-        """Evaluates a model on the mesh.
-
-        Args:
-            model: one that `distribute` moved.
-            x: with `loss`, one batch's inputs; else all that
-                `keras.Model.evaluate` takes.
-            y: labels, if they are not in `x`.
-            loss: a function of labels and outputs; by default what the model
-                was compiled with, metrics included.
-
-        Returns:
-            Name to value: `"loss"`, and the metrics.
-        """
-        if loss is None:
-            return model.evaluate(x, y, return_dict=True, verbose=0)
+        y: Any,
+        loss: Callable[[Any, Any], Tensor],
+    ) -> float:
         compute = _loss_of(model, loss, training=False)
         value = self.function(compute)(self.batch(x), self.batch(y))
-        return {"loss": float(gather(value))}
+        return float(gather(value))
 
     def checkpoint(
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
     ) -> ShardedCheckpoint:
-        """Returns what saves and restores a model on whatever devices.
-
-        Args:
-            model: one that `distribute` moved.
-            optimizer: as it was given to `distribute`.
-        """
         if dtensor.num_clients() == 1:
             return ShardedCheckpoint(model, optimizer)
         return ShardedCheckpoint(
@@ -264,7 +196,11 @@ class DTensorEngine(MeshEngine):
         with sharded_by(self):
             yield
 
-    def lay_out(self, gradients: list[Any], variables: list[Any]) -> list[Any]:
+    def lay_out(
+        self,
+        gradients: Sequence[Tensor | None],
+        variables: Sequence[keras.Variable],
+    ) -> list[Tensor | None]:
         """Returns gradients, each dense and laid out as its variable is.
 
         Args:
@@ -281,25 +217,20 @@ class DTensorEngine(MeshEngine):
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
 
-    def constrain(self, x: Tensor, axes: tuple[str | None, ...]) -> Tensor:
-        """Returns `x`, laid out as `axes` say: see `ops.constrain`.
-
-        Raises:
-            ValueError: if a size is not divisible by the devices it would lie
-                along.
-        """
+    def constrain(self, x: Tensor, axes: Axes) -> Tensor:
         self.check_sizes(x, axes)
         return dtensor.relayout(x, layout_of(self.mesh, axes))
 
     def batched_take(
         self, values: Tensor, index: Tensor, num_group_axes: int
     ) -> Tensor:
-        """Gathers within groups, each where it lies: see `ops`."""
         return tf.gather(
             values, index, axis=num_group_axes, batch_dims=num_group_axes
         )
 
-    def _refuse_different(self, variables: dict[str, keras.Variable]) -> None:
+    def _refuse_different(
+        self, variables: Mapping[str, keras.Variable]
+    ) -> None:
         """Raises `ValueError` unless all processes have the same values."""
         if dtensor.num_clients() == 1:
             return
@@ -315,9 +246,7 @@ class DTensorEngine(MeshEngine):
                 f"seed. Received: different values of {different}."
             )
 
-    def _move(
-        self, variable: keras.Variable, axes: tuple[str | None, ...]
-    ) -> None:
+    def _move_variable(self, variable: keras.Variable, axes: Axes) -> None:
         if isinstance(backend_variable(variable), ShardedVariable):
             return
         sharded = ShardedVariable(
@@ -334,7 +263,7 @@ def _reindex(optimizer: keras.optimizers.Optimizer | None) -> None:
     """Rebuilds an optimizer's index of weights.
 
     Keras finds an optimizer's slots by the identity of each weight's
-    `tf.Variable`, which `_move` or `gather` has replaced.
+    `tf.Variable`, which the engine has replaced.
     """
     while optimizer is not None:
         reindex_variables(optimizer)

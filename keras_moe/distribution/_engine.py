@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 
 
 def engine(
-    layout_map: keras.distribution.LayoutMap,
+    layouts: keras.distribution.DeviceMesh | keras.distribution.LayoutMap,
 ) -> "DTensorEngine | ModelParallelEngine":
-    """Returns what spreads models over devices as a layout map says.
+    """Returns what spreads models over the devices of a mesh.
 
     On the TensorFlow backend it is a `DTensorEngine`, on JAX a
     `ModelParallelEngine`, which wraps `keras.distribution.ModelParallel`. Both
     have the same methods.
 
     Args:
-        layout_map: the layouts of weights, such as
-            `keras_moe.distribution.layout_map` returns.
+        layouts: the mesh, on which each model lies as its layers say
+            (`keras_moe.distribution.layout_map`); or a layout map of one's own:
+            weights whose paths match nothing are then whole on each device, and
+            kernels of experts must match.
 
     Raises:
         RuntimeError: on another backend; on TensorFlow, if its environment
@@ -32,31 +34,32 @@ def engine(
     Example:
 
     >>> mesh = keras_moe.distribution.device_mesh(devices=["cpu:0"])
-    >>> layouts = keras_moe.distribution.layout_map(mesh)
-    >>> engine = keras_moe.distribution.engine(layouts)
+    >>> engine = keras_moe.distribution.engine(mesh)
     >>> model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
     >>> model.compile("adam", "mse")
     >>> engine.distribute(model)
     >>> history = model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
     >>> engine.gather(model)  # on one device again
     """
-    if not isinstance(layout_map, keras.distribution.LayoutMap):
+    kinds = keras.distribution.DeviceMesh, keras.distribution.LayoutMap
+    if not isinstance(layouts, kinds):
         raise ValueError(
-            "`layout_map` must be a keras.distribution.LayoutMap, as "
-            "`keras_moe.distribution.layout_map(mesh)` returns. Received: "
-            f"layout_map={layout_map!r}."
+            "`layouts` must be a keras.distribution.DeviceMesh or a "
+            "keras.distribution.LayoutMap, as `device_mesh` and `layout_map` "
+            "of keras_moe.distribution return. "
+            f"Received: layouts={layouts!r}."
         )
     backend = keras.backend.backend()
     if backend == "tensorflow":
         from keras_moe.distribution._dtensor_engine import DTensorEngine
 
-        return DTensorEngine(layout_map)
+        return DTensorEngine(layouts)
     if backend == "jax":
         from keras_moe.distribution._model_parallel_engine import (
             ModelParallelEngine,
         )
 
-        return ModelParallelEngine(layout_map)
+        return ModelParallelEngine(layouts)
     raise RuntimeError(
         "Models can be spread over devices on Keras's TensorFlow and JAX "
         f"backends. Received: keras.backend.backend()={backend!r}."

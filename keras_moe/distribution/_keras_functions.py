@@ -9,25 +9,22 @@ import functools
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_moe.distribution._compiling_engine import CompilingEngine
 from keras_moe.distribution._placement import gather
 from keras_moe.keras_internals import trained_variables
 from keras_moe.training._build_state import build_state
 from keras_moe.training._build_state import has_all_metrics
 
-if TYPE_CHECKING:
-    from keras_moe.distribution._dtensor_engine import DTensorEngine
-
 _KINDS = ("train", "test", "predict")
 
 
-def install(engine: "DTensorEngine", model: keras.Model) -> None:
+def install(engine: CompilingEngine, model: keras.Model) -> None:
     """Makes a model's functions run on an engine's mesh.
 
     Args:
@@ -72,7 +69,7 @@ def _forget_functions(model: keras.Model) -> None:
 
 
 def _make(
-    engine: "DTensorEngine",
+    engine: CompilingEngine,
     model: keras.Model,
     kind: str,
     make: Callable,
@@ -84,7 +81,7 @@ def _make(
     return getattr(model, name)
 
 
-def _train_function(engine: "DTensorEngine", model: keras.Model) -> Callable:
+def _train_function(engine: CompilingEngine, model: keras.Model) -> Callable:
     optimizer = model.optimizer
     laid_out = _LaidOutGradients(engine, optimizer)
 
@@ -98,12 +95,12 @@ def _train_function(engine: "DTensorEngine", model: keras.Model) -> Callable:
     return _on_iterator(engine, model, step)
 
 
-def _test_function(engine: "DTensorEngine", model: keras.Model) -> Callable:
+def _test_function(engine: CompilingEngine, model: keras.Model) -> Callable:
     return _on_iterator(engine, model, model.test_step)
 
 
 def _on_iterator(
-    engine: "DTensorEngine", model: keras.Model, step: Callable
+    engine: CompilingEngine, model: keras.Model, step: Callable
 ) -> Callable:
     step = engine.function(step)
 
@@ -124,7 +121,7 @@ def _on_iterator(
     return run
 
 
-def _predict_function(engine: "DTensorEngine", model: keras.Model) -> Callable:
+def _predict_function(engine: CompilingEngine, model: keras.Model) -> Callable:
     step = engine.function(model.predict_step)
     count = engine.axis_sizes.get(engine.rows_axis or "", 1)
 
@@ -168,7 +165,7 @@ class _LaidOutGradients:
 
     def __init__(
         self,
-        engine: "DTensorEngine",
+        engine: CompilingEngine,
         optimizer: keras.optimizers.Optimizer,
     ):
         self.engine = engine
@@ -192,7 +189,7 @@ class _LaidOutGradients:
 class _MetricsResult:
     """The model's `get_metrics_result`, computed where the metrics lie."""
 
-    def __init__(self, engine: "DTensorEngine", model: keras.Model):
+    def __init__(self, engine: CompilingEngine, model: keras.Model):
         self.compute = functools.partial(type(model).get_metrics_result, model)
         self.compiled = engine.function(self.compute)
 

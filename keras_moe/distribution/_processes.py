@@ -38,9 +38,7 @@ def initialize() -> None:
     keras_moe.distribution.initialize()
     keras.utils.set_random_seed(0)
     mesh = keras_moe.distribution.device_mesh(expert=2)
-    engine = keras_moe.distribution.engine(
-        keras_moe.distribution.layout_map(mesh)
-    )
+    engine = keras_moe.distribution.engine(mesh)
     engine.distribute(model)
     model.fit(batches)
     ```

@@ -6,10 +6,9 @@ import keras
 
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers.moe._experts import Experts
+from keras_moe.types import Axes
 from keras_moe.weights._named_state import MODEL
 from keras_moe.weights._named_state import OPTIMIZER
-
-Axes = tuple[str | None, ...]
 
 
 def axes_of_variables(

@@ -76,7 +76,7 @@ def part_here(variable):
 def run(device_mesh, folder):
     """Trains on a mesh and stores; returns what can be said in JSON."""
     client = dtensor.client_id()
-    engine = distribution.engine(distribution.layout_map(device_mesh))
+    engine = distribution.engine(device_mesh)
     model = make_model()
     engine.distribute(model)
     losses = train(model)
@@ -122,7 +122,7 @@ def main(folder):
     crossed = [first[0], second[0], first[1], second[1]]
     both = distribution.device_mesh(batch=2, expert=2, devices=crossed)
     said["both"] = run(both, folder / "both")
-    engine = distribution.engine(distribution.layout_map(both))
+    engine = distribution.engine(both)
     try:
         engine.distribute(make_model(seed=dtensor.client_id()))
     except ValueError as error:

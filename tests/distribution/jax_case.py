@@ -58,7 +58,7 @@ def batches():
 def make_engine(mesh):
     batch, expert = MESHES[mesh]
     device_mesh = distribution.device_mesh(batch=batch, expert=expert)
-    return distribution.engine(distribution.layout_map(device_mesh))
+    return distribution.engine(device_mesh)
 
 
 def train(model):

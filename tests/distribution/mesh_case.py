@@ -24,11 +24,13 @@ from keras_moe.distribution._placement import gather
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import ExpertChoiceRouter
 from keras_moe.layers import Experts
+from keras_moe.layers import FeedForward
 from keras_moe.layers import HashRouter
 from keras_moe.layers import RandomFeatureAttention
 from keras_moe.layers import SoftRouter
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
+from keras_moe.layers import T5Attention
 from keras_moe.layers import TopKRouter
 from tests.distribution import trap_case
 
@@ -54,8 +56,7 @@ LABELS = (3 * IDS) % VOCABULARY
 
 
 def engine(mesh):
-    layouts = distribution.layout_map(distribution.device_mesh(*MESHES[mesh]))
-    return distribution.engine(layouts)
+    return distribution.engine(distribution.device_mesh(*MESHES[mesh]))
 
 
 def gap(one, other):
@@ -127,6 +128,38 @@ def attention(causal, length=24, mesh="2x2x2"):
         return [losses, *(np.asarray(v) for v in model.variables)]
 
     return max(map(gap, run(), run(engine(mesh))))
+
+
+def default_names():
+    """Losses of layers that have no names of their own, and what lies where."""
+
+    def run(on=None):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((LENGTH, DIM))
+        x = inputs
+        made = []
+        for _ in range(2):
+            attention, network = T5Attention(2, 4), FeedForward(16)
+            x = keras.layers.add([x, attention(x, x)])
+            x = keras.layers.add([x, network(x)])
+            made += [attention.query, attention.output_projection]
+            made += [network.inner, network.outer]
+        model = keras.Model(inputs, x)
+        model.compile(DenseAdam(0.01), "mse")
+        if on is not None:
+            on.distribute(model)
+        losses = [model.train_on_batch(TOKENS, TOKENS) for _ in range(3)]
+        return losses, [layer.kernel.value for layer in made]
+
+    one, _ = run()
+    other, kernels = run(engine("2x2x2"))
+    return {
+        "gap": gap(one, other),
+        "local_shapes": [
+            list(tf.experimental.dtensor.unpack(k.read_value())[0].shape)
+            for k in kernels
+        ],
+    }
 
 
 # === Fit ===
@@ -327,8 +360,9 @@ def refusals():
     refused("unmatched", unmatched.distribute, model)
     layouts[".*kernel"] = ("expert", None, None)
     refused("rank", distribution.engine(layouts).distribute, model)
-    twice = distribution.layout_map(on.device_mesh)
+    twice = keras.distribution.LayoutMap(on.device_mesh)
     twice[".*wi/kernel"] = ("expert", None, None)
+    twice[".*experts/.*"] = ("expert", None, None)
     refused("twice", distribution.engine(twice).distribute, model)
     found["left_alone"] = all(
         not isinstance(v.value, tf.experimental.dtensor.DVariable)

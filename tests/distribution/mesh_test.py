@@ -32,12 +32,25 @@ LAYERS = [
         ("expert_choice", "gather", "2x4"),
     )
 ]
-DEFAULT = [*LAYERS, "life(directory)", "refusals()", "stale_read()"]
+DEFAULT = [
+    *LAYERS,
+    "default_names()",
+    "life(directory)",
+    "refusals()",
+    "stale_read()",
+]
 
 
 @pytest.mark.parametrize("case", LAYERS)
 def test_a_layer_computes_what_one_device_does(found, case):
     assert max(found[case]) <= ROUNDING
+
+
+def test_layers_without_names_lie_along_the_model_axis(found):
+    case = found["default_names()"]
+    assert case["gap"] <= ROUNDING
+    # Half of each inner size, 8 of attention and 16 of the network.
+    assert case["local_shapes"] == [[8, 4], [4, 8], [8, 8], [8, 8]] * 2
 
 
 @pytest.mark.large
@@ -145,14 +158,14 @@ def test_sizes_of_a_mesh_are_positive(kind):
         distribution.device_mesh(**{kind: 0})
 
 
-def test_an_engine_takes_layout_maps_alone():
-    with pytest.raises(ValueError, match="LayoutMap"):
+def test_an_engine_takes_meshes_and_layout_maps_alone():
+    with pytest.raises(ValueError, match="DeviceMesh or a keras.*LayoutMap"):
         distribution.engine({"kernel": ("expert",)})
 
 
 def test_what_keras_would_ignore_is_refused():
     mesh = distribution.device_mesh(devices=["cpu:0"])
-    layouts = distribution.layout_map(mesh)
+    layouts = keras.distribution.LayoutMap(mesh)
     keras.distribution.set_distribution(
         keras.distribution.ModelParallel(layout_map=layouts)
     )

@@ -27,7 +27,7 @@ CHOOSE = np.random.default_rng(0)
 
 def setting(batch=2, expert=4):
     mesh = distribution.device_mesh(batch, expert)
-    return distribution.engine(distribution.layout_map(mesh))
+    return distribution.engine(mesh)
 
 
 def compute(on, function, *arguments):

@@ -6,6 +6,7 @@ from keras import ops
 from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import Config
 from keras_moe.types import InitializerLike
+from keras_moe.types import LayoutTable
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_size
@@ -32,6 +33,14 @@ class HeadProjections(keras.layers.Layer):
         kernel_constraint: constraint of the kernels.
         bias_constraint: constraint of the biases.
     """
+
+    # Kernels have an axis for heads: (dim, heads, size of a head), and back.
+    LAYOUT: LayoutTable = {
+        "query/kernel": (None, "model", None),
+        "key/kernel": (None, "model", None),
+        "value/kernel": (None, "model", None),
+        "attention_output/kernel": ("model", None, None),
+    }
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import Config
+from keras_moe.types import LayoutTable
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_rate
@@ -77,6 +78,14 @@ class T5Attention(keras.layers.Layer):
     >>> attention(np.random.rand(1, 5, 16), np.random.rand(1, 7, 16)).shape
     TensorShape([1, 5, 16])
     """
+
+    # By heads, which are next to each other in the inner size.
+    LAYOUT: LayoutTable = {
+        "query/kernel": (None, "model"),
+        "key/kernel": (None, "model"),
+        "value/kernel": (None, "model"),
+        "output/kernel": ("model", None),
+    }
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import ActivationLike
 from keras_moe.types import Config
 from keras_moe.types import InitializerLike
+from keras_moe.types import LayoutTable
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_rate
@@ -59,6 +60,15 @@ class Experts(keras.layers.Layer):
     >>> experts(np.zeros((1, 4, 5, 8))).shape
     TensorShape([1, 4, 5, 8])
     """
+
+    # (experts, inputs, outputs). Where inner sizes are split, a device
+    # computes its part of each expert's hidden layer, and the second product
+    # adds the parts up, as in Megatron (arXiv:1909.08053).
+    LAYOUT: LayoutTable = {
+        "wi/kernel": ("expert", None, "model"),
+        "wi_gate/kernel?": ("expert", None, "model"),
+        "wo/kernel": ("expert", "model", None),
+    }
 
     def __init__(
         self,

@@ -4,8 +4,6 @@ import keras
 from keras import ops
 
 from keras_moe.backend import refuse_ignored_distribution
-from keras_moe.layers._layout_rules import EXPERT_RULES
-from keras_moe.layers._layout_rules import layout_map
 from keras_moe.layers.moe._executors import EXECUTORS
 from keras_moe.layers.moe._executors import choose_executor
 from keras_moe.layers.moe._experts import Experts
@@ -244,33 +242,6 @@ class SparseMoE(keras.layers.Layer):
         but the experts are trainable, until this method is called again.
         """
         self.experts.enable_lora(rank, lora_alpha=lora_alpha)
-
-    @staticmethod
-    def get_layout_map(
-        device_mesh: keras.distribution.DeviceMesh,
-        expert_axis: str | None = "expert",
-        model_axis: str | None = None,
-        num_experts: int | None = None,
-    ) -> keras.distribution.LayoutMap:
-        """Returns how the experts of any model lie on a mesh.
-
-        Args:
-            device_mesh: the mesh.
-            expert_axis: mesh axis over which experts are spread.
-            model_axis: mesh axis over which `hidden_dim` is split; `None` for
-                none.
-            num_experts: number of experts, if it is to be checked.
-
-        Returns:
-            A `keras.distribution.LayoutMap`, to which rules can be added.
-
-        Raises:
-            ValueError: if the mesh has no such axis, or `num_experts` is not
-                divisible by its size.
-        """
-        return layout_map(
-            device_mesh, EXPERT_RULES, expert_axis, model_axis, num_experts
-        )
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)

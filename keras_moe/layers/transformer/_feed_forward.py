@@ -9,6 +9,7 @@ from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import ActivationLike
 from keras_moe.types import Config
 from keras_moe.types import InitializerLike
+from keras_moe.types import LayoutTable
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_rate
@@ -48,6 +49,14 @@ class FeedForward(keras.layers.Layer):
     >>> keras_moe.layers.FeedForward(hidden_dim=32)(np.zeros((2, 3, 8))).shape
     TensorShape([2, 3, 8])
     """
+
+    # A device computes its part of the hidden layer, and the second product
+    # adds the parts up, as in Megatron (arXiv:1909.08053).
+    LAYOUT: LayoutTable = {
+        "wi/kernel": (None, "model"),
+        "wi_gate/kernel?": (None, "model"),
+        "wo/kernel": ("model", None),
+    }
 
     def __init__(
         self,

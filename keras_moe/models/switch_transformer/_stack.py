@@ -145,7 +145,7 @@ def make_attention(
         rotary=rotary,
         use_bias=False,
         dtype=dtype,
-        # Its kernels have an axis for heads: other rules of layout.
+        # A name of its own: it is in saved configs and in checkpoints.
         name=name.replace("attention", "random_feature_attention"),
     )
 

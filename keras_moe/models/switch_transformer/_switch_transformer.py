@@ -6,9 +6,6 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_moe.layers._layout_rules import DENSE_RULES
-from keras_moe.layers._layout_rules import EXPERT_RULES
-from keras_moe.layers._layout_rules import layout_map
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer._decoder import Decoder
 from keras_moe.models.switch_transformer._decoding import Decoding
@@ -21,6 +18,7 @@ from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
 from keras_moe.types import Config
+from keras_moe.types import LayoutTable
 from keras_moe.types import Tensor
 
 
@@ -71,6 +69,12 @@ class SwitchTransformer(Decoding, keras.Model):
     >>> model.generate(ids, max_length=6)["token_ids"].shape
     TensorShape([1, 6])
     """
+
+    # (vocabulary, model_dim); one for both sides where `config` says so.
+    LAYOUT: LayoutTable = {
+        "source_embedding/embeddings?": (None, "model"),
+        "target_embedding/embeddings": (None, "model"),
+    }
 
     def __init__(
         self,
@@ -213,54 +217,6 @@ class SwitchTransformer(Decoding, keras.Model):
         scaled = hidden * self.config.model_dim**-0.5
         head = functools.partial(self.target_embedding, reverse=True)
         return ops.cast(apply_dense(head, scaled), "float32")
-
-    # === Distribution ===
-
-    @staticmethod
-    def get_layout_map(
-        device_mesh: keras.distribution.DeviceMesh,
-        expert_axis: str | None = "expert",
-        model_axis: str | None = None,
-        num_experts: int | None = None,
-    ) -> keras.distribution.LayoutMap:
-        """Returns how the model's weights lie on a mesh of devices.
-
-        Experts are spread over `expert_axis`. Where `model_axis` is given,
-        the inner sizes (attention heads, `hidden_dim`) and the embeddings'
-        `model_dim` are split over it. What has no rule, such as routers and
-        norms, is whole on each device.
-
-        Args:
-            device_mesh: the mesh.
-            expert_axis: name of its axis for experts, or `None`.
-            model_axis: name of its axis for inner sizes, or `None`.
-            num_experts: number of experts, if it is to be checked.
-
-        Returns:
-            A `keras.distribution.LayoutMap` for
-            `keras.distribution.ModelParallel`.
-
-        Raises:
-            ValueError: if the mesh has no such axis, or `num_experts` is not
-                divisible by the number of devices along `expert_axis`.
-
-        Example:
-
-        >>> mesh = keras.distribution.DeviceMesh(
-        ...     (1, 2), ("batch", "expert"), devices=["cpu:0", "cpu:1"]
-        ... )
-        >>> layouts = keras_moe.models.SwitchTransformer.get_layout_map(mesh)
-        >>> path = "switch_transformer/encoder/block_1/sparse_moe/experts/wi"
-        >>> layouts[path + "/kernel"].axes
-        ('expert', None, None)
-        """
-        return layout_map(
-            device_mesh,
-            {**EXPERT_RULES, **DENSE_RULES},
-            expert_axis,
-            model_axis,
-            num_experts,
-        )
 
     # === Config ===
 
