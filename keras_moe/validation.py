@@ -5,7 +5,10 @@ Pass arguments by name, `check_positive(capacity_factor=capacity_factor)`;
 """
 
 import numbers
+import typing
 from collections.abc import Collection
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -91,3 +94,48 @@ def check_in_unit_interval(name: str, values: np.ndarray) -> None:
         raise ValueError(
             f"`{name}` must be in [0, 1]. Received: {values[index]}{where}."
         )
+
+
+def check_contract(contract: type, **values: Any) -> None:
+    """Raises `ValueError` unless each has all that a protocol asks for.
+
+    Signatures are left to type checkers: only names are looked at, also those
+    of a protocol's parts, such as `config.pad_id`.
+
+    Args:
+        contract: a `typing.Protocol`.
+        **values: the objects, by the names of the arguments.
+    """
+    for name, value in values.items():
+        if isinstance(value, type):
+            raise ValueError(
+                f"`{name}` must be {contract.__name__}: an object, not a "
+                f"class. Received: {name}={value.__name__}."
+            )
+        # A protocol and its base may both ask for the same.
+        if missing := dict.fromkeys(_missing(contract, value)):
+            lacks = ", ".join(f"`{each}`" for each in missing)
+            raise ValueError(
+                f"`{name}` must be {contract.__name__}: it lacks {lacks}. "
+                f"Received: {name} of type {type(value).__name__}."
+            )
+
+
+def _missing(contract: type, value: Any, path: str = "") -> Iterator[str]:
+    """Yields what a protocol asks for and an object has not."""
+    for base in reversed(contract.__mro__):
+        if not getattr(base, "_is_protocol", False):
+            continue
+        for name, member in vars(base).items():
+            if name.startswith("_"):
+                continue
+            if not isinstance(member, property):
+                if not callable(getattr(value, name, None)):
+                    yield path + name
+            elif not hasattr(value, name):
+                yield path + name
+            else:
+                part: Any = typing.get_type_hints(member.fget).get("return")
+                if getattr(part, "_is_protocol", False):
+                    part_of_value = getattr(value, name)
+                    yield from _missing(part, part_of_value, f"{path}{name}.")

@@ -22,9 +22,9 @@ import tensorflow as tf
 from benchmarks.shared.alternating import seconds_in_turns
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import ExitConfidence
-from keras_moe.generation._early_exit import early_exit_decode
-from keras_moe.generation._tensor_array_cache import TensorArrayCache
-from keras_moe.generation._token_by_token import decode_token_by_token
+from keras_moe.generation import TokenByToken
+from keras_moe.generation import decode
+from keras_moe.generation._early_exit_decode import early_exit_decode
 from keras_moe.models import SwitchTransformer
 
 LAYERS = 8
@@ -42,7 +42,9 @@ class ForcedConfidence(ExitConfidence):
         exit_layer: int32 scalar, after which layer all tokens leave.
     """
 
-    def __init__(self, model: Any, policy: EarlyExitPolicy, exit_layer):
+    def __init__(
+        self, model: SwitchTransformer, policy: EarlyExitPolicy, exit_layer: Any
+    ):
         super().__init__(model, policy)
         self._exit_layer = exit_layer
         self._layer = 0
@@ -55,7 +57,7 @@ class ForcedConfidence(ExitConfidence):
         return 4.0 * leaves + 1e-3 * sure, logits
 
 
-class Endless:
+class Endless(TokenByToken):
     """Chooses the likeliest token that does not end the answer."""
 
     def __init__(self, end_id: int):
@@ -89,12 +91,10 @@ def export(model: SwitchTransformer, tokens: int, directory: str) -> Any:
     """Writes the decoders as signatures, and loads them again."""
     ids = tf.TensorSpec([None, _SOURCE_LENGTH], tf.int32, name="ids")
     layer = tf.TensorSpec([], tf.int32, name="exit_layer")
-    choice = Endless(model.config.end_id)
+    strategy = Endless(model.config.end_id)
 
     def full(ids, exit_layer):
-        decoded = decode_token_by_token(
-            model, ids, tokens, choice, TensorArrayCache
-        )
+        decoded = decode(model, ids, tokens, strategy)
         return {**decoded, "exit_layer": exit_layer}
 
     def exiting(propagation):
@@ -102,13 +102,18 @@ def export(model: SwitchTransformer, tokens: int, directory: str) -> Any:
             "state", threshold=2.0, propagation=propagation
         )
 
-        def decode(ids, exit_layer):
+        def run(ids, exit_layer):
             forced = ForcedConfidence(model, policy, exit_layer)
             return early_exit_decode(
-                model, ids, tokens, policy, choice, confidence=forced
+                model,
+                *model.encode(ids, training=False),
+                tokens,
+                policy,
+                strategy,
+                confidence=forced,
             )
 
-        return decode
+        return run
 
     functions = {
         "full": full,

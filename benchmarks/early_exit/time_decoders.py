@@ -13,7 +13,7 @@ from benchmarks.shared.report import Report
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import Greedy
 from keras_moe.generation import SelfSpeculative
-from keras_moe.generation import decode
+from keras_moe.generation import decode_from
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
 
@@ -23,29 +23,6 @@ _ROUNDS = 9
 _NAMES = ("full", "early")
 
 
-class Encoded:
-    """A model whose encoder has run already: what is left is the loop.
-
-    Args:
-        model: the model.
-        memory: the encoder's output.
-        mask: false for padding.
-    """
-
-    def __init__(self, model: SwitchTransformer, memory: Any, mask: Any):
-        self._model = model
-        self._encoded = memory, mask
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def start(self, token_ids: Any, max_length: int, cache: Any) -> Any:
-        """Allots caches; encodes nothing."""
-        return self._model.decoder.initial_state(
-            *self._encoded, max_length, cache
-        )
-
-
 def export_loops(
     model: SwitchTransformer, functions: dict[str, dict[str, Any]]
 ) -> Any:
@@ -53,7 +30,7 @@ def export_loops(
 
     Args:
         model: the model.
-        functions: name to arguments of `keras_moe.generation.decode`.
+        functions: name to arguments of `keras_moe.generation.decode_from`.
     """
     ids = tf.TensorSpec([None, None], tf.int32, name="ids")
     memory = tf.TensorSpec(
@@ -63,8 +40,9 @@ def export_loops(
     def loop(options: dict[str, Any]) -> Callable:
         def run(ids, memory):
             mask = ids != model.config.pad_id
-            encoded = Encoded(model, memory, mask)
-            return decode(encoded, ids, text.MAX_PHONEMES, **options)
+            return decode_from(
+                model, memory, mask, text.MAX_PHONEMES, **options
+            )
 
         return tf.function(run, input_signature=[ids, memory], autograph=False)
 

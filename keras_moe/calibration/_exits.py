@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
 
 import keras
@@ -17,8 +16,10 @@ from keras_moe.calibration._corrections import CORRECTIONS
 from keras_moe.calibration._p_values import PValue
 from keras_moe.calibration._p_values import check_p_value
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.generation import ExitingGenerative
 from keras_moe.types import Config
 from keras_moe.validation import check_choice
+from keras_moe.validation import check_contract
 from keras_moe.validation import check_fraction
 from keras_moe.validation import check_size
 from keras_moe.weights._fingerprint import fingerprint
@@ -55,7 +56,7 @@ def exit_policy(policy: EarlyExitPolicy, max_length: int) -> Config:
 
 
 def exit_answers(
-    model: Any,
+    model: ExitingGenerative,
     token_ids: np.ndarray,
     policy: EarlyExitPolicy,
     thresholds: Sequence[float],
@@ -68,7 +69,7 @@ def exit_answers(
     Rows do not depend on their batch: it may be of any size.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer`.
+        model: a `keras_moe.generation.ExitingGenerative`.
         token_ids: int `(n, source_length)`, padded.
         policy: the policy but for its threshold.
         thresholds: `[m]`.
@@ -79,6 +80,7 @@ def exit_answers(
     Yields:
         The full answers, then those with each threshold.
     """
+    check_contract(ExitingGenerative, model=model)
     check_size(max_length=max_length, batch_size=batch_size)
     if not isinstance(policy, EarlyExitPolicy):
         raise ValueError(
@@ -119,7 +121,7 @@ def exit_answers(
 
 
 def calibrate_exits(
-    model: Any,
+    model: ExitingGenerative,
     token_ids: np.ndarray,
     policy: EarlyExitPolicy,
     thresholds: Sequence[float],
@@ -145,8 +147,8 @@ def calibrate_exits(
     section 4.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer`, trained and, if it is to
-            be, quantised.
+        model: a `keras.Model` that is `keras_moe.generation.ExitingGenerative`,
+            trained, and quantised if it is served so.
         token_ids: int `(n, source_length)`, padded: examples that had no part
             in training or in any choice.
         policy: the policy but for its threshold.

@@ -36,8 +36,8 @@ class EarlyExitDistiller(SparseToDenseDistiller):
 
     Args:
         teacher: as for `SparseToDenseDistiller`.
-        student: a `keras_moe.models.SwitchTransformer`, or a model with its
-            `exit_states` and `logits`, and `config.num_decoder_layers`.
+        student: a `keras_moe.generation.Exiting`, such as
+            `keras_moe.models.SwitchTransformer`.
         distillation_losses: as for `SparseToDenseDistiller`.
         distillation_loss_weights: as for `SparseToDenseDistiller`.
         student_loss_weight: as for `SparseToDenseDistiller`.

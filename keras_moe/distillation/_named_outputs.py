@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import keras
 
+from keras_moe.generation import Exiting
 from keras_moe.types import Tensor
 
 # A decoder layer's number, counted from 1, or a layer's name.
@@ -33,8 +34,8 @@ def make_forward(
 
     Args:
         model: the model.
-        layers: numbers of decoder layers for a model with `exit_states` and
-            `logits`; names for a Functional or Sequential model.
+        layers: numbers of decoder layers for a `keras_moe.generation.Exiting`;
+            names for a Functional or Sequential model.
         role: how messages call the model, `"teacher"` or `"student"`.
 
     Raises:
@@ -60,7 +61,7 @@ def make_forward(
 
 
 def _by_number(
-    model: Any, layers: list[int]
+    model: Exiting, layers: list[int]
 ) -> Callable[[Any, bool | None], NamedOutputs]:
     wanted = sorted({*layers, model.config.num_decoder_layers})
 
@@ -75,7 +76,7 @@ def _by_number(
     return forward
 
 
-def state_size(model: Any, layer: LayerKey, role: str) -> int:
+def state_size(model: keras.Model, layer: LayerKey, role: str) -> int:
     """Returns the size of a layer's output.
 
     Args:

@@ -3,14 +3,32 @@
 from keras_moe.generation._beam_search import BeamSearch as BeamSearch
 from keras_moe.generation._decode import compile_decoder as compile_decoder
 from keras_moe.generation._decode import decode as decode
+from keras_moe.generation._decode import decode_from as decode_from
 from keras_moe.generation._early_exit_policy import (
     EarlyExitPolicy as EarlyExitPolicy,
 )
 from keras_moe.generation._exit_confidence import (
     ExitConfidence as ExitConfidence,
 )
-from keras_moe.generation._greedy_choice import Greedy as Greedy
+from keras_moe.generation._greedy import Greedy as Greedy
+from keras_moe.generation._protocols import Decodable as Decodable
+from keras_moe.generation._protocols import DecoderLayer as DecoderLayer
+from keras_moe.generation._protocols import DecoderStack as DecoderStack
+from keras_moe.generation._protocols import ExitClassifying as ExitClassifying
+from keras_moe.generation._protocols import ExitConfig as ExitConfig
+from keras_moe.generation._protocols import Exiting as Exiting
+from keras_moe.generation._protocols import ExitingDecodable as ExitingDecodable
+from keras_moe.generation._protocols import (
+    ExitingGenerative as ExitingGenerative,
+)
+from keras_moe.generation._protocols import Generative as Generative
+from keras_moe.generation._protocols import (
+    LayerwiseDecodable as LayerwiseDecodable,
+)
+from keras_moe.generation._protocols import SequenceConfig as SequenceConfig
+from keras_moe.generation._protocols import Strategy as Strategy
 from keras_moe.generation._sampling import Sampling as Sampling
 from keras_moe.generation._self_speculative import (
     SelfSpeculative as SelfSpeculative,
 )
+from keras_moe.generation._token_by_token import TokenByToken as TokenByToken

@@ -1,4 +1,4 @@
-"""Search for a probable answer, several at a time."""
+"""Decoding that follows several answers at a time."""
 
 import dataclasses
 import math
@@ -9,19 +9,37 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_moe.generation._token_by_token import Decodable
+from keras_moe.generation._protocols import Decodable
 from keras_moe.generation._token_by_token import forbid_padding
 from keras_moe.types import Tensor
 from keras_moe.validation import check_size
 
-# The log probability of what cannot be, and a bound that only it is below.
+# The log probability of the impossible; all others are above the bound.
 _NEVER = -1e9
 _POSSIBLE = -5e8
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch:
-    """How wide to search, and how much longer answers are favoured.
+    """Searches for the best answer by following several at a time.
+
+    An answer's score is its log probability divided by `((5 + length) /
+    6)**length_penalty`, the end counting as a token. Each step extends the
+    `num_beams` best unfinished answers (the beams) by every token; an answer
+    that ends among the `num_beams` best extensions is finished, and the best
+    of those that do not end are the next beams. A row is done when no beam can
+    beat its best finished answer, even if all that follows were certain. Where
+    no answer has finished after `max_length` tokens, the best beam is the
+    answer, cut off.
+
+    Only the best finished answer of a row is kept, since no other is returned.
+    An end further down among the extensions is no answer: with one beam, it
+    would be less probable than what greedy decoding says. Ties are won by what
+    was found first, in order of beams and ids.
+
+    Source: Wu et al., arXiv:1609.08144, section 7, equation 14 without the
+    coverage penalty; alive and finished answers apart as in T5X,
+    arXiv:2203.17189.
 
     Args:
         num_beams: number of unfinished answers followed at a time. One, with
@@ -33,6 +51,14 @@ class BeamSearch:
     Raises:
         ValueError: if `num_beams` is not a positive integer or
             `length_penalty` negative or not finite.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> beams = keras_moe.generation.BeamSearch(num_beams=3)
+    >>> answer = model.generate([[5, 6, 7, 1]], max_length=6, strategy=beams)
+    >>> sorted(answer)
+    ['log_probability', 'score', 'token_ids']
     """
 
     num_beams: int = 4
@@ -46,83 +72,40 @@ class BeamSearch:
                 f"length_penalty={self.length_penalty}."
             )
 
+    def decode(
+        self,
+        model: Decodable,
+        memory: Any,
+        memory_mask: Tensor,
+        max_length: int,
+        static_shapes: bool = False,
+    ) -> dict[str, Tensor]:
+        """Returns the best answer found for each row.
 
-def beam_search(
-    model: Decodable,
-    token_ids: Tensor,
-    max_length: int,
-    num_beams: int = 4,
-    length_penalty: float = 0.6,
-) -> dict[str, Tensor]:
-    """Returns the best answer found for each row.
+        Args:
+            model: the model; its state must be as
+                `keras_moe.generation.Decodable` says.
+            memory: what `model.encode` returned.
+            memory_mask: its mask, bool `(batch, memory_length)`.
+            max_length: greatest number of tokens to emit.
+            static_shapes: not needed: shapes are static in either case.
 
-    An answer's score is its log probability divided by `((5 + length) /
-    6)**length_penalty`, the end counting as a token. Each step extends the
-    `num_beams` best unfinished answers (the beams) by every token; an answer
-    that ends among the `num_beams` best extensions is finished, and the best
-    of those that do not end are the next beams. A row is done when no beam,
-    even if nothing it may still say cost anything, can beat its best finished
-    answer. Where none has finished after `max_length` tokens, the best beam is
-    the answer, cut off.
-
-    Since only the best finished answer is returned, no other is kept; those
-    would not change it. An end further down among the extensions is no
-    answer: with one beam, it would be less probable than what greedy decoding
-    says. Ties are won by what was found first, in order of beams and ids.
-
-    Leaves the model as it found it, as `decode` does.
-
-    Source: Wu et al., arXiv:1609.08144, section 7, equation 14 without the
-    coverage penalty; alive and finished answers apart as in T5X,
-    arXiv:2203.17189.
-
-    Args:
-        model: the model. Its state must be a named tuple with `blocks`, a
-            tuple of named tuples with the fields `positions` and `memory` (for
-            instance `keras_moe.layers.DecoderBlockState`). In `blocks`, the
-            first axis of every tensor is the batch; scalars belong to all
-            rows. `positions` follows the beams; `memory` must not change from
-            step to step: it is repeated for each beam once, before the first.
-            What else the state holds belongs to no row.
-        token_ids: int `(batch, source_length)`, padded. A row of padding alone
-            has an empty answer.
-        max_length: greatest number of tokens to emit.
-        num_beams: see `BeamSearch`.
-        length_penalty: see `BeamSearch`.
-
-    Returns:
-        `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and padded;
-        `log_probability`, float32 `(batch,)`, the sum over the emitted tokens;
-        `score`, float32 `(batch,)`.
-
-    Raises:
-        ValueError: if `max_length` or `num_beams` is not a positive integer or
-            `length_penalty` negative or not finite.
-
-    Example:
-
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
-    >>> source = np.array([[5, 6, 7, 1]])
-    >>> answers = keras_moe.generation._beam_search.beam_search(
-    ...     model, source, max_length=6, num_beams=3
-    ... )
-    >>> answers["token_ids"].shape
-    TensorShape([1, 6])
-    """
-    check_size(max_length=max_length)
-    settings = BeamSearch(num_beams, length_penalty)
-    token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
-    with keras.StatelessScope():
-        return _Search(model, max_length, settings).run(token_ids)
+        Returns:
+            `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and
+            padded; `log_probability`, float32 `(batch,)`, the sum over the
+            emitted tokens; `score`, float32 `(batch,)`.
+        """
+        search = _Search(model, max_length, self)
+        return search.run(memory, memory_mask)
 
 
 class _Beams(NamedTuple):
-    """What the loop carries; flat rows are beam by beam within each row.
+    """The loop's variables; flat rows are beam by beam within each row.
 
     Attributes:
         position: int32 scalar.
-        token_ids: int32 `(batch, beams)`, what each said last.
-        log_p: float32 `(batch, beams)`, falling.
+        token_ids: int32 `(batch, beams)`, the last token of each.
+        log_p: float32 `(batch, beams)`, from the greatest.
         emitted: int32 `(batch * beams, max_length)`.
         best_log_p: float32 `(batch,)`, of the best finished answer.
         best_score: float32 `(batch,)`.
@@ -141,7 +124,7 @@ class _Beams(NamedTuple):
 
 
 class _Search:
-    """The parts of the loop.
+    """The parts of the search's loop.
 
     Args:
         model: the model.
@@ -160,13 +143,13 @@ class _Search:
         )
         self.max_length = max_length
 
-    def run(self, token_ids: Tensor) -> dict[str, Tensor]:
-        """Returns what `beam_search` does."""
+    def run(self, memory: Any, memory_mask: Tensor) -> dict[str, Tensor]:
+        """Returns what `BeamSearch.decode` does."""
         beams = _Beams(
             *ops.while_loop(
                 lambda *beams: self.unfinished(_Beams(*beams)),
                 lambda *beams: self.advance(_Beams(*beams)),
-                self.start(token_ids),
+                self.initial_beams(memory, memory_mask),
             )
         )
         finished = beams.best_score > _POSSIBLE
@@ -182,19 +165,20 @@ class _Search:
             ),
         }
 
-    def start(self, token_ids: Tensor) -> _Beams:
+    def initial_beams(self, memory: Any, memory_mask: Tensor) -> _Beams:
         """Returns the loop's variables before the first step."""
         config = self.model.config
-        empty = ops.all(token_ids == config.pad_id, axis=1)
+        empty = ~ops.any(memory_mask, axis=1)
         # Shaped after the input, so that the batch stays dynamic.
         row = ops.zeros_like(empty, dtype="int32")
         beam = ops.arange(self.num_beams, dtype="int32")
         each = row[:, None] + beam
-        # All beams are alike before the first step: one of them is enough.
+        # All beams are equal before the first step: with more than one alive,
+        # a row would follow the same answer several times.
         alive = (each == 0) & ~empty[:, None]
-        # Nothing beats the empty answer where there is nothing to say.
+        # A row without a source has the empty answer, which nothing can beat.
         best = ops.where(empty, 0.0, _NEVER)
-        state = self.model.start(token_ids, self.max_length)
+        state = self.model.start_from(memory, memory_mask, self.max_length)
         flat = ops.arange(ops.shape(row)[0] * self.num_beams, dtype="int32")
         rows = flat // self.num_beams
         padding = ops.zeros_like(row[:, None] + self.slot) + config.pad_id
@@ -267,24 +251,24 @@ class _Search:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the best extensions of all beams of each row.
 
-        Twice as many as beams: no more than half of them end.
+        There are twice as many as beams, because up to half of them end.
 
         Args:
             log_p: `(batch, beams)`.
             logits: `(batch * beams, vocabulary)`.
 
         Returns:
-            Log probabilities, falling, beams that were extended, and tokens,
-            each `(batch, 2 * beams)`.
+            Log probabilities, from the greatest, the beams that were extended,
+            and tokens, each `(batch, 2 * beams)`.
         """
         size = logits.shape[-1]
         logits = forbid_padding(logits, self.model.config)
-        said = ops.log_softmax(logits, axis=-1)
-        said = ops.reshape(said, (-1, self.num_beams, size))
-        both = ops.reshape(
-            log_p[:, :, None] + said, (-1, self.num_beams * size)
+        token_log_p = ops.log_softmax(logits, axis=-1)
+        token_log_p = ops.reshape(token_log_p, (-1, self.num_beams, size))
+        extended = ops.reshape(
+            log_p[:, :, None] + token_log_p, (-1, self.num_beams * size)
         )
-        best, place = ops.top_k(both, 2 * self.num_beams)
+        best, place = ops.top_k(extended, 2 * self.num_beams)
         return best, place // size, place % size
 
     def first_rows(self, like: Tensor) -> Tensor:

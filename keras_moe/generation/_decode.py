@@ -2,47 +2,55 @@
 
 from collections.abc import Callable
 from typing import Any
+from typing import cast
 
 import keras
+from keras import ops
 
-from keras_moe.generation._beam_search import BeamSearch
-from keras_moe.generation._beam_search import beam_search
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
-from keras_moe.generation._greedy_choice import Greedy
-from keras_moe.generation._sampling import Sampling
-from keras_moe.generation._self_speculative import SelfSpeculative
-from keras_moe.generation._token_by_token import decode_token_by_token
-from keras_moe.layers import KeyValueCache
+from keras_moe.generation._greedy import Greedy
+from keras_moe.generation._protocols import Decodable
+from keras_moe.generation._protocols import ExitingDecodable
+from keras_moe.generation._protocols import Strategy
+from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.types import Tensor
-
-Strategy = Greedy | Sampling | BeamSearch | SelfSpeculative
+from keras_moe.validation import check_contract
+from keras_moe.validation import check_size
 
 
 def check_combination(
     strategy: Strategy | None, early_exit: EarlyExitPolicy | None
 ) -> None:
     """Raises `ValueError` unless a strategy and a policy go together."""
-    if not isinstance(strategy, Strategy | None):
-        raise ValueError(
-            "`strategy` must be a `keras_moe.generation.Greedy`, `Sampling`, "
-            f"`BeamSearch` or `SelfSpeculative`. Received: {strategy!r}."
-        )
+    if strategy is not None:
+        check_contract(Strategy, strategy=strategy)
     if not isinstance(early_exit, EarlyExitPolicy | None):
         raise ValueError(
             "`early_exit` must be a `keras_moe.generation.EarlyExitPolicy`. "
             f"Received: early_exit={early_exit!r}."
         )
-    if early_exit is not None and isinstance(
-        strategy, BeamSearch | SelfSpeculative
-    ):
+    if early_exit is not None and not isinstance(strategy, TokenByToken | None):
         raise ValueError(
             f"{type(strategy).__name__} runs all layers: `early_exit` must "
             f"be None. Received: early_exit={early_exit}."
         )
 
 
+def check_decoding(
+    model: Decodable,
+    max_length: int,
+    strategy: Strategy | None,
+    early_exit: EarlyExitPolicy | None,
+) -> None:
+    """Raises `ValueError` for what `decode` could not do."""
+    check_size(max_length=max_length)
+    check_combination(strategy, early_exit)
+    contract = Decodable if early_exit is None else ExitingDecodable
+    check_contract(contract, model=model)
+
+
 def decode(
-    model: Any,
+    model: Decodable,
     token_ids: Tensor,
     max_length: int,
     strategy: Strategy | None = None,
@@ -50,17 +58,23 @@ def decode(
     threshold: Tensor | None = None,
     static_shapes: bool = False,
 ) -> dict[str, Tensor]:
-    """Decodes; leaves the model as it found it.
+    """Encodes sources and decodes answers; leaves the model as it found it.
+
+    Losses and metrics that layers would record go to a scope that is thrown
+    away, so that no assignment enters an exported graph.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer`, or a model with its
-            `start` and `step`.
-        token_ids: int `(batch, source_length)`, padded.
+        model: a `keras_moe.generation.Decodable`, such as
+            `keras_moe.models.SwitchTransformer`; with `early_exit` a
+            `keras_moe.generation.ExitingDecodable`.
+        token_ids: int `(batch, source_length)`, padded. A row of padding alone
+            has an empty answer.
         max_length: greatest number of tokens to emit.
         strategy: `keras_moe.generation.Greedy` (also for `None`), `Sampling`,
-            `BeamSearch` or `SelfSpeculative`.
-        early_exit: when a token may leave the decoder early; for the first
-            two.
+            `BeamSearch`, `SelfSpeculative`, or another
+            `keras_moe.generation.Strategy`.
+        early_exit: when a token may leave the decoder early; for strategies
+            that choose `keras_moe.generation.TokenByToken`.
         threshold: float32 `(batch,)`, instead of the policy's.
         static_shapes: whether XLA will compile this.
 
@@ -70,49 +84,105 @@ def decode(
         and what else the strategy or the policy tells.
 
     Raises:
-        ValueError: if the strategy cannot exit early.
-    """
-    check_combination(strategy, early_exit)
-    strategy = strategy or Greedy()
-    if isinstance(strategy, BeamSearch | SelfSpeculative):
-        if isinstance(strategy, BeamSearch):
-            return beam_search(
-                model,
-                token_ids,
-                max_length,
-                strategy.num_beams,
-                strategy.length_penalty,
-            )
-        # Here and below: only where it is wanted, for it needs TensorFlow.
-        from keras_moe.generation._self_speculative_decode import (
-            self_speculative_decode,
-        )
+        ValueError: if the model lacks a method, `max_length` is not positive,
+            or the strategy cannot exit early.
 
-        return self_speculative_decode(
-            model, token_ids, max_length, strategy, static_shapes
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> answer = keras_moe.generation.decode(model, [[5, 6, 7, 1]], 6)
+    >>> answer["token_ids"].shape
+    TensorShape([1, 6])
+    """
+    check_decoding(model, max_length, strategy, early_exit)
+    token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
+    with keras.StatelessScope():
+        memory, memory_mask = model.encode(token_ids, training=False)
+    return decode_from(
+        model,
+        memory,
+        memory_mask,
+        max_length,
+        strategy,
+        early_exit,
+        threshold,
+        static_shapes,
+    )
+
+
+def decode_from(
+    model: Decodable,
+    memory: Any,
+    memory_mask: Tensor,
+    max_length: int,
+    strategy: Strategy | None = None,
+    early_exit: EarlyExitPolicy | None = None,
+    threshold: Tensor | None = None,
+    static_shapes: bool = False,
+) -> dict[str, Tensor]:
+    """Decodes answers from a memory that was encoded before.
+
+    One memory serves many decodings, and many decoders that understand it.
+
+    Args:
+        model: as for `decode`; nothing is encoded.
+        memory: what `model.encode` returned, or what is like it.
+        memory_mask: its mask, bool `(batch, memory_length)`, false for padding.
+            A row without a memory has an empty answer.
+        max_length: as for `decode`.
+        strategy: as for `decode`.
+        early_exit: as for `decode`.
+        threshold: as for `decode`.
+        static_shapes: as for `decode`.
+
+    Returns:
+        What `decode` does.
+
+    Raises:
+        ValueError: as `decode`, or if `memory_mask` is not of rank 2.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> memory, mask = model.encode(tf.constant([[5, 6, 7, 1]]))
+    >>> greedy = keras_moe.generation.decode_from(model, memory, mask, 6)
+    >>> beams = keras_moe.generation.decode_from(
+    ...     model, memory, mask, 6, keras_moe.generation.BeamSearch(3)
+    ... )
+    >>> beams["token_ids"].shape
+    TensorShape([1, 6])
+    """
+    check_decoding(model, max_length, strategy, early_exit)
+    memory = keras.tree.map_structure(ops.convert_to_tensor, memory)
+    memory_mask = ops.cast(ops.convert_to_tensor(memory_mask), "bool")
+    if len(memory_mask.shape) != 2:
+        raise ValueError(
+            "`memory_mask` must have the shape (batch, memory_length). "
+            f"Received: memory_mask.shape={tuple(memory_mask.shape)}."
         )
-    if early_exit is not None:
-        from keras_moe.generation._early_exit import early_exit_decode
+    strategy = strategy or Greedy()
+    with keras.StatelessScope():
+        if early_exit is None:
+            return strategy.decode(
+                model, memory, memory_mask, max_length, static_shapes
+            )
+        # Imported only where it is wanted, since it needs TensorFlow.
+        from keras_moe.generation._early_exit_decode import early_exit_decode
 
         return early_exit_decode(
-            model,
-            token_ids,
+            cast(ExitingDecodable, model),
+            memory,
+            memory_mask,
             max_length,
             early_exit,
-            strategy,
+            cast(TokenByToken, strategy),
             threshold,
             static_shapes,
         )
-    cache: Any = KeyValueCache
-    if keras.backend.backend() == "tensorflow" and not static_shapes:
-        from keras_moe.generation._tensor_array_cache import TensorArrayCache
-
-        cache = TensorArrayCache
-    return decode_token_by_token(model, token_ids, max_length, strategy, cache)
 
 
 def compile_decoder(
-    model: Any,
+    model: Decodable,
     max_length: int,
     strategy: Strategy | None = None,
     early_exit: EarlyExitPolicy | None = None,
@@ -130,7 +200,18 @@ def compile_decoder(
     Returns:
         A function of token ids, int32 `(batch, source_length)`, and where
         there is a policy of thresholds, float32 `(batch,)`.
+
+    Raises:
+        ValueError: as `decode`.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> decoder = keras_moe.generation.compile_decoder(model, max_length=6)
+    >>> decoder(tf.constant([[5, 6, 7, 1]]))["token_ids"].shape
+    TensorShape([1, 6])
     """
+    check_decoding(model, max_length, strategy, early_exit)
 
     def decode_ids(
         token_ids: Tensor, threshold: Tensor | None = None

@@ -14,7 +14,7 @@ from keras_moe.validation import check_size
 
 CONFIDENCES = ("softmax", "state", "classifier", "entropy")
 DECAYS = ("calm", "t5x")
-PROPAGATIONS = ("deferred", "eager", "none")
+PROPAGATIONS = ("deferred", "eager")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +49,8 @@ class EarlyExitPolicy:
         propagation: how layers above the exit come by the keys and values of
             tokens that left below them. `"deferred"`: from the state at the
             exit, for all such tokens at once when the layer is next computed.
-            `"eager"`: the same at each token; what XLA programs do instead of
-            `"deferred"`, with the same answer. `"none"`: not at all; nobody
-            attends to such tokens there. For comparisons: it saves no time
-            over `"deferred"`.
+            `"eager"`: at each token, with the same answers; programs compiled
+            by XLA do this under either.
         shortlist_size: for `"softmax"` and `"entropy"`: only the first so many
             ids are looked at before a token leaves, and the head is computed
             whole only for the exit. For large vocabularies whose ids are
@@ -160,13 +158,14 @@ class EarlyExitPolicy:
             decayed = threshold * (0.9 + 0.1 * falling)
         else:
             decayed = ops.clip(0.9 * threshold + 0.1 * falling, 0.0, 1.0)
-        # What is to exit never must not begin to.
+        # A threshold above 1 means "never exit"; decay must not bring it below
+        # 1.
         return ops.where(threshold > 1.0, threshold, decayed)
 
     def to_dict(self) -> Config:
         """Returns a plain dictionary without the threshold, fit for JSON.
 
-        It is what a certificate is bound to: the threshold is what it grants.
+        A certificate is bound to these fields; the threshold is what it grants.
         """
         fields = dataclasses.asdict(self)
         del fields["threshold"]

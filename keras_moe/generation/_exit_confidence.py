@@ -1,30 +1,42 @@
-"""What a policy's confidence asks of a model."""
+"""How sure a model is after a layer."""
 
 from typing import Any
 
 from keras import ops
 
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
+from keras_moe.generation._protocols import ExitingDecodable
 from keras_moe.ops._confidence import entropy_confidence
 from keras_moe.ops._confidence import softmax_margin
 from keras_moe.ops._confidence import state_saturation
 from keras_moe.types import Tensor
+from keras_moe.validation import check_contract
 
 
 class ExitConfidence:
     """Measures how sure a model is after a layer.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer`, or a model with its
-            `logits`, `head_kernel`, `exit_confidence` and `decoder`.
-        policy: which confidence it is.
+        model: a `keras_moe.generation.ExitingDecodable`.
+        policy: says which confidence.
 
     Raises:
-        ValueError: if the model has no such confidence, or a vocabulary
-            smaller than the policy's shortlist.
+        ValueError: if the model lacks a method or has no such confidence, or a
+            vocabulary smaller than the policy's shortlist.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> policy = keras_moe.generation.EarlyExitPolicy("state")
+    >>> measure = keras_moe.generation.ExitConfidence(model, policy)
+    >>> before = np.ones((2, 1, model.config.model_dim), "float32")
+    >>> sure, _ = measure(before, 3 * before)  # a cosine
+    >>> sure.numpy().round(3)
+    array([1., 1.], dtype=float32)
     """
 
-    def __init__(self, model: Any, policy: EarlyExitPolicy):
+    def __init__(self, model: ExitingDecodable, policy: EarlyExitPolicy):
+        check_contract(ExitingDecodable, model=model)
         self.model = model
         self.policy = policy
         size = policy.shortlist_size
@@ -43,7 +55,7 @@ class ExitConfidence:
                 f"{model.config.output_size}. Received: "
                 f"shortlist_size={size}."
             )
-        # Once, not at each step: it may have to be dequantised.
+        # Made here, not at each step: the kernel may have to be dequantised.
         self._shortlist = None if size is None else model.head_kernel(size)
         self._measure = (
             entropy_confidence
@@ -53,7 +65,7 @@ class ExitConfidence:
 
     @property
     def keeps_logits(self) -> bool:
-        """Whether what is measured are the logits that a token leaves with."""
+        """Whether the confidence is one of all logits, which an exit uses."""
         return self.policy.needs_logits and self._shortlist is None
 
     def __call__(self, before: Tensor, after: Tensor) -> tuple[Tensor, Any]:

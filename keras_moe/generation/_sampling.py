@@ -1,4 +1,4 @@
-"""The next token: one drawn at random."""
+"""Decoding that draws tokens at random."""
 
 import dataclasses
 import math
@@ -6,19 +6,20 @@ import math
 from keras import ops
 
 from keras_moe.generation._threefry import row_uniforms
+from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.types import Tensor
 from keras_moe.validation import check_seed
 from keras_moe.validation import check_size
 
-# Forbidden tokens hold -1e9; no logit that a model means comes near.
+# Forbidden tokens hold -1e9; no logit of a real model comes near.
 _FORBIDDEN = -5e8
 # Near float32's largest: a shifted logit of 0 times it is still 0.
 _LARGEST_FACTOR = 1e38
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Draws tokens from the model's distribution, or from the best of it.
+class Sampling(TokenByToken):
+    """Draws tokens from the model's distribution, or from its head.
 
     First the logits are divided by the temperature, then all but the `top_k`
     most probable tokens are dropped, then all but the nucleus: of what is
@@ -30,8 +31,7 @@ class Sampling:
 
     There is no state. The noise is a function of the seed, the position and
     the row's place in the batch: a call can be repeated, and no row's noise
-    depends on how many others there are. Who wants other answers gives another
-    seed.
+    depends on how many others there are. Another seed gives other answers.
 
     Source: Holtzman et al., arXiv:1904.09751, section 3.1 (the nucleus) and
     section 3.2 (the top k, the temperature).
@@ -44,7 +44,7 @@ class Sampling:
         seed: integer in [0, 2**32).
 
     Raises:
-        ValueError: if one of them is out of its range.
+        ValueError: if an argument is out of its range.
 
     Example:
 
@@ -79,7 +79,7 @@ class Sampling:
         check_seed(seed=self.seed)
 
     def choose(self, logits: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns a token for each row, and how probable it was.
+        """Returns a drawn token for each row, and its log probability.
 
         Args:
             logits: float32 `(batch, vocabulary)`; forbidden tokens hold -1e9
@@ -87,10 +87,10 @@ class Sampling:
             position: int32 scalar, from 0.
 
         Returns:
-            Ids, int32 `(batch,)`, and their log probabilities under the
-            model's own distribution, float32 `(batch,)`: that of the logits,
-            not of what was drawn from. Answers drawn at different temperatures
-            can be compared by it.
+            Ids, int32 `(batch,)`, and their log probabilities, float32
+            `(batch,)`, under the distribution of the logits, not under the one
+            that was drawn from: answers drawn at different temperatures can be
+            compared by them.
         """
         logits = ops.cast(logits, "float32")
         mass, ids = self._candidates(logits)
@@ -111,10 +111,11 @@ class Sampling:
             Masses `(batch, candidates)`, not negative, and the candidates'
             ids; `None` stands for all, in order.
         """
-        # After the shift the best is 0 whatever the factor.
+        # The greatest shifted logit is 0 whatever the factor.
         shifted = logits - ops.max(logits, axis=1, keepdims=True)
         scaled = shifted * min(1.0 / self.temperature, _LARGEST_FACTOR)
-        # Not left to the softmax: great temperatures raise -1e9, too.
+        # A great temperature raises -1e9 so far that the softmax alone would
+        # give forbidden tokens some mass.
         scaled = ops.where(logits > _FORBIDDEN, scaled, -math.inf)
         ids = None
         size = logits.shape[1]
@@ -138,8 +139,8 @@ def _invert(mass: Tensor, drawn: Tensor) -> Tensor:
     Returns:
         int32 `(batch,)`, a place whose mass is not 0.
     """
-    # XLA sums in another order, so the sum need not grow: places without mass
-    # are left out by their mass, not by where they lie.
+    # XLA sums in another order, so that the cumulative sum may fall: a place
+    # without mass could be reached unless its mass is looked at.
     reached = ops.where(mass > 0.0, ops.cumsum(mass, axis=1), 0.0)
     threshold = drawn[:, None] * ops.max(reached, axis=1, keepdims=True)
     beyond = ops.cast(reached > threshold, "int32")

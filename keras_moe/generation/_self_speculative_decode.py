@@ -2,63 +2,76 @@
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from keras_moe.generation._self_speculative import SelfSpeculative
-from keras_moe.generation._tensor_array_cache import TensorArrayCache
+from keras_moe.generation._choose_cache import choose_cache
+from keras_moe.generation._protocols import LayerwiseDecodable
+from keras_moe.generation._protocols import SequenceConfig
 from keras_moe.generation._token_by_token import forbid_padding
-from keras_moe.layers import KeyValueCache
+from keras_moe.layers import AttentionCache
 from keras_moe.types import Tensor
 
 
 def self_speculative_decode(
-    model: Any,
-    token_ids: Tensor,
+    model: LayerwiseDecodable,
+    memory: Any,
+    memory_mask: Tensor,
     max_length: int,
-    strategy: SelfSpeculative,
+    draft_layer: int,
+    draft_length: int,
     static_shapes: bool = False,
 ) -> dict[str, Tensor]:
     """Decodes greedily, drafting with the lower layers.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer`, or a model with its
-            `start`, `embed`, `logits` and `decoder`.
-        token_ids: int `(batch, source_length)`, padded.
+        model: the model.
+        memory: what `model.encode` returned.
+        memory_mask: its mask, bool `(batch, memory_length)`.
         max_length: greatest number of tokens to emit.
-        strategy: how far to draft.
+        draft_layer: the last of the layers that draft, counted from 1.
+        draft_length: tokens drafted at a time.
         static_shapes: whether XLA will compile this.
 
     Returns:
-        `token_ids`, int32 `(batch, max_length)`; `log_probability`, float32
-        `(batch,)`; and `num_verifications`, int32 `(batch,)`, how often all
-        layers ran, the same for all rows.
+        See `keras_moe.generation.SelfSpeculative.decode`.
 
     Raises:
         ValueError: if the model has too few layers, or its attention cannot
             take a draft back.
     """
     num_layers = len(model.decoder.blocks)
-    if strategy.draft_layer >= num_layers:
+    if draft_layer >= num_layers:
         raise ValueError(
             "`draft_layer` must be below the last of the decoder's layers, "
-            f"{num_layers}. Received: draft_layer={strategy.draft_layer}."
+            f"{num_layers}. Received: draft_layer={draft_layer}."
         )
-    with keras.StatelessScope():
-        step = _DraftedStep(
-            model, token_ids, max_length, strategy, static_shapes
+    width = draft_length + 1
+    state = model.start_from(
+        memory, memory_mask, max_length + width, choose_cache(static_shapes)
+    )
+    positions = state.blocks[0].positions
+    if not isinstance(positions, AttentionCache):
+        raise ValueError(
+            "Self-speculative decoding takes drafts back, which attention "
+            "that sums up its past cannot: `model` must have attention with a "
+            "cache, such as 'softmax'. Received: attention whose state is of "
+            f"type {type(positions).__name__}."
         )
-        return _decode(step, model.config, token_ids, max_length)
+    step = _DraftedStep(model, state, draft_layer, width)
+    return _decode(step, model.config, memory_mask, max_length)
 
 
 def _decode(
-    step: "_DraftedStep", config: Any, token_ids: Tensor, max_length: int
+    step: "_DraftedStep",
+    config: SequenceConfig,
+    memory_mask: Tensor,
+    max_length: int,
 ) -> dict[str, Tensor]:
     width = step.width
     # Room for a draft that goes on after the greatest length.
     slot = tf.range(max_length + width)[None, :]
     offset = tf.range(width)[None, :]
-    ended = tf.reduce_all(token_ids == config.pad_id, axis=1)
+    ended = ~tf.reduce_any(memory_mask, axis=1)
     row = tf.zeros_like(ended, tf.int32)
 
     def unfinished(position, token, ended, *_):
@@ -71,7 +84,8 @@ def _decode(
         after_end = (tf.cumsum(over, axis=1, exclusive=True) > 0) | (
             ended[:, None]
         )
-        # A row that ended in what was right agrees with everything after.
+        # A row whose answer ends within the tokens that are right has nothing
+        # to correct: it must not hold up the others.
         counts = tf.minimum(matches + 1, width)
         ends = tf.reduce_any(
             (said == config.end_id) & (offset < counts[:, None]), axis=1
@@ -104,7 +118,7 @@ def _decode(
             tf.zeros_like(row[:, None] + slot) + config.pad_id,
             tf.cast(row, tf.float32),
             row,
-            tuple(block.positions for block in step.start.blocks),
+            tuple(block.positions for block in step.initial.blocks),
         ),
         parallel_iterations=1,
     )
@@ -116,35 +130,31 @@ def _decode(
 
 
 class _DraftedStep:
-    """Drafts some tokens with the lower layers and asks the upper ones."""
+    """Drafts some tokens with the lower layers, verifies with the upper ones.
+
+    Args:
+        model: the model.
+        initial: its state before the first step.
+        draft_layer: the last of the layers that draft, counted from 1.
+        width: tokens verified at a time: the draft's, and the one before it.
+    """
 
     def __init__(
         self,
-        model: Any,
-        token_ids: Tensor,
-        max_length: int,
-        strategy: SelfSpeculative,
-        static_shapes: bool,
+        model: LayerwiseDecodable,
+        initial: Any,
+        draft_layer: int,
+        width: int,
     ):
         self.model = model
-        self.draft_layer = strategy.draft_layer
-        self.width = strategy.draft_length + 1
-        self.start = model.start(
-            token_ids,
-            max_length + self.width,
-            cache=KeyValueCache if static_shapes else TensorArrayCache,
-        )
-        if not hasattr(self.start.blocks[0].positions, "rewind"):
-            raise ValueError(
-                "Self-speculative decoding takes drafts back, which attention "
-                "that sums up its past cannot. Received: attention="
-                f"{model.config.attention!r}; it must be 'softmax'."
-            )
+        self.initial = initial
+        self.draft_layer = draft_layer
+        self.width = width
 
     def __call__(
         self, token: Tensor, position: Tensor, caches: tuple
     ) -> tuple[Tensor, Tensor, Tensor, tuple]:
-        """Returns what all layers say to a draft.
+        """Drafts tokens, and returns what all layers say in their places.
 
         Args:
             token: int32 `(batch,)`, the token at `position`.
@@ -153,8 +163,8 @@ class _DraftedStep:
 
         Returns:
             `(batch, width)` tokens and their log-probabilities; how many
-            leading ones the draft had right, int32 `(batch,)`; and the caches,
-            with all positions of the draft.
+            leading tokens of the draft were right, int32 `(batch,)`; and the
+            caches, with all positions of the draft.
         """
         after = list(caches)
         drafted, states = [], []
@@ -187,9 +197,11 @@ class _DraftedStep:
     ) -> tuple[Tensor, list]:
         after = list(caches)
         positions = position + tf.range(state.shape[1])
-        bias = self.model.decoder.bias(positions, self.start.positions)
+        bias = self.model.decoder.bias(positions, self.initial.positions)
         for index in layers:
-            before = self.start.blocks[index]._replace(positions=caches[index])
+            before = self.initial.blocks[index]._replace(
+                positions=caches[index]
+            )
             state, new = self.model.decoder.blocks[index].step(
                 state, before, bias, num_queries=state.shape[1]
             )

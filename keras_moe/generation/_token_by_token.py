@@ -1,103 +1,109 @@
 """Decoding over a model's step function, one token after the other."""
 
+import abc
 from typing import Any
-from typing import Protocol
 
-import keras
 from keras import ops
 
-from keras_moe.layers import KeyValueCache
+from keras_moe.generation._choose_cache import choose_cache
+from keras_moe.generation._protocols import Decodable
+from keras_moe.generation._protocols import SequenceConfig
 from keras_moe.types import Tensor
 
 
-class Decodable(Protocol):
-    """What a decoding loop needs of a model."""
+class TokenByToken(abc.ABC):
+    """A strategy that chooses one token after the other.
 
-    config: Any
+    `keras_moe.generation.Greedy` and `keras_moe.generation.Sampling` are such;
+    a subclass says in `choose` how else to choose. Only these strategies go
+    with a `keras_moe.generation.EarlyExitPolicy`. Must be hashable, as all
+    strategies.
 
-    def start(
-        self, token_ids: Tensor, max_length: int, cache: Any = KeyValueCache
-    ) -> Any:
-        """Encodes the source and returns the state before the first step."""
+    Example:
 
-    def step(
-        self, token_ids: Tensor, position: Tensor, state: Any
-    ) -> tuple[Tensor, Any]:
-        """Returns the logits after one more token, and the next state."""
-
-
-def decode_token_by_token(
-    model: Decodable,
-    token_ids: Tensor,
-    max_length: int,
-    choice: Any,
-    cache: Any = KeyValueCache,
-) -> dict[str, Tensor]:
-    """Emits a token at each step until all rows have ended.
-
-    Leaves the model as it found it: losses and metrics that its layers would
-    record go to a scope that is thrown away, so that no assignment enters an
-    exported graph.
-
-    Args:
-        model: the model.
-        token_ids: int `(batch, source_length)`, padded.
-        max_length: greatest number of tokens to emit.
-        choice: how the next token is chosen: `keras_moe.generation.Greedy`
-            or `keras_moe.generation.Sampling`.
-        cache: how attention keeps the positions so far.
-
-    Returns:
-        `token_ids`, int32 `(batch, max_length)`, and `log_probability`,
-        float32 `(batch,)`.
+    >>> class LeastProbable(keras_moe.generation.TokenByToken):
+    ...     def choose(self, logits, position):
+    ...         log_p = tf.nn.log_softmax(logits)
+    ...         possible = tf.where(log_p < -1e8, np.inf, log_p)
+    ...         ids = tf.argmin(possible, axis=1, output_type=tf.int32)
+    ...         return ids, tf.reduce_min(possible, axis=1)
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model.generate([[5, 6]], 4, strategy=LeastProbable())["token_ids"].shape
+    TensorShape([1, 4])
     """
-    with keras.StatelessScope():
-        return _decode(model, token_ids, max_length, choice, cache)
+
+    @abc.abstractmethod
+    def choose(self, logits: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns a token for each row, and its log probability.
+
+        Args:
+            logits: float32 `(batch, vocabulary)`; forbidden tokens hold -1e9.
+            position: int32 scalar, from 0.
+
+        Returns:
+            Ids, int32 `(batch,)`, and their log probabilities, float32
+            `(batch,)`.
+        """
+
+    def decode(
+        self,
+        model: Decodable,
+        memory: Any,
+        memory_mask: Tensor,
+        max_length: int,
+        static_shapes: bool = False,
+    ) -> dict[str, Tensor]:
+        """Emits a token at each step until all rows have ended.
+
+        Args:
+            model: the model.
+            memory: what `model.encode` returned.
+            memory_mask: its mask, bool `(batch, memory_length)`.
+            max_length: greatest number of tokens to emit.
+            static_shapes: whether XLA will compile this.
+
+        Returns:
+            `token_ids`, int32 `(batch, max_length)`, and `log_probability`,
+            float32 `(batch,)`.
+        """
+        config = model.config
+        slot = ops.expand_dims(ops.arange(max_length, dtype="int32"), 0)
+        # A row without a single token has nothing to say.
+        ended = ~ops.any(memory_mask, axis=1)
+        # Shaped after the input, so that the batch stays dynamic.
+        row = ops.zeros_like(ended, dtype="int32")
+        emitted = ops.zeros_like(row[:, None] + slot) + config.pad_id
+
+        def unfinished(position, token, ended, emitted, score, state):
+            return (position < max_length) & ~ops.all(ended)
+
+        def advance(position, token, ended, emitted, score, state):
+            logits, state = model.step(token, position, state)
+            logits = forbid_padding(logits, config)
+            token, log_p = self.choose(logits, position)
+            token = ops.where(ended, config.pad_id, token)
+            score = score + ops.where(ended, 0.0, log_p)
+            emitted = ops.where(slot == position, token[:, None], emitted)
+            ended = ended | (token == config.end_id)
+            return position + 1, token, ended, emitted, score, state
+
+        cache = choose_cache(static_shapes)
+        results = ops.while_loop(
+            unfinished,
+            advance,
+            (
+                ops.zeros((), dtype="int32"),
+                row + config.start_id,
+                ended,
+                emitted,
+                ops.zeros_like(row, dtype="float32"),
+                model.start_from(memory, memory_mask, max_length, cache),
+            ),
+        )
+        return {"token_ids": results[3], "log_probability": results[4]}
 
 
-def forbid_padding(logits: Tensor, config: Any) -> Tensor:
-    """Returns logits without padding: it marks what comes after the end."""
+def forbid_padding(logits: Tensor, config: SequenceConfig) -> Tensor:
+    """Returns logits without padding, which marks what comes after the end."""
     pad = ops.arange(logits.shape[-1]) == config.pad_id
     return ops.where(pad, -1e9, logits)
-
-
-def _decode(
-    model: Decodable,
-    token_ids: Tensor,
-    max_length: int,
-    choice: Any,
-    cache: Any,
-) -> dict[str, Tensor]:
-    config = model.config
-    slot = ops.expand_dims(ops.arange(max_length, dtype="int32"), 0)
-    # A row without a single token has nothing to say.
-    ended = ops.all(token_ids == config.pad_id, axis=1)
-    # Shaped after the input, so that the batch stays dynamic.
-    row = ops.zeros_like(ended, dtype="int32")
-    emitted = ops.zeros_like(row[:, None] + slot) + config.pad_id
-
-    def unfinished(position, token, ended, emitted, score, state):
-        return (position < max_length) & ~ops.all(ended)
-
-    def advance(position, token, ended, emitted, score, state):
-        logits, state = model.step(token, position, state)
-        token, log_p = choice.choose(forbid_padding(logits, config), position)
-        token = ops.where(ended, config.pad_id, token)
-        score = score + ops.where(ended, 0.0, log_p)
-        emitted = ops.where(slot == position, token[:, None], emitted)
-        ended = ended | (token == config.end_id)
-        return position + 1, token, ended, emitted, score, state
-
-    results = ops.while_loop(
-        unfinished,
-        advance,
-        (
-            ops.zeros((), dtype="int32"),
-            row + config.start_id,
-            ended,
-            emitted,
-            ops.zeros_like(row, dtype="float32"),
-            model.start(token_ids, max_length, cache=cache),
-        ),
-    )
-    return {"token_ids": results[3], "log_probability": results[4]}

@@ -1,5 +1,8 @@
 """Keras layers."""
 
+from keras_moe.layers.attention._attention_cache import (
+    AttentionCache as AttentionCache,
+)
 from keras_moe.layers.attention._key_value_cache import (
     KeyValueCache as KeyValueCache,
 )
@@ -11,6 +14,9 @@ from keras_moe.layers.attention._random_features import (
 )
 from keras_moe.layers.attention._relative_position_bias import (
     RelativePositionBias as RelativePositionBias,
+)
+from keras_moe.layers.attention._stateful_attention import (
+    StatefulAttention as StatefulAttention,
 )
 from keras_moe.layers.attention._t5_attention import T5Attention as T5Attention
 from keras_moe.layers.moe._experts import Experts as Experts

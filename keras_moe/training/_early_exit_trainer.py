@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.generation import Exiting
 from keras_moe.keras_internals import compile_metrics
 from keras_moe.losses import enabled_exits
 from keras_moe.losses import exit_layers
@@ -14,6 +15,7 @@ from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
+from keras_moe.validation import check_contract
 
 
 class EarlyExitTrainer(keras.Model):
@@ -32,8 +34,8 @@ class EarlyExitTrainer(keras.Model):
     2024](https://arxiv.org/abs/2404.16710), section 4.2, for the curricula.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer`, or a model with its
-            `exit_states` and `logits`, and `config.num_decoder_layers`.
+        model: a `keras_moe.generation.Exiting`, such as
+            `keras_moe.models.SwitchTransformer`.
         min_exit_layer: the lowest exit, counted from 1.
         exit_interval: distance from one exit to the next. The last layer is
             always an exit.
@@ -74,7 +76,7 @@ class EarlyExitTrainer(keras.Model):
 
     def __init__(
         self,
-        model: keras.Model,
+        model: Exiting,
         min_exit_layer: int = 1,
         exit_interval: int = 1,
         weighting: str = "linear",
@@ -86,6 +88,7 @@ class EarlyExitTrainer(keras.Model):
         name: str = "early_exit_trainer",
     ):
         super().__init__(name=name)
+        check_contract(Exiting, model=model)
         if not model.trainable_weights:
             raise ValueError(
                 "`model` must have trainable weights; after "

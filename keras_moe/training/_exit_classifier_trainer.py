@@ -5,11 +5,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.generation import ExitClassifying
+from keras_moe.generation import Exiting
 from keras_moe.losses import exit_classifier_loss
 from keras_moe.losses._exit_classifier import EXIT_CLASSIFIER_LOSSES
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
+from keras_moe.validation import check_contract
 
 
 class ExitClassifierTrainer(keras.Model):
@@ -24,8 +27,8 @@ class ExitClassifierTrainer(keras.Model):
     section 3.5.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer` with
-            `exit_classifier=True`.
+        model: a `keras_moe.generation.ExitClassifying`, such as a
+            `keras_moe.models.SwitchTransformer` with `exit_classifier=True`.
         kind: see `keras_moe.losses.exit_classifier_loss`.
 
     Call arguments:
@@ -54,17 +57,19 @@ class ExitClassifierTrainer(keras.Model):
 
     def __init__(
         self,
-        model: keras.Model,
+        model: ExitClassifying,
         kind: str = "independent",
         name: str = "exit_classifier_trainer",
     ):
         super().__init__(name=name)
         check_choice(EXIT_CLASSIFIER_LOSSES, kind=kind)
+        check_contract(Exiting, model=model)
         if not model.config.exit_classifier:
             raise ValueError(
                 "`model` must have `exit_classifier=True`. Received: "
                 "exit_classifier=False."
             )
+        check_contract(ExitClassifying, model=model)
         if model.config.num_decoder_layers < 2:
             raise ValueError(
                 "`model` must have at least 2 decoder layers to exit early. "

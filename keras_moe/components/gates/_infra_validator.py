@@ -35,7 +35,13 @@ class InfraValidatorExecutor(validator_executor.Executor):
 
     _reason = ""
 
-    def _Do(self, model: Any, examples: Any, blessing: Any, **kwargs: Any):  # noqa: N802
+    def _Do(  # noqa: N802
+        self,
+        model: types.Artifact,
+        examples: types.Artifact | None,
+        blessing: types.Artifact,
+        **kwargs: Any,
+    ):
         """Validates, and keeps the reason where the model is not blessed."""
         self._reason = ""
         super()._Do(model=model, examples=examples, blessing=blessing, **kwargs)

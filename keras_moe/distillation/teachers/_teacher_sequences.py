@@ -1,11 +1,13 @@
 """A teacher's own answers, for sequence-level distillation."""
 
-from typing import Any
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from keras_moe.generation import Generative
+from keras_moe.generation import Strategy
+from keras_moe.validation import check_contract
 from keras_moe.validation import check_size
 
 
@@ -25,10 +27,10 @@ class TeacherSequences(NamedTuple):
 
 
 def teacher_sequences(
-    teacher: Any,
+    teacher: Generative,
     token_ids: np.ndarray,
     max_length: int,
-    strategy: Any = None,
+    strategy: Strategy | None = None,
     batch_size: int = 256,
     verbose: int = 1,
 ) -> TeacherSequences:
@@ -38,8 +40,8 @@ def teacher_sequences(
     3.2, where the answers are found by beam search.
 
     Args:
-        teacher: a `keras_moe.models.SwitchTransformer`, or a model with its
-            `generate`.
+        teacher: a `keras_moe.generation.Generative`, such as
+            `keras_moe.models.SwitchTransformer`.
         token_ids: int `(n, source_length)`, padded.
         max_length: greatest number of tokens of an answer.
         strategy: how to decode, as for `generate`; `None` is greedy.
@@ -50,7 +52,8 @@ def teacher_sequences(
         The answers, in the order of the sources.
 
     Raises:
-        ValueError: if a size is not positive, or there are no sources.
+        ValueError: if the teacher lacks a method, a size is not positive, or
+            there are no sources.
 
     Example:
 
@@ -61,6 +64,7 @@ def teacher_sequences(
     >>> answers.token_ids.shape
     (1, 6)
     """
+    check_contract(Generative, teacher=teacher)
     check_size(max_length=max_length, batch_size=batch_size)
     token_ids = np.asarray(token_ids, dtype="int32")
     if token_ids.ndim != 2 or not len(token_ids):

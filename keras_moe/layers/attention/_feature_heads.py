@@ -1,14 +1,15 @@
-"""Heads with random features, and what of them streams."""
+"""Attention with random features, position by position."""
 
-from typing import Any
 from typing import NamedTuple
 
 from keras import ops
 
+from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._head_projections import HeadProjections
 from keras_moe.layers.attention._masks import by_time
-from keras_moe.layers.attention._masks import hide
+from keras_moe.layers.attention._masks import refuse_bias
 from keras_moe.layers.attention._masks import zero_rows
+from keras_moe.layers.attention._masks import zero_where_masked
 from keras_moe.layers.attention._random_features import RandomFeatures
 from keras_moe.ops._rotary_embedding import rotary_embedding
 from keras_moe.ops.linear_attention._bidirectional import read_state
@@ -20,11 +21,11 @@ from keras_moe.types import Tensor
 
 
 class StreamingState(NamedTuple):
-    """What attention remembers of the positions so far.
+    """The state of attention that sums up the positions so far.
 
     Attributes:
-        position: int32 scalar, their number.
-        memory: their sums, of one size however many they are.
+        position: int32 scalar, the number of positions.
+        memory: sums over the positions, of a size that does not grow.
     """
 
     position: Tensor
@@ -34,7 +35,7 @@ class StreamingState(NamedTuple):
 class FeatureHeads(HeadProjections):
     """Attention position by position, and to an encoder's output.
 
-    Keys are summed up; what is remembered of them does not grow.
+    Keys are summed up: the state does not grow with the positions.
 
     Args:
         features: the random features.
@@ -74,7 +75,7 @@ class FeatureHeads(HeadProjections):
     def turned_query_heads(
         self, query: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """Returns `query_heads`, turned if they are to be.
+        """Returns `query_heads`, turned by their positions if `rotary`.
 
         Args:
             query: `(batch, queries, dim)`.
@@ -85,7 +86,7 @@ class FeatureHeads(HeadProjections):
     def turned_key_heads(
         self, key: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """Returns `key_heads`, turned if they are to be."""
+        """Returns `key_heads`, turned by their positions if `rotary`."""
         return self._turn(self.key_heads(key), positions)
 
     def _turn(self, heads: Tensor, positions: Tensor | None) -> Tensor:
@@ -103,14 +104,14 @@ class FeatureHeads(HeadProjections):
         self,
         batch_size: int | Tensor,
         max_length: int | None = None,
-        cache: Any = None,
+        cache: type[AttentionCache] | None = None,
     ) -> StreamingState:
         """Returns the state before the first position.
 
         Args:
             batch_size: number of rows.
-            max_length: not needed; other attention layers do.
-            cache: not needed either.
+            max_length: not needed: the state does not grow.
+            cache: not needed: no position is kept by itself.
         """
         self._check_streams()
         memory = LinearAttentionState.empty(
@@ -126,6 +127,7 @@ class FeatureHeads(HeadProjections):
         state: StreamingState,
         mask: Tensor | None = None,
         num_queries: int | None = None,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, StreamingState]:
         """Computes the next positions of causal self-attention.
 
@@ -140,14 +142,16 @@ class FeatureHeads(HeadProjections):
                 from the inputs.
             num_queries: for how many of the positions, the last ones, the
                 output is wanted; `None` for all.
+            bias: refused; there are no scores that it could be added to.
 
         Returns:
             The output `(batch, queries, dim)` and the next state.
         """
+        refuse_bias(bias)
         self._check_streams()
         if not self.built:
             self.build(query.shape, query.shape)
-        query, visible = hide(query, mask), by_time(mask)
+        query, visible = zero_where_masked(query, mask), by_time(mask)
         count = ops.shape(query)[1]
         positions = state.position + ops.arange(count, dtype="int32")
         gathered, memory = causal_attention(
@@ -201,10 +205,11 @@ class FeatureHeads(HeadProjections):
         """
         if not self.built:
             raise ValueError(
-                "The layer must be built before it encodes a memory: how large "
-                "queries are is not known. Call it or `build` it first."
+                "The layer must be built before it encodes a memory, which "
+                "does not tell the size of queries. Call it or `build` it "
+                "first."
             )
-        value = hide(value, value_mask)
+        value = zero_where_masked(value, value_mask)
         return summarize(
             self.turned_key_heads(value),
             self.value_heads(value),

@@ -1,8 +1,18 @@
-"""Masks of tokens, and what linear attention cannot take."""
+"""Masks of tokens, and refusals of arguments that need pairs of tokens."""
 
 from keras import ops
 
 from keras_moe.types import Tensor
+
+
+def refuse_bias(bias: Tensor | None) -> None:
+    """Raises `ValueError` for a bias of scores."""
+    if bias is not None:
+        raise ValueError(
+            "Random features have no scores that `bias` could be added to; "
+            "positions are for `rotary=True`. Received: bias of type "
+            f"{type(bias).__name__}."
+        )
 
 
 def _refuse_pairs(attention_mask, return_attention_scores: bool) -> None:
@@ -21,21 +31,21 @@ def _refuse_pairs(attention_mask, return_attention_scores: bool) -> None:
         )
 
 
-def both(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
+def intersect_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
     """Returns where both masks are true; `None` stands for everywhere."""
     masks = [ops.cast(m, "bool") for m in (mask, other) if m is not None]
     return masks[0] & masks[-1] if masks else None
 
 
-def hide(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Returns zeros for what is masked, whatever it holds."""
+def zero_where_masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns `[b, t, dim]` with zeros where `mask` is false, even for NaN."""
     if mask is None:
         return x
     return ops.where(ops.cast(mask, "bool")[..., None], x, 0)
 
 
 def by_time(mask: Tensor | None) -> Tensor | None:
-    """Returns bool `[b, 1, 1, t]` for `[b, t]`."""
+    """Returns bool `[b, 1, 1, t]` for `[b, t]`, the shape that heads take."""
     if mask is None:
         return None
     return ops.cast(mask, "bool")[:, None, None, :]
@@ -55,8 +65,10 @@ def check_call(
     attention_mask: Tensor | None,
     return_attention_scores: bool,
     one_length: bool,
+    bias: Tensor | None = None,
 ) -> None:
     """Raises `ValueError` for what random features cannot serve."""
+    refuse_bias(bias)
     _refuse_pairs(attention_mask, return_attention_scores)
     key = value if key is None else key
     shapes = {"query": query.shape, "value": value.shape, "key": key.shape}

@@ -7,11 +7,11 @@ from keras_moe.layers.attention._attend import attend
 from keras_moe.layers.attention._feature_heads import FeatureHeads
 from keras_moe.layers.attention._keras_attention import copy_projections
 from keras_moe.layers.attention._keras_attention import settings_of
-from keras_moe.layers.attention._masks import both
 from keras_moe.layers.attention._masks import by_time
 from keras_moe.layers.attention._masks import check_call
-from keras_moe.layers.attention._masks import hide
+from keras_moe.layers.attention._masks import intersect_masks
 from keras_moe.layers.attention._masks import zero_rows
+from keras_moe.layers.attention._masks import zero_where_masked
 from keras_moe.layers.attention._random_features import RandomFeatures
 from keras_moe.ops._segment_positions import segment_positions
 from keras_moe.ops.linear_attention._state import LinearAttentionState
@@ -33,6 +33,8 @@ class RandomFeatureAttention(FeatureHeads):
     feature, so that results are exact for the drawn features at any scale,
     without an epsilon; what a row does not see (padding, other segments, later
     positions) changes no bit of it.
+
+    A `keras_moe.layers.StatefulAttention`, whose state does not grow.
 
     Sources: [Choromanski et al., 2020](https://arxiv.org/abs/2009.14794);
     [Likhosherstov et al., 2022](https://arxiv.org/abs/2205.15317). For the
@@ -81,6 +83,7 @@ class RandomFeatureAttention(FeatureHeads):
         return_attention_scores: refused; there are no scores.
         training: whether to gather statistics.
         use_causal_mask: whether this call is causal.
+        bias: refused; there are no scores that it could be added to.
         segment_ids: int `(batch, length)` of packed sequences, for
             self-attention: positions see those of equal ids, which must be
             adjacent. 0 is padding. Rotary positions begin anew with each.
@@ -187,6 +190,7 @@ class RandomFeatureAttention(FeatureHeads):
         training: bool | None = None,
         use_causal_mask: bool = False,
         segment_ids: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         causal = self.causal or use_causal_mask
         check_call(
@@ -196,21 +200,24 @@ class RandomFeatureAttention(FeatureHeads):
             attention_mask,
             return_attention_scores,
             one_length=causal or segment_ids is not None,
+            bias=bias,
         )
         positions = segments = None
         if segment_ids is not None:
             real = ops.cast(segment_ids, "int32") != 0
             query_mask, value_mask = (
-                both(query_mask, real),
-                both(value_mask, real),
+                intersect_masks(query_mask, real),
+                intersect_masks(value_mask, real),
             )
             numbers, positions = segment_positions(segment_ids)
             segments = numbers[:, None, None, :]
-        visible = both(value_mask, key_mask)
+        visible = intersect_masks(value_mask, key_mask)
         key = value if key is None else key
-        queries = self.turned_query_heads(hide(query, query_mask), positions)
-        keys = self.turned_key_heads(hide(key, visible), positions)
-        values = self.value_heads(hide(value, visible))
+        queries = self.turned_query_heads(
+            zero_where_masked(query, query_mask), positions
+        )
+        keys = self.turned_key_heads(zero_where_masked(key, visible), positions)
+        values = self.value_heads(zero_where_masked(value, visible))
         rows, seen = by_time(query_mask), by_time(visible)
         attended = attend(
             self.features,
@@ -237,6 +244,7 @@ class RandomFeatureAttention(FeatureHeads):
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
         segment_ids: Tensor | None = None,
+        bias: Tensor | None = None,
         **_others,
     ) -> keras.KerasTensor:
         """Returns the spec of the output; refuses what `call` would."""
@@ -247,6 +255,7 @@ class RandomFeatureAttention(FeatureHeads):
             attention_mask,
             return_attention_scores,
             self.causal or use_causal_mask or segment_ids is not None,
+            bias,
         )
         shape = self.compute_output_shape(query.shape, value.shape)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
@@ -266,12 +275,12 @@ class RandomFeatureAttention(FeatureHeads):
         what `call` takes; masks must be given, none is taken from the inputs.
         """
         key = value if key is None else key
-        value_mask = both(value_mask, key_mask)
+        value_mask = intersect_masks(value_mask, key_mask)
         if not self.built:
             self.build(query.shape, value.shape, key.shape)
         self.features.adapt(
-            self.turned_query_heads(hide(query, query_mask)),
-            self.turned_key_heads(hide(key, value_mask)),
+            self.turned_query_heads(zero_where_masked(query, query_mask)),
+            self.turned_key_heads(zero_where_masked(key, value_mask)),
             by_time(query_mask),
             by_time(value_mask),
         )

@@ -6,13 +6,16 @@ import keras
 from keras import ops
 
 from keras_moe.backend import metrics_are_in_reach
+from keras_moe.layers.attention._feature_averages import assign_if_finite
+from keras_moe.layers.attention._feature_averages import choose
+from keras_moe.layers.attention._feature_averages import current_value
+from keras_moe.layers.attention._feature_averages import update_moments
 from keras_moe.layers.attention._feature_options import FEATURE_MAPS
 from keras_moe.layers.attention._feature_options import SOFTMAX_MAPS
 from keras_moe.layers.attention._feature_options import check_options
 from keras_moe.layers.attention._feature_options import choose_options
 from keras_moe.metrics import RelativeVariance
 from keras_moe.ops.linear_attention._feature_map import FeatureMap
-from keras_moe.ops.linear_attention._feature_statistics import masked_moments
 from keras_moe.ops.linear_attention._fit_features import COVARIANCES
 from keras_moe.ops.linear_attention._fit_features import fit_features
 from keras_moe.ops.linear_attention._random_projection import PROJECTIONS
@@ -37,7 +40,7 @@ class RandomFeatures(keras.layers.Layer):
 
     For the softmax kernel, `exp(x . y)` of queries and keys over the fourth
     root of their size, three exact rewritings make the features fit the data.
-    They go by moving averages of means and second moments, which training
+    These follow moving averages of means and second moments, which training
     gathers and inference only uses:
 
     - centring: `exp(x . y)` is `exp((x - a) . (y - b))` times factors of the
@@ -45,7 +48,7 @@ class RandomFeatures(keras.layers.Layer):
     - rescaling: `x . y` is `(s x) . (y / s)`, with both varying alike;
     - the bound: features `exp(a w^2 + sqrt(1 - 4a) w . x)`, `a <= 0`.
 
-    Each is exact whatever the averages are: these only cost or save variance.
+    Each is exact whatever the averages are, which only cost or save variance.
 
     Sources: [Choromanski et al., 2020](https://arxiv.org/abs/2009.14794)
     (FAVOR+), [Likhosherstov et al., 2022](https://arxiv.org/abs/2205.15317)
@@ -97,7 +100,7 @@ class RandomFeatures(keras.layers.Layer):
         seed: int | None = None,
         **kwargs,
     ):
-        # In low precision the errors exceed those of the approximation.
+        # In low precision, rounding would cost more than the approximation.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         check_size(
@@ -214,19 +217,19 @@ class RandomFeatures(keras.layers.Layer):
 
     def map(self) -> FeatureMap:
         """Returns the features of heads of queries and keys."""
-        projection = _value(self.fitted_projection)
+        projection = current_value(self.fitted_projection)
         root = projection.shape[-1] ** -0.25
         # [n, 1, 1, dim]
         ones = ops.expand_dims(ops.ones_like(projection[:, :1]), 1)
         scale, query_center, key_center = ones, 0.0 * ones, 0.0 * ones
         if self.is_softmax:
             scale, query_center, key_center = (
-                _value(weight)[:, None, None, :]
+                current_value(weight)[:, None, None, :]
                 for weight in (self.scale, self.query_center, self.key_center)
             )
         return FeatureMap(
             projection,
-            _value(self.log_weights),
+            current_value(self.log_weights),
             query_scale=root * scale,
             query_shift=query_center * scale,
             key_scale=root / scale,
@@ -245,7 +248,7 @@ class RandomFeatures(keras.layers.Layer):
         query_visible: Tensor | None = None,
         key_visible: Tensor | None = None,
     ) -> None:
-        """Takes a training batch in, for the batches that follow.
+        """Takes a training batch into the averages, for the batches to come.
 
         Args:
             queries: float32 `[b, n, g, t, dim]`.
@@ -253,14 +256,14 @@ class RandomFeatures(keras.layers.Layer):
             query_visible: bool `[b, 1, 1, t]`, false for padding.
             key_visible: bool `[b, 1, 1, s]`, false for padding.
         """
-        number = _value(self.num_updates) + 1
+        number = current_value(self.num_updates) + 1
         self.num_updates.assign(number)
         if self.is_softmax:
             rate = ops.maximum(
                 1.0 - self.momentum, 1.0 / ops.cast(number, "float32")
             )
-            self._average(self.query_moments, queries, query_visible, rate)
-            self._average(self.key_moments, keys, key_visible, rate)
+            update_moments(self.query_moments, queries, query_visible, rate)
+            update_moments(self.key_moments, keys, key_visible, rate)
         power_of_two = ops.bitwise_and(number, number - 1) == 0
         interval = self.redraw_interval or _FIT_INTERVAL
         self._refit(power_of_two | (number % interval == 0), number)
@@ -270,13 +273,14 @@ class RandomFeatures(keras.layers.Layer):
             )
 
     def _refit(self, due: Tensor, number: Tensor) -> None:
-        before = tuple(_value(weight) for weight in self._fitted)
+        before = tuple(current_value(weight) for weight in self._fitted)
         if is_sharded():
-            # No branches: they would have to agree on where all of it lies.
-            after = _choose(due, self._fit(number), before)
+            # Both branches of a condition would have to agree on how each of
+            # their tensors lies on the mesh: fit always, and choose.
+            after = choose(due, self._fit(number), before)
         else:
             after = ops.cond(due, lambda: self._fit(number), lambda: before)
-        self._assign(after)
+        assign_if_finite(self._fitted, after)
 
     def adapt(self, *batch: Tensor | None) -> None:
         """Fits the features to one batch, as if there had been no other.
@@ -286,23 +290,6 @@ class RandomFeatures(keras.layers.Layer):
         """
         self.num_updates.assign(0)
         self.update(*batch)
-
-    def _average(self, moments, x, visible, rate) -> None:
-        dense = len(moments[1].shape) == 3
-        # As the features see them, over the fourth root of the size.
-        root = x.shape[-1] ** -0.25
-        count, mean, square = masked_moments(
-            ops.stop_gradient(x), visible, dense
-        )
-        new = (root * mean, root**2 * square)
-        # A batch of padding says nothing; one that is not of numbers would be
-        # remembered for ever.
-        usable = count > 0.0
-        for value in new:
-            usable = usable & ops.all(ops.isfinite(value))
-        for weight, value in zip(moments, new, strict=True):
-            step = ops.where(usable, rate * (value - weight), 0.0)
-            weight.assign(weight + step)
 
     @property
     def _fitted(self) -> tuple:
@@ -319,17 +306,9 @@ class RandomFeatures(keras.layers.Layer):
             self.predicted_variance,
         )
 
-    def _assign(self, values: tuple[Tensor, ...]) -> None:
-        usable = True
-        for value in values:
-            usable = usable & ops.all(ops.isfinite(value))
-        values = _choose(usable, values, self._fitted)
-        for weight, value in zip(self._fitted, values, strict=True):
-            weight.assign(value)
-
     def _fit(self, number: Tensor) -> tuple[Tensor, ...]:
         """Returns new values of the fitted weights."""
-        draws = _value(self.drawn_projection)
+        draws = current_value(self.drawn_projection)
         if self.redraw_interval:
             draws = self._draw(draws.shape, number // self.redraw_interval)
         if not self.is_softmax:
@@ -343,8 +322,8 @@ class RandomFeatures(keras.layers.Layer):
             )
         fitted = fit_features(
             draws,
-            tuple(_value(w) for w in self.query_moments),
-            tuple(_value(w) for w in self.key_moments),
+            tuple(current_value(w) for w in self.query_moments),
+            tuple(current_value(w) for w in self.key_moments),
             centering=self.options.centering,
             rescaling=self.options.rescaling,
             bounded=self.feature_map == "favor++",
@@ -372,24 +351,3 @@ class RandomFeatures(keras.layers.Layer):
             "momentum": self.momentum,
             "seed": self.seed,
         }
-
-
-def _value(weight: Tensor) -> Tensor:
-    """Returns what a weight is now.
-
-    Not the variable itself, as `ops.convert_to_tensor` may: gradients would
-    read it after it was updated.
-    """
-    return ops.stop_gradient(weight)
-
-
-def _choose(
-    condition: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    """Returns all of `first` if a scalar is true, else all of `second`."""
-    # Broadcast by hand: where devices share a tensor, a scalar condition makes
-    # TensorFlow crash.
-    return tuple(
-        ops.where(ops.broadcast_to(condition, ops.shape(x)), x, y)
-        for x, y in zip(first, second, strict=True)
-    )

@@ -1,12 +1,12 @@
 """Multi-head attention as T5 has it."""
 
 import functools
-from typing import Any
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
 from keras_moe.ops._rotary_embedding import rotary_embedding
 from keras_moe.ops._short_sequences import apply_dense
@@ -46,9 +46,9 @@ class T5Attention(keras.layers.Layer):
     Source: [Raffel et al., 2019](https://arxiv.org/abs/1910.10683),
     section 2.1.
 
-    A decoder computes position by position with `init_state` and `step`, and
-    attends to an encoder's output with `encode_memory` and `attend_to_memory`.
-    `keras_moe.layers.RandomFeatureAttention` has the same methods.
+    A `keras_moe.layers.StatefulAttention`: a decoder computes position by
+    position with `init_state` and `step`, and attends to an encoder's output
+    with `encode_memory` and `attend_to_memory`.
 
     Args:
         num_heads: number of heads.
@@ -63,7 +63,7 @@ class T5Attention(keras.layers.Layer):
         bias: added to the scores; broadcast to `(batch, num_heads, queries,
             keys)`.
         attention_mask: bool, broadcast to the same shape; false hides a key.
-        query_mask: not needed: rows do not influence each other.
+        query_mask: not needed: queries do not influence each other.
         value_mask: bool `(batch, keys)`, false for padding; taken from `value`
             where Keras propagates one.
         use_causal_mask: whether to hide later positions.
@@ -166,17 +166,25 @@ class T5Attention(keras.layers.Layer):
     def init_state(
         self,
         batch_size: int | Tensor,
-        max_length: int,
-        cache: Any = KeyValueCache,
-    ) -> Any:
+        max_length: int | None = None,
+        cache: type[AttentionCache] = KeyValueCache,
+    ) -> AttentionCache:
         """Returns the state before the first position.
 
         Args:
             batch_size: number of rows.
             max_length: number of positions to allot.
-            cache: `keras_moe.layers.KeyValueCache`, or a class with its
-                methods.
+            cache: how positions are kept.
+
+        Raises:
+            ValueError: if `max_length` is not a positive integer.
         """
+        if max_length is None:
+            raise ValueError(
+                "`max_length` must be given: attention over all positions "
+                "allots room for them. Received: max_length=None."
+            )
+        check_size(max_length=max_length)
         return cache.empty(
             batch_size,
             self.num_heads,
@@ -188,11 +196,10 @@ class T5Attention(keras.layers.Layer):
     def step(
         self,
         query: Tensor,
-        state: Any,
+        state: AttentionCache,
         bias: Tensor | None = None,
         num_queries: int | None = None,
-        key_mask: Tensor | None = None,
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[Tensor, AttentionCache]:
         """Computes the next positions of causal self-attention.
 
         Args:
@@ -202,15 +209,14 @@ class T5Attention(keras.layers.Layer):
             num_queries: for how many of the positions, the last ones, the
                 output is wanted; `None` for all, whose number must then be
                 static.
-            key_mask: bool `(batch, max_length)`, false for positions that
-                nobody may attend to.
 
         Returns:
             The output `(batch, queries, dim)` and the next state.
         """
         before, state = state, self.remember(query, state)
         count = num_queries or query.shape[1]
-        # The same tensor as the keys': its angles are computed once.
+        # Where all positions are queries, this is the very tensor that the keys
+        # were turned by: the angles are computed once.
         first = before.position
         if query.shape[1] != count:
             first = state.position - count
@@ -218,9 +224,6 @@ class T5Attention(keras.layers.Layer):
         if visible is not None:
             visible = ops.expand_dims(visible, (0, 1))
         length = ops.shape(keys)[2]
-        if key_mask is not None:
-            seen = key_mask[:, None, None, :length]
-            visible = seen if visible is None else visible & seen
         attended = self.attend(
             self.query_heads(last_positions(query, count), first),
             keys,
@@ -230,7 +233,7 @@ class T5Attention(keras.layers.Layer):
         )
         return attended, state
 
-    def remember(self, query: Tensor, state: Any) -> Any:
+    def remember(self, query: Tensor, state: AttentionCache) -> AttentionCache:
         """Returns the state after positions whose output nobody wants.
 
         Args:
@@ -276,7 +279,7 @@ class T5Attention(keras.layers.Layer):
 
         Args:
             query: `(batch, queries, dim)`.
-            position: that of the first.
+            position: of the first query.
         """
         heads = self._split_heads(apply_dense(self.query, query))
         return self._turn(heads, position)
@@ -319,7 +322,7 @@ class T5Attention(keras.layers.Layer):
 
     def _split_heads(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1:
-            # Nothing to transpose.
+            # One position: the transposition would only be a copy.
             return ops.reshape(x, (-1, self.num_heads, 1, self.key_dim))
         batch, length = ops.shape(x)[:2]
         x = ops.reshape(x, (batch, length, self.num_heads, self.key_dim))

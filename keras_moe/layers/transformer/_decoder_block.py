@@ -6,7 +6,9 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
+from keras_moe.layers.attention._stateful_attention import StatefulAttention
 from keras_moe.layers.transformer._residual import Residual
 from keras_moe.ops._short_sequences import last_positions
 from keras_moe.serialization import deserialize_sublayers
@@ -15,14 +17,15 @@ from keras_moe.serialization import serialize_sublayer
 from keras_moe.types import Config
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
+from keras_moe.validation import check_contract
 
 
 class DecoderBlockState(NamedTuple):
-    """What a block carries from position to position.
+    """The state of a block between positions.
 
     Attributes:
-        positions: what the self-attention remembers of the positions so far.
-        memory: what the cross-attention remembers of the encoder's output.
+        positions: the self-attention's state, of the positions so far.
+        memory: the cross-attention's memory of the encoder's output.
     """
 
     positions: Any
@@ -37,10 +40,10 @@ class DecoderBlock(keras.layers.Layer):
     position after the other and gives the same result.
 
     Args:
-        self_attention: `keras_moe.layers.T5Attention`,
-            `keras_moe.layers.RandomFeatureAttention` with `causal=True`, or a
-            layer with their methods.
-        cross_attention: a layer like that, not causal.
+        self_attention: a layer that is a `keras_moe.layers.StatefulAttention`:
+            `keras_moe.layers.T5Attention`, or
+            `keras_moe.layers.RandomFeatureAttention` with `causal=True`.
+        cross_attention: another one, not causal.
         feed_forward: `keras_moe.layers.FeedForward`,
             `keras_moe.layers.SparseMoE`, or a layer called like them. It must
             be causal: a token's output may not depend on later tokens.
@@ -56,17 +59,40 @@ class DecoderBlock(keras.layers.Layer):
 
     Output shape:
         `(batch, length, dim)`.
+
+    Raises:
+        ValueError: if an attention lacks a method.
+
+    Example:
+
+    >>> block = keras_moe.layers.DecoderBlock(
+    ...     keras_moe.layers.T5Attention(num_heads=2, key_dim=4),
+    ...     keras_moe.layers.T5Attention(num_heads=2, key_dim=4),
+    ...     keras_moe.layers.FeedForward(hidden_dim=32),
+    ... )
+    >>> x = np.random.rand(1, 5, 8).astype("float32")
+    >>> memory = np.random.rand(1, 7, 8).astype("float32")
+    >>> outputs = block(x, memory)
+    >>> state = block.init_state(memory, max_length=5)
+    >>> first, state = block.step(x[:, :1], state)
+    >>> bool(np.allclose(first, outputs[:, :1], atol=1e-5))
+    True
     """
 
     def __init__(
         self,
-        self_attention: keras.layers.Layer,
-        cross_attention: keras.layers.Layer,
+        self_attention: StatefulAttention,
+        cross_attention: StatefulAttention,
         feed_forward: keras.layers.Layer,
         dropout_rate: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_contract(
+            StatefulAttention,
+            self_attention=self_attention,
+            cross_attention=cross_attention,
+        )
         self.self_attention = self_attention
         self.cross_attention = cross_attention
         self.feed_forward = feed_forward
@@ -98,12 +124,11 @@ class DecoderBlock(keras.layers.Layer):
         attended = self.self_attention(
             x,
             x,
+            bias=bias,
             query_mask=padding_mask,
             value_mask=padding_mask,
             use_causal_mask=True,
             training=training,
-            # Not every attention knows biases.
-            **({} if bias is None else {"bias": bias}),
         )
         x = self.around_self_attention.add(inputs, attended, training)
         attended = self.cross_attention(
@@ -121,7 +146,7 @@ class DecoderBlock(keras.layers.Layer):
         memory: Tensor,
         memory_mask: Tensor | None = None,
         max_length: int | None = None,
-        cache: Any = KeyValueCache,
+        cache: type[AttentionCache] = KeyValueCache,
     ) -> DecoderBlockState:
         """Returns the state before the first position.
 
@@ -130,8 +155,7 @@ class DecoderBlock(keras.layers.Layer):
             memory_mask: bool `(batch, memory_length)`.
             max_length: number of positions to allot, for attention that needs
                 to know.
-            cache: how attention that keeps all positions keeps them:
-                `keras_moe.layers.KeyValueCache`, or a class with its methods.
+            cache: how attention that keeps all positions keeps them.
         """
         return DecoderBlockState(
             self.self_attention.init_state(
@@ -146,7 +170,6 @@ class DecoderBlock(keras.layers.Layer):
         state: DecoderBlockState,
         bias: Tensor | None = None,
         num_queries: int | None = None,
-        key_mask: Tensor | None = None,
     ) -> tuple[Tensor, DecoderBlockState]:
         """Computes the next position, or the next few.
 
@@ -156,22 +179,15 @@ class DecoderBlock(keras.layers.Layer):
             bias: relative position bias, `(num_heads, queries, max_length)`.
             num_queries: for how many of the positions, the last ones, the
                 output is wanted; `None` for all.
-            key_mask: bool `(batch, max_length)`, false for positions that
-                nobody may attend to.
 
         Returns:
             The output `(batch, queries, dim)` and the next state.
         """
-        options = {
-            "bias": bias,
-            "num_queries": num_queries,
-            "key_mask": key_mask,
-        }
         attended, positions = self.self_attention.step(
             self.around_self_attention.norm(inputs),
             state.positions,
-            # Not every attention knows all of them.
-            **{k: v for k, v in options.items() if v is not None},
+            bias=bias,
+            num_queries=num_queries,
         )
         if num_queries is not None:
             inputs = last_positions(inputs, num_queries)

@@ -16,9 +16,10 @@ class EncoderBlock(keras.layers.Layer):
     """Self-attention and a feed-forward layer, each pre-norm and residual.
 
     Args:
-        attention: the self-attention: `keras_moe.layers.T5Attention`,
-            `keras_moe.layers.RandomFeatureAttention`, or a layer called like
-            them.
+        attention: the self-attention, a layer called as
+            `keras_moe.layers.StatefulAttention` is:
+            `keras_moe.layers.T5Attention` or
+            `keras_moe.layers.RandomFeatureAttention`.
         feed_forward: what follows it: `keras_moe.layers.FeedForward`,
             `keras_moe.layers.SparseMoE`, or a layer called like them.
         dropout_rate: dropout of each sublayer's output.
@@ -31,6 +32,15 @@ class EncoderBlock(keras.layers.Layer):
 
     Output shape:
         `(batch, length, dim)`.
+
+    Example:
+
+    >>> block = keras_moe.layers.EncoderBlock(
+    ...     keras_moe.layers.T5Attention(num_heads=2, key_dim=4),
+    ...     keras_moe.layers.FeedForward(hidden_dim=32),
+    ... )
+    >>> block(np.ones((1, 5, 8), "float32")).shape
+    TensorShape([1, 5, 8])
     """
 
     def __init__(
@@ -68,11 +78,10 @@ class EncoderBlock(keras.layers.Layer):
         attended = self.attention(
             x,
             x,
+            bias=bias,
             query_mask=padding_mask,
             value_mask=padding_mask,
             training=training,
-            # Not every attention knows biases.
-            **({} if bias is None else {"bias": bias}),
         )
         x = self.around_attention.add(inputs, attended, training)
         fed = self.feed_forward(

@@ -1,4 +1,4 @@
-"""Blocks that training passes by at random."""
+"""Dropout of whole blocks."""
 
 import math
 
@@ -15,9 +15,9 @@ from keras_moe.validation import check_rate
 
 @register
 class LayerDropout(keras.layers.Layer):
-    """Passes a block by, row by row and at random, in training.
+    """Leaves a block out, row by row and at random, in training.
 
-    What lies above then learns to do without the block, and early exits lose
+    The layers above then learn to do without the block, and early exits lose
     less. Nothing is scaled up: a residual block left out leaves its input as
     it is.
 
@@ -25,8 +25,8 @@ class LayerDropout(keras.layers.Layer):
     section 4.1.
 
     Args:
-        rate: how often a row passes the block by, in [0, 1).
-        seed: seed of the choice.
+        rate: how often the block is left out for a row, in [0, 1).
+        seed: seed of the random choice.
 
     Call arguments:
         before: the block's input, `(batch, ...)`.
@@ -34,7 +34,7 @@ class LayerDropout(keras.layers.Layer):
         training: whether to train.
 
     Output shape:
-        That of `after`.
+        The shape of `after`.
 
     Raises:
         ValueError: if `rate` is out of its range.
@@ -53,14 +53,15 @@ class LayerDropout(keras.layers.Layer):
         check_rate(rate=rate)
         self.rate = rate
         self.seed = seed
-        # Where nothing is dropped, nothing is kept in files either.
+        # A generator is state that files hold: a layer with a rate of 0 has no
+        # use for it, and must load from files without.
         self.seed_generator = (
             keras.random.SeedGenerator(seed) if rate > 0 else None
         )
         self.supports_masking = True
 
     def build(self, before_shape: Shape, after_shape: Shape) -> None:
-        """Nothing to make; Keras needs the names to build from a file."""
+        """Makes nothing; Keras needs the names to build from a file."""
 
     def call(
         self, before: Tensor, after: Tensor, training: bool | None = None
@@ -71,7 +72,8 @@ class LayerDropout(keras.layers.Layer):
         drawn = keras.random.uniform(
             (ops.shape(after)[0], *ones), seed=self.seed_generator
         )
-        # Where rows are spread over devices, as one of them would draw.
+        # Without `replicate`, devices that share a batch would draw otherwise
+        # than one device does.
         return ops.where(replicate(drawn) >= self.rate, after, before)
 
     def compute_output_shape(
@@ -86,11 +88,11 @@ class LayerDropout(keras.layers.Layer):
 def layer_dropout_rates(rate: float, num_layers: int) -> list[float]:
     """Returns the rate of each block: 0 for the first, `rate` for the last.
 
-    Between them it grows as `exp(l ln 2 / (num_layers - 1)) - 1` does
+    Between these the rate grows as `exp(l ln 2 / (num_layers - 1)) - 1` does
     (LayerSkip, arXiv:2404.16710, section 4.1).
 
     Args:
-        rate: the last block's.
+        rate: of the last block.
         num_layers: number of blocks.
     """
     if num_layers == 1:

@@ -1,11 +1,11 @@
 """The decoder stack."""
 
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
 
 from keras import ops
 
+from keras_moe.layers import AttentionCache
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import DecoderBlockState
 from keras_moe.layers import KeyValueCache
@@ -17,11 +17,11 @@ from keras_moe.types import Tensor
 
 
 class DecoderState(NamedTuple):
-    """What a decoding loop carries from step to step.
+    """The decoder's state between steps.
 
     Attributes:
         blocks: the state of each block.
-        positions: int32 `(max_length,)`, all that there will be.
+        positions: int32 `(max_length,)`, all positions that there will be.
     """
 
     blocks: tuple[DecoderBlockState, ...]
@@ -110,14 +110,21 @@ class Decoder(Stack):
             for layer in layers
         ]
 
-    def initial_state(
+    def init_state(
         self,
         memory: Tensor,
         memory_mask: Tensor,
         max_length: int,
-        cache: Any = KeyValueCache,
+        cache: type[AttentionCache] = KeyValueCache,
     ) -> DecoderState:
-        """Returns the state before the first of `max_length` steps."""
+        """Returns the state before the first of `max_length` steps.
+
+        Args:
+            memory: the encoder's output, `(batch, memory_length, model_dim)`.
+            memory_mask: bool `(batch, memory_length)`, false for padding.
+            max_length: greatest number of steps.
+            cache: how attention that keeps all positions keeps them.
+        """
         return DecoderState(
             tuple(
                 block.init_state(memory, memory_mask, max_length, cache)
@@ -134,7 +141,7 @@ class Decoder(Stack):
         Args:
             inputs: the embedded token, `(batch, 1, model_dim)`.
             position: int32 scalar.
-            state: what the step before returned.
+            state: what `init_state` or the step before returned.
 
         Returns:
             The normalised output `(batch, 1, model_dim)` and the next state.

@@ -1,4 +1,4 @@
-"""How a model is decoded."""
+"""The methods that decoding loops call, and `generate`."""
 
 import dataclasses
 import functools
@@ -8,9 +8,10 @@ from typing import Any
 from keras import ops
 
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.generation import Strategy
 from keras_moe.generation import compile_decoder
-from keras_moe.generation._decode import Strategy
-from keras_moe.generation._decode import check_combination
+from keras_moe.generation._decode import check_decoding
+from keras_moe.layers import AttentionCache
 from keras_moe.layers import KeyValueCache
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer._decoder import Decoder
@@ -18,12 +19,17 @@ from keras_moe.models.switch_transformer._decoder import DecoderState
 from keras_moe.models.switch_transformer._head_kernel import head_kernel
 from keras_moe.types import Tensor
 
-# Compiled programs that a model keeps: each holds its graph.
+# Greatest number of compiled programs that a model keeps; each holds its graph.
 _PROGRAMS = 32
 
 
 class Decoding:
-    """What `SwitchTransformer` offers to decoding loops, and `generate`."""
+    """What makes `SwitchTransformer` a `keras_moe.generation.Decodable`.
+
+    The methods are those of `keras_moe.generation.ExitingDecodable`, of
+    `keras_moe.generation.ExitClassifying` where the config has a classifier,
+    and `generate`. `encode` and `logits` are the model's.
+    """
 
     config: SwitchTransformerConfig
     decoder: Decoder
@@ -37,11 +43,11 @@ class Decoding:
     # === Parts of an exit ===
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        """Returns what the decoder takes of target ids `(batch, length)`."""
+        """Returns the decoder's inputs for target ids `(batch, length)`."""
         return self.target_embedding(token_ids)
 
     def head_kernel(self, size: int) -> Tensor:
-        """Returns `(model_dim, size)`, what makes the first ids' logits."""
+        """Returns `(model_dim, size)`, the kernel of the first ids' logits."""
         if not self.config.tie_embeddings:
             return head_kernel(self.head, size)
         scale = self.config.model_dim**-0.5
@@ -57,18 +63,22 @@ class Decoding:
 
     # === Step by step ===
 
-    def start(
-        self, token_ids: Tensor, max_length: int, cache: Any = KeyValueCache
+    def start_from(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor,
+        max_length: int,
+        cache: type[AttentionCache] = KeyValueCache,
     ) -> DecoderState:
-        """Encodes the source and allots caches for `max_length` steps.
+        """Returns the state before the first of `max_length` steps.
 
         Args:
-            token_ids: int `(batch, source_length)`, padded.
+            memory: what `encode` returned, `(batch, memory_length, model_dim)`.
+            memory_mask: its mask, bool `(batch, memory_length)`.
             max_length: greatest number of steps.
             cache: how attention that keeps all positions keeps them.
         """
-        memory, mask = self.encode(token_ids, training=False)
-        return self.decoder.initial_state(memory, mask, max_length, cache)
+        return self.decoder.init_state(memory, memory_mask, max_length, cache)
 
     def step(
         self, token_ids: Tensor, position: Tensor, state: DecoderState
@@ -78,7 +88,7 @@ class Decoding:
         Args:
             token_ids: int `(batch,)`, the token at `position`.
             position: int32 scalar, from 0.
-            state: what `start` or the step before returned.
+            state: what `start_from` or the step before returned.
 
         Returns:
             float32 logits `(batch, vocabulary)` and the next state.
@@ -95,7 +105,7 @@ class Decoding:
         strategy: Strategy | None = None,
         jit_compile: bool = False,
     ) -> dict[str, Tensor]:
-        """Decodes.
+        """Decodes sources, with a program that is compiled once and kept.
 
         Args:
             token_ids: int `(batch, source_length)`, padded.
@@ -104,7 +114,8 @@ class Decoding:
                 never. Policies that differ in their threshold share a
                 compiled program.
             strategy: `keras_moe.generation.Greedy()`, the default,
-                `Sampling(...)`, `BeamSearch(...)` or `SelfSpeculative(...)`.
+                `Sampling(...)`, `BeamSearch(...)`, `SelfSpeculative(...)`, or
+                another `keras_moe.generation.Strategy`.
             jit_compile: whether to compile with XLA.
 
         Returns:
@@ -114,21 +125,16 @@ class Decoding:
             max_length)`, and `confidence`, float32 of that shape.
 
         Raises:
-            ValueError: if `max_length` is below 1, `token_ids` not of rank 2,
-                or the strategy cannot exit early.
+            ValueError: if `max_length` is not positive, `token_ids` not of
+                rank 2, or the strategy cannot exit early.
         """
-        if max_length < 1:
-            raise ValueError(
-                "`max_length` must be at least 1. Received: "
-                f"max_length={max_length}."
-            )
+        check_decoding(self, max_length, strategy, early_exit)
         token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
         if len(token_ids.shape) != 2:
             raise ValueError(
                 "`token_ids` must have the shape (batch, source_length). "
                 f"Received: token_ids.shape={tuple(token_ids.shape)}."
             )
-        check_combination(strategy, early_exit)
         # Quantising and LoRA put other variables in their places: a program
         # compiled before would go on with the old ones.
         weights = tuple(id(variable) for variable in self.variables)
@@ -150,8 +156,9 @@ class Decoding:
     def _decoder_for(self) -> Callable[..., Callable]:
         @functools.lru_cache(maxsize=_PROGRAMS)
         def compiled(weights: tuple, *options: Any) -> Callable:
-            del weights  # what else the program depends on
+            del weights  # part of the key: a program holds its variables
             return compile_decoder(self, *options)
 
-        # Not a dictionary: that would be tracked, and no export could hold it.
+        # A dictionary would be tracked by Keras, and exports of the model would
+        # fail on it.
         return compiled

@@ -21,7 +21,7 @@ from keras_moe.types import Tensor
 
 
 class Stack(keras.layers.Layer):
-    """Blocks under one table of relative positions, and a norm above them.
+    """Blocks that share a table of relative positions, and a norm above them.
 
     Args:
         config: the sizes.
@@ -84,7 +84,7 @@ class Stack(keras.layers.Layer):
             inputs: embedded tokens, `(batch, length, model_dim)`.
             *memory: the encoder's output, for blocks that attend to it.
             training: whether to train.
-            **masks: what the blocks take as masks.
+            **masks: the blocks' masks, by the names of their arguments.
         """
         position = ops.arange(ops.shape(inputs)[1])
         bias = self.bias(position, position)
@@ -123,8 +123,8 @@ def make_attention(
         name: its name, which ends in `"attention"`.
         dtype: its dtype or policy.
         causal: whether positions see none later.
-        across: whether keys are of another sequence than queries: their
-            positions then say nothing about distances.
+        across: whether keys are of another sequence than queries: positions
+            then say nothing about distances.
     """
     rotary = config.position_encoding == "rotary" and not across
     if config.attention == "softmax":
@@ -189,7 +189,8 @@ def _make_router(config: SwitchTransformerConfig, causal: bool) -> Router:
         "router_z_loss_weight": config.router_z_loss_weight,
     }
     if name == "expert_choice":
-        # An answer must not depend on the rest of the batch.
+        # Experts that choose among all tokens of a batch would let an answer
+        # depend on the other rows.
         settings["group_size"] = "sequence"
     elif name != "bias_balanced":
         settings["load_balancing_loss_weight"] = (

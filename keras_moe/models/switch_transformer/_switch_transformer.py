@@ -2,10 +2,14 @@
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
+from keras_moe.generation import ExitClassifying
+from keras_moe.generation import ExitingDecodable
+from keras_moe.generation import ExitingGenerative
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer._decoder import Decoder
 from keras_moe.models.switch_transformer._decoding import Decoding
@@ -162,7 +166,7 @@ class SwitchTransformer(Decoding, keras.Model):
         """Returns what the head would take if the decoder stopped early.
 
         Args:
-            inputs: what `call` takes.
+            inputs: as for `call`.
             layers: after which decoder layers, counted from 1.
             training: whether to train.
 
@@ -256,3 +260,10 @@ class SwitchTransformer(Decoding, keras.Model):
     ) -> "SwitchTransformer":
         """Rebuilds the model from `get_config`."""
         return cls(**config)
+
+
+if TYPE_CHECKING:
+    # Type checkers refuse these lines when a signature leaves its contract.
+    _DECODABLE: type[ExitingDecodable] = SwitchTransformer
+    _GENERATIVE: type[ExitingGenerative] = SwitchTransformer
+    _EXITING: type[ExitClassifying] = SwitchTransformer

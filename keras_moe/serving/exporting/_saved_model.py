@@ -12,7 +12,7 @@ from keras_moe.calibration import Certificate
 from keras_moe.calibration import exit_policy
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
-from keras_moe.generation._decode import check_combination
+from keras_moe.generation._decode import check_decoding
 from keras_moe.weights import fingerprint
 
 TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -53,8 +53,8 @@ def export(
     is ever assigned. The answer for a row does not depend on the others.
 
     Args:
-        model: a `keras_moe.models.SwitchTransformer`, or another model with
-            its `start` and `step`.
+        model: a `keras.Model` that is a `keras_moe.generation.Decodable`, such
+            as `keras_moe.models.SwitchTransformer`.
         directory: where to write; must be new or empty. It appears under its
             name only when it is complete.
         tokenize: in-graph function from strings `[batch]` to a dictionary
@@ -112,17 +112,13 @@ def export(
             raise ValueError(
                 f"`{name}` must be a function. Received: {name}={function!r}."
             )
-    if max_length < 1:
-        raise ValueError(
-            f"`max_length` must be at least 1. Received: {max_length}."
-        )
     if tf.io.gfile.exists(directory) and tf.io.gfile.listdir(directory):
         raise ValueError(
             "`directory` must be new or empty. Received: "
             f"directory={directory!r}, which holds files."
         )
 
-    check_combination(None, early_exit)
+    check_decoding(model, max_length, None, early_exit)
     if certificate is not None:
         early_exit = _certified(model, early_exit, certificate, max_length)
 

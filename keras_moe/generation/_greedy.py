@@ -1,15 +1,16 @@
-"""The next token: the most probable one."""
+"""Greedy decoding."""
 
 import dataclasses
 
 from keras import ops
 
+from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Greedy:
-    """Chooses the most probable token, of equals the first.
+class Greedy(TokenByToken):
+    """Chooses the most probable token, the first of equally probable ones.
 
     Example:
 
@@ -20,7 +21,7 @@ class Greedy:
     """
 
     def choose(self, logits: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns a token for each row, and how probable it was.
+        """Returns each row's most probable token, and its log probability.
 
         Args:
             logits: float32 `(batch, vocabulary)`; forbidden tokens hold -1e9.

@@ -3,14 +3,15 @@
 from typing import Any
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
+from keras_moe.generation._choose_cache import choose_cache
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
 from keras_moe.generation._exit_confidence import ExitConfidence
-from keras_moe.generation._tensor_array_cache import TensorArrayCache
+from keras_moe.generation._protocols import ExitingDecodable
+from keras_moe.generation._protocols import SequenceConfig
+from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.generation._token_by_token import forbid_padding
-from keras_moe.layers import KeyValueCache
 from keras_moe.types import Tensor
 
 
@@ -18,12 +19,13 @@ class Rows(NamedTuple):
     """A position on its way up through the layers.
 
     Attributes:
-        state: `(batch, 1, model_dim)`, of rows that left as they left.
-        active: bool `(batch,)`, which have not left yet.
-        exit_layer: int32 `(batch,)`, the last layer computed for each.
-        confidence: float32 `(batch,)`, what was measured last.
-        logits: what the head said of each row, if the confidence asked it;
-            else `()`.
+        state: `(batch, 1, model_dim)`; of a row that left, the state at its
+            exit.
+        active: bool `(batch,)`, which rows have not left yet.
+        exit_layer: int32 `(batch,)`, the last layer computed for each row.
+        confidence: float32 `(batch,)`, as measured last.
+        logits: `(batch, vocabulary)` of each row's last exit, where the
+            confidence is one of all logits; else `()`.
     """
 
     state: Tensor
@@ -34,83 +36,84 @@ class Rows(NamedTuple):
 
 
 class _Position(NamedTuple):
-    """What all layers of a position share.
+    """A position, and what its layers have in common.
 
     Attributes:
         position: int32 scalar, from 0.
         bias: of the attention scores, if there is one.
         threshold: float32 `(batch,)`.
-        depths: int32 `(batch, max_length)`, exit layers of the tokens so far.
         history: a `tf.TensorArray` of the states at their exits, or `()`.
     """
 
     position: Tensor
     bias: Tensor | None
     threshold: Tensor
-    depths: Tensor
     history: Any
 
 
 def early_exit_decode(
-    model: Any,
-    token_ids: Tensor,
+    model: ExitingDecodable,
+    memory: Any,
+    memory_mask: Tensor,
     max_length: int,
     policy: EarlyExitPolicy,
-    choice: Any,
+    strategy: TokenByToken,
     threshold: Tensor | None = None,
     static_shapes: bool = False,
-    confidence: Any = None,
+    confidence: ExitConfidence | None = None,
 ) -> dict[str, Tensor]:
     """Decodes token by token, each through as few layers as it needs.
 
-    Leaves the model as it found it, and its graph free of assignments.
-
     Args:
-        model: a `keras_moe.models.SwitchTransformer`, or a model with its
-            `start`, `embed`, `logits` and `decoder`.
-        token_ids: int `(batch, source_length)`, padded.
+        model: the model.
+        memory: what `model.encode` returned.
+        memory_mask: its mask, bool `(batch, memory_length)`.
         max_length: greatest number of tokens to emit.
         policy: when a token may leave.
-        choice: how the next token is chosen: `keras_moe.generation.Greedy`
-            or `keras_moe.generation.Sampling`.
+        strategy: how the next token is chosen.
         threshold: float32 `(batch,)`, instead of the policy's.
         static_shapes: whether XLA will compile this.
-        confidence: what measures how sure the model is, if not the policy's
-            `keras_moe.generation.ExitConfidence`: an object with its methods.
+        confidence: measures how sure the model is; `None` for what the policy
+            says.
 
     Returns:
         `token_ids`, int32 `(batch, max_length)`; `log_probability`, float32
         `(batch,)`; `exit_layer`, int32 `(batch, max_length)`, the layers
         computed for each token, 0 for padding; and `confidence`, float32
-        `(batch, max_length)`, what was measured last before it left: for a
-        token of the last layer, at the exit below it.
+        `(batch, max_length)`, as measured at the token's exit: for a token of
+        the last layer, at the exit below it.
 
     Raises:
-        ValueError: if the model has too few layers, too small a vocabulary,
-            no such confidence, or attention that cannot do as the policy says.
+        ValueError: if the model has too few layers, too small a vocabulary or
+            no such confidence.
     """
-    with keras.StatelessScope():
-        step = _ExitingStep(
-            model,
-            token_ids,
-            max_length,
-            policy,
-            static_shapes,
-            threshold,
-            confidence or ExitConfidence(model, policy),
-        )
-        return _decode(step, model.config, token_ids, max_length, choice)
+    segments = policy.segments(len(model.decoder.blocks))
+    confidence = confidence or ExitConfidence(model, policy)
+    if threshold is None:
+        threshold = tf.fill(tf.shape(memory_mask)[:1], policy.threshold)
+    cache = choose_cache(static_shapes)
+    step = _ExitingStep(
+        model,
+        model.start_from(memory, memory_mask, max_length, cache),
+        max_length,
+        policy,
+        segments,
+        policy.propagation == "deferred" and not static_shapes,
+        threshold,
+        confidence,
+    )
+    return _decode(step, model.config, memory_mask, max_length, strategy)
 
 
 def _decode(
     step: "_ExitingStep",
-    config: Any,
-    token_ids: Tensor,
+    config: SequenceConfig,
+    memory_mask: Tensor,
     max_length: int,
-    choice: Any,
+    strategy: TokenByToken,
 ) -> dict[str, Tensor]:
     slot = tf.range(max_length)[None, :]
-    ended = tf.reduce_all(token_ids == config.pad_id, axis=1)
+    ended = ~tf.reduce_any(memory_mask, axis=1)
     row = tf.zeros_like(ended, tf.int32)
     empty = tf.zeros_like(row[:, None] + slot)
 
@@ -118,8 +121,9 @@ def _decode(
         return (position < max_length) & ~tf.reduce_all(ended)
 
     def advance(position, token, ended, ids, depths, sure, score, caches):
-        logits, rows, caches = step(token, position, ended, depths, caches)
-        token, log_p = choice.choose(forbid_padding(logits, config), position)
+        logits, rows, caches = step(token, position, ended, caches)
+        logits = forbid_padding(logits, config)
+        token, log_p = strategy.choose(logits, position)
         token = tf.where(ended, config.pad_id, token)
         here = slot == position
         return (
@@ -158,49 +162,48 @@ class _ExitingStep:
     Keys and values of layer i are complete for the positions before
     `caches[i].position`. At all positions from there on every row left at or
     below layer i, so that one history of exit states serves all layers.
+
+    Args:
+        model: the model.
+        initial: its state before the first step.
+        max_length: greatest number of tokens to emit.
+        policy: when a token may leave.
+        segments: the layers, counted from 0, in groups that end in an exit.
+        deferred: whether keys and values that a skipped layer lacks are made
+            when it is next computed; else at each token.
+        threshold: `(batch,)`, before it decays.
+        confidence: measures how sure the model is.
     """
 
     def __init__(
         self,
-        model: Any,
-        token_ids: Tensor,
+        model: ExitingDecodable,
+        initial: Any,
         max_length: int,
         policy: EarlyExitPolicy,
-        static_shapes: bool,
-        threshold: Tensor | None,
-        confidence: Any,
+        segments: tuple[tuple[int, ...], ...],
+        deferred: bool,
+        threshold: Tensor,
+        confidence: ExitConfidence,
     ):
         self.model = model
-        self.policy = policy
+        self.initial = initial
         self.max_length = max_length
-        self.segments = policy.segments(len(model.decoder.blocks))
-        self.deferred = policy.propagation != "eager" and not static_shapes
-        self.start = model.start(
-            token_ids,
-            max_length,
-            KeyValueCache if static_shapes else TensorArrayCache,
-        )
-        if policy.propagation == "none" and not hasattr(
-            self.start.blocks[0].positions, "rewind"
-        ):
-            raise ValueError(
-                "With propagation='none' tokens are left out one by one, "
-                "which attention that sums up its past cannot. Received: "
-                f"attention={model.config.attention!r}; it must be 'softmax'."
-            )
+        self.policy = policy
+        self.segments = segments
+        self.deferred = deferred
         self.confidence = confidence
-        if threshold is None:
-            threshold = tf.fill(tf.shape(token_ids)[:1], policy.threshold)
         threshold = tf.cast(threshold, tf.float32)
-        # Graph optimisation turns `~(sure >= threshold)` into `sure <
-        # threshold`, which is false, too, for what is not a number.
+        # A threshold that is NaN must let no token leave. Graph optimisation
+        # turns `~(sure >= threshold)` into `sure < threshold`, which is false
+        # for NaN, too, so that every token would leave.
         self.threshold = tf.where(
             tf.math.is_nan(threshold), float("inf"), threshold
         )
 
     def initial_caches(self) -> tuple:
         """Returns each layer's cache, and the history of exit states."""
-        caches = tuple(block.positions for block in self.start.blocks)
+        caches = tuple(block.positions for block in self.initial.blocks)
         if not self.deferred:
             return caches, ()
         history = tf.TensorArray(
@@ -216,19 +219,17 @@ class _ExitingStep:
         token: Tensor,
         position: Tensor,
         ended: Tensor,
-        depths: Tensor,
         caches: tuple,
     ) -> tuple[Tensor, Rows, tuple]:
         """Returns the logits, the rows and the caches after a position."""
         layers, history = caches
         bias = self.model.decoder.bias(
-            tf.reshape(position, (1,)), self.start.positions
+            tf.reshape(position, (1,)), self.initial.positions
         )
         here = _Position(
             position,
             bias,
             self.policy.threshold_at(self.threshold, position, self.max_length),
-            depths,
             history,
         )
         state = self.model.embed(token[:, None])
@@ -309,25 +310,20 @@ class _ExitingStep:
     ) -> tuple[Tensor, Any]:
         inputs = state
         if self.deferred and number > 0:
-            # All tokens that left below, and this one.
+            # Positions whose tokens left below this layer, and this one.
             slots = tf.range(cache.position, here.position + 1)
             states = here.history.write(here.position, state[:, 0])
             inputs = tf.transpose(states.gather(slots), (1, 0, 2))
-        key_mask = None
-        if self.policy.propagation == "none" and number > 0:
-            slot = tf.range(self.max_length)[None, :]
-            key_mask = (here.depths > index) | (slot == here.position)
         output, after = self.model.decoder.blocks[index].step(
             inputs,
-            self.start.blocks[index]._replace(positions=cache),
+            self.initial.blocks[index]._replace(positions=cache),
             here.bias,
             num_queries=1,
-            key_mask=key_mask,
         )
         return output, after.positions
 
     def _remember(self, index: int, state: Tensor, cache: Any) -> Any:
         """Returns a layer's cache after a position that left below it."""
-        before = self.start.blocks[index]._replace(positions=cache)
+        before = self.initial.blocks[index]._replace(positions=cache)
         after = self.model.decoder.blocks[index].remember(state, before)
         return after.positions

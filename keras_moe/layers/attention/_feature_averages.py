@@ -1,0 +1,68 @@
+"""Weights that follow the statistics of queries and keys."""
+
+from collections.abc import Sequence
+
+from keras import ops
+
+from keras_moe.ops.linear_attention._feature_statistics import masked_moments
+from keras_moe.types import Tensor
+
+
+def update_moments(
+    moments: Sequence[Tensor], x: Tensor, visible: Tensor | None, rate: Tensor
+) -> None:
+    """Takes a batch into the moving averages of a mean and a second moment.
+
+    A batch of padding alone, or one with a value that is not finite, changes
+    nothing: NaN would stay in the averages for ever.
+
+    Args:
+        moments: the weights: `[n, dim]`, and `[n, dim]` or `[n, dim, dim]`.
+        x: float32 `[b, n, g, t, dim]`, queries or keys.
+        visible: bool `[b, 1, 1, t]`, false for padding; `None` hides none.
+        rate: the share of the new batch.
+    """
+    dense = len(moments[1].shape) == 3
+    # Features see queries and keys divided by the fourth root of their size.
+    root = x.shape[-1] ** -0.25
+    count, mean, square = masked_moments(ops.stop_gradient(x), visible, dense)
+    new = (root * mean, root**2 * square)
+    usable = count > 0.0
+    for value in new:
+        usable = usable & ops.all(ops.isfinite(value))
+    for weight, value in zip(moments, new, strict=True):
+        step = ops.where(usable, rate * (value - weight), 0.0)
+        weight.assign(weight + step)
+
+
+def assign_if_finite(
+    weights: Sequence[Tensor], values: Sequence[Tensor]
+) -> None:
+    """Assigns all values, or none if any of them is not finite."""
+    usable = True
+    for value in values:
+        usable = usable & ops.all(ops.isfinite(value))
+    values = choose(usable, values, weights)
+    for weight, value in zip(weights, values, strict=True):
+        weight.assign(value)
+
+
+def current_value(weight: Tensor) -> Tensor:
+    """Returns a weight's value at this place of the program.
+
+    `ops.convert_to_tensor` may return the variable itself, which gradients
+    would read after its update.
+    """
+    return ops.stop_gradient(weight)
+
+
+def choose(
+    condition: Tensor, first: Sequence[Tensor], second: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Returns all of `first` if a scalar is true, else all of `second`."""
+    # Broadcast by hand: where devices share a tensor, a scalar condition makes
+    # TensorFlow crash.
+    return tuple(
+        ops.where(ops.broadcast_to(condition, ops.shape(x)), x, y)
+        for x, y in zip(first, second, strict=True)
+    )
