@@ -11,24 +11,36 @@ from keras_moe.generation._exit_confidence import (
     ExitConfidence as ExitConfidence,
 )
 from keras_moe.generation._greedy import Greedy as Greedy
-from keras_moe.generation._protocols import Decodable as Decodable
-from keras_moe.generation._protocols import DecoderLayer as DecoderLayer
-from keras_moe.generation._protocols import DecoderStack as DecoderStack
-from keras_moe.generation._protocols import ExitClassifying as ExitClassifying
-from keras_moe.generation._protocols import ExitConfig as ExitConfig
-from keras_moe.generation._protocols import Exiting as Exiting
-from keras_moe.generation._protocols import ExitingDecodable as ExitingDecodable
-from keras_moe.generation._protocols import (
-    ExitingGenerative as ExitingGenerative,
-)
-from keras_moe.generation._protocols import Generative as Generative
-from keras_moe.generation._protocols import (
-    LayerwiseDecodable as LayerwiseDecodable,
-)
-from keras_moe.generation._protocols import SequenceConfig as SequenceConfig
-from keras_moe.generation._protocols import Strategy as Strategy
 from keras_moe.generation._sampling import Sampling as Sampling
 from keras_moe.generation._self_speculative import (
     SelfSpeculative as SelfSpeculative,
 )
 from keras_moe.generation._token_by_token import TokenByToken as TokenByToken
+from keras_moe.generation.contracts._decodable import Decodable as Decodable
+from keras_moe.generation.contracts._exiting import (
+    ExitClassifying as ExitClassifying,
+)
+from keras_moe.generation.contracts._exiting import Exiting as Exiting
+from keras_moe.generation.contracts._generative import (
+    ExitingGenerative as ExitingGenerative,
+)
+from keras_moe.generation.contracts._generative import Generative as Generative
+from keras_moe.generation.contracts._layerwise_decodable import (
+    DecoderLayer as DecoderLayer,
+)
+from keras_moe.generation.contracts._layerwise_decodable import (
+    DecoderStack as DecoderStack,
+)
+from keras_moe.generation.contracts._layerwise_decodable import (
+    ExitingDecodable as ExitingDecodable,
+)
+from keras_moe.generation.contracts._layerwise_decodable import (
+    LayerwiseDecodable as LayerwiseDecodable,
+)
+from keras_moe.generation.contracts._sequence_config import (
+    ExitConfig as ExitConfig,
+)
+from keras_moe.generation.contracts._sequence_config import (
+    SequenceConfig as SequenceConfig,
+)
+from keras_moe.generation.contracts._strategy import Strategy as Strategy

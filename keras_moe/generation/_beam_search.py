@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_moe.generation._protocols import Decodable
 from keras_moe.generation._token_by_token import forbid_padding
+from keras_moe.generation.contracts._decodable import Decodable
 from keras_moe.types import Tensor
 from keras_moe.validation import check_size
 

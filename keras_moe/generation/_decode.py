@@ -9,10 +9,10 @@ from keras import ops
 
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
 from keras_moe.generation._greedy import Greedy
-from keras_moe.generation._protocols import Decodable
-from keras_moe.generation._protocols import ExitingDecodable
-from keras_moe.generation._protocols import Strategy
 from keras_moe.generation._token_by_token import TokenByToken
+from keras_moe.generation.contracts._decodable import Decodable
+from keras_moe.generation.contracts._layerwise_decodable import ExitingDecodable
+from keras_moe.generation.contracts._strategy import Strategy
 from keras_moe.types import Tensor
 from keras_moe.validation import check_contract
 from keras_moe.validation import check_size

@@ -8,10 +8,10 @@ import tensorflow as tf
 from keras_moe.generation._choose_cache import choose_cache
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
 from keras_moe.generation._exit_confidence import ExitConfidence
-from keras_moe.generation._protocols import ExitingDecodable
-from keras_moe.generation._protocols import SequenceConfig
 from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.generation._token_by_token import forbid_padding
+from keras_moe.generation.contracts._layerwise_decodable import ExitingDecodable
+from keras_moe.generation.contracts._sequence_config import SequenceConfig
 from keras_moe.types import Tensor
 
 

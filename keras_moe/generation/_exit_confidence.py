@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
-from keras_moe.generation._protocols import ExitingDecodable
+from keras_moe.generation.contracts._layerwise_decodable import ExitingDecodable
 from keras_moe.ops._confidence import entropy_confidence
 from keras_moe.ops._confidence import softmax_margin
 from keras_moe.ops._confidence import state_saturation

@@ -4,8 +4,10 @@ import dataclasses
 from typing import Any
 from typing import cast
 
-from keras_moe.generation._protocols import Decodable
-from keras_moe.generation._protocols import LayerwiseDecodable
+from keras_moe.generation.contracts._decodable import Decodable
+from keras_moe.generation.contracts._layerwise_decodable import (
+    LayerwiseDecodable,
+)
 from keras_moe.types import Tensor
 from keras_moe.validation import check_contract
 from keras_moe.validation import check_size

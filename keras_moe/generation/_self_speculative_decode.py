@@ -5,9 +5,11 @@ from typing import Any
 import tensorflow as tf
 
 from keras_moe.generation._choose_cache import choose_cache
-from keras_moe.generation._protocols import LayerwiseDecodable
-from keras_moe.generation._protocols import SequenceConfig
 from keras_moe.generation._token_by_token import forbid_padding
+from keras_moe.generation.contracts._layerwise_decodable import (
+    LayerwiseDecodable,
+)
+from keras_moe.generation.contracts._sequence_config import SequenceConfig
 from keras_moe.layers import AttentionCache
 from keras_moe.types import Tensor
 

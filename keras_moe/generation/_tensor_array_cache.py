@@ -11,9 +11,9 @@ from keras_moe.types import Tensor
 class TensorArrayCache(NamedTuple):
     """Projected keys and values, one tensor a position.
 
-    A step writes what is new and copies nothing else, where a static cache
-    (`keras_moe.layers.KeyValueCache`) is written anew as a whole. Not for XLA:
-    shapes grow.
+    A `keras_moe.layers.AttentionCache`. A step writes the new position alone,
+    where `keras_moe.layers.KeyValueCache` is copied as a whole. Not for XLA,
+    since shapes grow.
 
     Attributes:
         position: int32 scalar, the number of positions so far.
@@ -35,7 +35,7 @@ class TensorArrayCache(NamedTuple):
         dtype: str,
     ) -> "TensorArrayCache":
         """Returns the cache before the first position."""
-        del batch_size  # each element brings its own
+        del batch_size  # written tensors bring theirs
         keys, values = (
             tf.TensorArray(
                 dtype,
@@ -72,7 +72,7 @@ class TensorArrayCache(NamedTuple):
         """Returns what the last positions attend to.
 
         Args:
-            num_queries: how many positions ask, the last ones.
+            num_queries: number of positions that attend, the last ones.
 
         Returns:
             Keys and values, `(batch, num_heads, keys, key_dim)`, and which of

@@ -6,8 +6,8 @@ from typing import Any
 from keras import ops
 
 from keras_moe.generation._choose_cache import choose_cache
-from keras_moe.generation._protocols import Decodable
-from keras_moe.generation._protocols import SequenceConfig
+from keras_moe.generation.contracts._decodable import Decodable
+from keras_moe.generation.contracts._sequence_config import SequenceConfig
 from keras_moe.types import Tensor
 
 

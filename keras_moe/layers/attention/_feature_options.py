@@ -7,7 +7,7 @@ FEATURE_MAPS = (*SOFTMAX_MAPS, "relu", "elu")
 
 
 class FeatureOptions(NamedTuple):
-    """What `RandomFeatures` does, where its arguments leave it open."""
+    """The options of `RandomFeatures` that may be left open."""
 
     antithetic: bool
     projection: str
@@ -25,13 +25,14 @@ def choose_options(
     centering: bool | None,
     rescaling: bool | None,
 ) -> FeatureOptions:
-    """Fills in the best of what is not given.
+    """Returns the options, the best for each that is `None`.
 
     FAVOR+ and its hyperbolic form are as published, unless told otherwise.
     """
     best = feature_map == "favor++"
     if antithetic is None:
-        # Pairs pay where their draws still fill a block.
+        # In pairs there are half as many draws; fewer than `dim` of them do not
+        # fill a block of coupled draws, which costs more than pairs save.
         fills = num_random_features >= 2 * dim and num_random_features % 2 == 0
         antithetic = feature_map == "hyperbolic" or (best and fills)
     if projection is None:
@@ -48,7 +49,7 @@ def choose_options(
 def check_options(
     feature_map: str, num_random_features: int, **options: bool | None
 ) -> None:
-    """Raises `ValueError` unless all go with the feature map."""
+    """Raises `ValueError` unless all options go with the feature map."""
     antithetic = options["antithetic"]
     if feature_map not in SOFTMAX_MAPS:
         for name, option in options.items():
@@ -68,3 +69,13 @@ def check_options(
             "`num_random_features` must be even for features in pairs. "
             f"Received: num_random_features={num_random_features}."
         )
+
+
+def refuse_dense_covariance(name: str, feature_map: str) -> None:
+    """Raises `ValueError`: a mesh of devices computes no eigenvalues."""
+    raise ValueError(
+        "covariance='dense' takes eigenvalues, which TensorFlow cannot compute "
+        "on a mesh of devices. Use covariance='per_dimension', or "
+        f"feature_map='favor+'. Received: {name!r} with "
+        f"feature_map={feature_map!r}, covariance='dense'."
+    )

@@ -1,4 +1,4 @@
-"""What self-attention keeps of the positions so far."""
+"""A cache of keys and values of a fixed size."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,10 @@ from keras_moe.types import Tensor
 
 
 class KeyValueCache(NamedTuple):
-    """Projected keys and values, in arrays as long as they will ever be.
+    """Projected keys and values, in arrays with room for all positions.
 
-    Its shapes do not change from step to step, as XLA demands.
-    `keras_moe.generation.TensorArrayCache` has the same methods and grows.
+    A `keras_moe.layers.AttentionCache` whose shapes do not change from step to
+    step, as XLA demands.
 
     Attributes:
         position: int32 scalar, the number of positions so far.
@@ -64,7 +64,7 @@ class KeyValueCache(NamedTuple):
         """Returns what the last positions attend to.
 
         Args:
-            num_queries: how many positions ask, the last ones.
+            num_queries: number of positions that attend, the last ones.
 
         Returns:
             Keys and values, `(batch, num_heads, keys, key_dim)`, and which of

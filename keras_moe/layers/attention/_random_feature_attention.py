@@ -205,10 +205,8 @@ class RandomFeatureAttention(FeatureHeads):
         positions = segments = None
         if segment_ids is not None:
             real = ops.cast(segment_ids, "int32") != 0
-            query_mask, value_mask = (
-                intersect_masks(query_mask, real),
-                intersect_masks(value_mask, real),
-            )
+            query_mask = intersect_masks(query_mask, real)
+            value_mask = intersect_masks(value_mask, real)
             numbers, positions = segment_positions(segment_ids)
             segments = numbers[:, None, None, :]
         visible = intersect_masks(value_mask, key_mask)

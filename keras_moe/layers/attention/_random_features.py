@@ -14,6 +14,7 @@ from keras_moe.layers.attention._feature_options import FEATURE_MAPS
 from keras_moe.layers.attention._feature_options import SOFTMAX_MAPS
 from keras_moe.layers.attention._feature_options import check_options
 from keras_moe.layers.attention._feature_options import choose_options
+from keras_moe.layers.attention._feature_options import refuse_dense_covariance
 from keras_moe.metrics import RelativeVariance
 from keras_moe.ops.linear_attention._feature_map import FeatureMap
 from keras_moe.ops.linear_attention._fit_features import COVARIANCES
@@ -48,7 +49,7 @@ class RandomFeatures(keras.layers.Layer):
     - rescaling: `x . y` is `(s x) . (y / s)`, with both varying alike;
     - the bound: features `exp(a w^2 + sqrt(1 - 4a) w . x)`, `a <= 0`.
 
-    Each is exact whatever the averages are, which only cost or save variance.
+    Each is exact whatever the averages are, which only change the variance.
 
     Sources: [Choromanski et al., 2020](https://arxiv.org/abs/2009.14794)
     (FAVOR+), [Likhosherstov et al., 2022](https://arxiv.org/abs/2205.15317)
@@ -314,12 +315,7 @@ class RandomFeatures(keras.layers.Layer):
         if not self.is_softmax:
             return draws, draws
         if len(self.query_moments[1].shape) == 3 and is_sharded():
-            raise ValueError(
-                "covariance='dense' takes eigenvalues, which TensorFlow cannot "
-                "compute on a mesh of devices. Use covariance='per_dimension', "
-                f"or feature_map='favor+'. Received: {self.name!r} with "
-                f"feature_map={self.feature_map!r}, covariance='dense'."
-            )
+            refuse_dense_covariance(self.name, self.feature_map)
         fitted = fit_features(
             draws,
             tuple(current_value(w) for w in self.query_moments),

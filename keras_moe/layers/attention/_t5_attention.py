@@ -1,12 +1,12 @@
 """Multi-head attention as T5 has it."""
 
 import functools
-from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from keras_moe.layers.attention._attention_cache import AttentionCache
+from keras_moe.layers.attention._attention_memory import AttentionMemory
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
 from keras_moe.ops._rotary_embedding import rotary_embedding
 from keras_moe.ops._short_sequences import apply_dense
@@ -20,20 +20,6 @@ from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
-
-
-class AttentionMemory(NamedTuple):
-    """Projected keys and values of an encoder's output.
-
-    Attributes:
-        keys: `(batch, num_heads, length, key_dim)`.
-        values: the same of values.
-        mask: bool `(batch, length)`, false for padding.
-    """
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor
 
 
 @register

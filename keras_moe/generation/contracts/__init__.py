@@ -1,0 +1,1 @@
+"""Contracts between models and what decodes, trains or calibrates them."""

@@ -1,0 +1,19 @@
+"""What softmax attention keeps of an encoder's output."""
+
+from typing import NamedTuple
+
+from keras_moe.types import Tensor
+
+
+class AttentionMemory(NamedTuple):
+    """Projected keys and values of an encoder's output.
+
+    Attributes:
+        keys: `(batch, num_heads, length, key_dim)`.
+        values: the same of values.
+        mask: bool `(batch, length)`, false for padding.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
