@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import keras_moe
+from keras_moe.calibration import Certificate
 from keras_moe.calibration import NotCertifiedError
 from keras_moe.calibration import calibrate
 from keras_moe.calibration import calibrate_exits
@@ -162,3 +163,16 @@ def test_a_loss_for_each_example(model, ids, values):
 
 def test_public():
     assert keras_moe.calibration.calibrate_exits is calibrate_exits
+
+
+def test_a_certificate_of_a_removed_propagation_is_refused(model, tmp_path):
+    bound = {**exit_policy(POLICY, MAX_LENGTH), "propagation": "none"}
+    certificate = calibrate(np.zeros((200, 1)), [0.5], 0.1, policy=bound)
+    certificate.save(tmp_path / "certificate.json")
+    loaded = Certificate.load(tmp_path / "certificate.json")
+    with pytest.raises(ValueError, match="propagation.*'none'.*'deferred'"):
+        loaded.check(policy=exit_policy(POLICY, MAX_LENGTH))
+    fields = {k: v for k, v in loaded.policy.items() if k != "max_length"}
+    message = "`propagation` must be one of .'deferred', 'eager'.*'none'"
+    with pytest.raises(ValueError, match=message):
+        EarlyExitPolicy(threshold=loaded.threshold, **fields)

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_moe.generation import BeamSearch
+from keras_moe.generation import decode
+
 
 class Block(NamedTuple):
     positions: Any
@@ -32,8 +35,11 @@ class Markov:
         self.config = types.SimpleNamespace(**ids)
         self.steps = 0
 
-    def start(self, token_ids, max_length, cache=None):
+    def encode(self, token_ids, training=None):
         source = tf.reduce_max(token_ids, axis=1) - 10
+        return source, token_ids != self.config.pad_id
+
+    def start_from(self, source, memory_mask, max_length, cache=None):
         table = tf.gather(self.tables, tf.maximum(source, 0))
         before = tf.zeros_like(source) + self.config.start_id
         block = Block((tf.zeros((), tf.int32), before), table)
@@ -61,6 +67,11 @@ class Markov:
                 return logits - np.log(np.exp(logits).sum())
 
         return log_p
+
+
+def beam_search(model, token_ids, max_length, *settings, **more_settings):
+    strategy = BeamSearch(*settings, **more_settings)
+    return decode(model, token_ids, max_length, strategy)
 
 
 def markov(count, vocabulary, seed=0, end=0.0, **ids):

@@ -8,8 +8,8 @@ from keras_moe.generation import BeamSearch
 from keras_moe.generation import Greedy
 from keras_moe.generation import compile_decoder
 from keras_moe.generation import decode
-from keras_moe.generation._beam_search import beam_search
 from keras_moe.models import SwitchTransformer
+from tests.generation.beam_search_case import beam_search
 from tests.reference.beam_search import score
 
 # === On the model ===

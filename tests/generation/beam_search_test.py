@@ -7,10 +7,10 @@ import tensorflow as tf
 from keras_moe.generation import BeamSearch
 from keras_moe.generation import Greedy
 from keras_moe.generation import decode
-from keras_moe.generation._beam_search import beam_search
 from keras_moe.models import SwitchTransformer
 from tests.generation.beam_search_case import Markov
 from tests.generation.beam_search_case import assert_answers
+from tests.generation.beam_search_case import beam_search
 from tests.generation.beam_search_case import markov
 from tests.generation.beam_search_case import sources
 from tests.reference.beam_search import beam_search as slow_beam_search

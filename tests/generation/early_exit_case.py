@@ -144,7 +144,6 @@ def expected_answer(model, ids, early_exit, exits=None, thresholds=None):
                 for position in range(LENGTH)
             ],
             exits=exits,
-            propagation=early_exit.propagation,
             shortlist=early_exit.shortlist_size,
         )
         for name, values in zip(

@@ -32,7 +32,7 @@ def model():
 
 @pytest.mark.parametrize(
     "early_exit",
-    [policy(), policy("state", propagation="none", exit_interval=2)],
+    [policy(), policy("state", exit_interval=2)],
     ids=["softmax", "state"],
 )
 def test_xla(model, early_exit):
@@ -48,9 +48,11 @@ def test_xla(model, early_exit):
 
 def test_thresholds_share_a_program(model, monkeypatch):
     starts = []
-    start = model.start
+    start_from = model.start_from
     monkeypatch.setattr(
-        model, "start", lambda *a, **k: starts.append(1) or start(*a, **k)
+        model,
+        "start_from",
+        lambda *a, **k: starts.append(1) or start_from(*a, **k),
     )
     for threshold in (0.3, 0.5, 2.0):
         early_exit = policy("state", threshold=threshold)
@@ -185,9 +187,6 @@ def test_refuses_what_the_model_lacks(model):
     model = make_model(exit_classifier=False)
     with pytest.raises(ValueError, match="needs a model with `exit_class"):
         decode(model, ids, 4, early_exit=policy("classifier"))
-    model = make_model(attention="random_feature", num_random_features=8)
-    with pytest.raises(ValueError, match="Received: attention='random_feat"):
-        decode(model, ids, 4, early_exit=policy(propagation="none"))
 
 
 @pytest.mark.parametrize("strategy", [BeamSearch(2), SelfSpeculative(1)])

@@ -171,6 +171,7 @@ def test_which_confidences_need_logits(confidence, needed):
         ({"decay": "linear"}, "'t5x'.*decay='linear'"),
         ({"decay_temperature": 0.0}, "decay_temperature=0.0"),
         ({"propagation": "lazy"}, "'deferred'.*propagation='lazy'"),
+        ({"propagation": "none"}, "'deferred'.*propagation='none'"),
         ({"shortlist_size": 0}, "shortlist_size=0"),
         ({"shortlist_size": 1}, "at least 2.*shortlist_size=1"),
         (

@@ -42,7 +42,7 @@ def batches(draw):
     return width, [(row, draw(st.sampled_from(thresholds))) for row in rows]
 
 
-@pytest.mark.parametrize("propagation", ["deferred", "none"])
+@pytest.mark.parametrize("propagation", ["deferred", "eager"])
 def test_rows_do_not_know_each_other(decoders, propagation):
     decode = decoders(propagation)
     kinds = set()

@@ -189,7 +189,7 @@ def test_refuses_to_draft_with_all_layers(model, draft_layer):
 
 def test_refuses_attention_that_cannot_go_back():
     model = make_model(attention="random_feature", num_random_features=8)
-    with pytest.raises(ValueError, match="Received: attention='random_feat"):
+    with pytest.raises(ValueError, match="whose state is of type Streaming"):
         run(model, SelfSpeculative(1))
 
 

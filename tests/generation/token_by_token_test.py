@@ -17,8 +17,11 @@ class Scripted:
         self.config = types.SimpleNamespace(**ids)
         self.heard = []
 
-    def start(self, token_ids, max_length, cache=None):
-        return tf.zeros(tf.shape(token_ids)[:1], tf.int32)
+    def encode(self, token_ids, training=None):
+        return token_ids, token_ids != self.config.pad_id
+
+    def start_from(self, memory, memory_mask, max_length, cache=None):
+        return tf.zeros(tf.shape(memory)[:1], tf.int32)
 
     def step(self, token_ids, position, state):
         if tf.executing_eagerly():

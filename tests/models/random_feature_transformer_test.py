@@ -77,7 +77,8 @@ def test_refuses(sizes, message):
 def check_steps(model):
     inputs = batch()
     whole = np.asarray(model(inputs))
-    state = model.start(inputs["encoder_token_ids"], 9)
+    memory, mask = model.encode(inputs["encoder_token_ids"])
+    state = model.start_from(memory, mask, 9)
     for position in range(9):
         token = inputs["decoder_token_ids"][:, position]
         logits, state = model.step(token, np.int32(position), state)

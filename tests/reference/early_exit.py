@@ -55,16 +55,15 @@ def layer_function(model, layer):
     """Of all positions' inputs the last position's output."""
     block = model.decoder.blocks[layer - 1]
 
-    def run_layer(x, visible, memory, memory_mask):
+    def run_layer(x, memory, memory_mask):
         positions = tf.range(tf.shape(x)[1])
         bias = model.decoder.bias(positions, positions)
         normed = block.around_self_attention.norm(x)
         attended = block.self_attention(
             normed,
             normed,
-            value_mask=visible,
             use_causal_mask=True,
-            **({} if bias is None else {"bias": bias}),
+            bias=bias,
         )
         x = (x + attended)[:, -1:]
         attended = block.cross_attention(
@@ -81,7 +80,7 @@ def layer_function(model, layer):
     mask = tf.TensorSpec((1, None), tf.bool)
     return tf.function(
         run_layer,
-        input_signature=[sequence, mask, sequence, mask],
+        input_signature=[sequence, sequence, mask],
         autograph=False,
     )
 
@@ -93,7 +92,6 @@ def decode_row(
     kind,
     thresholds,
     exits=None,
-    propagation="deferred",
     shortlist=None,
 ):
     """Greedy tokens of one row, until it ends.
@@ -121,12 +119,8 @@ def decode_row(
         sure = 0.0
         for layer in range(1, last + 1):
             inputs = [s[min(layer, len(s)) - 1] for s in states]
-            visible = [
-                propagation != "none" or depth >= layer for depth in depths
-            ]
             output = layer_function(model, layer)(
                 tf.concat(inputs, axis=1),
-                tf.constant([[*visible, True]]),
                 memory,
                 memory_mask,
             )

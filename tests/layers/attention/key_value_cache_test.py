@@ -205,20 +205,3 @@ def test_remember_then_step(make, cache, biased, in_graph):
     if not biased:
         whole = layer(x[:, :9], x[:, :9], use_causal_mask=True)[:, -1:]
         np.testing.assert_allclose(received, whole, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("cache", CACHES)
-def test_hidden_keys(cache):
-    layer, x = t5(rotary=False), tf.constant(data(BATCH, LENGTH, DIM))
-    mask = np.random.default_rng(4).random((BATCH, LENGTH)) < 0.5
-    mask[:, 8] = True
-    state = layer.init_state(BATCH, LENGTH, cache)
-    received, _ = layer.step(
-        x[:, :9], state, num_queries=1, key_mask=tf.constant(mask)
-    )
-    for row in range(BATCH):
-        kept = tf.boolean_mask(x[row, :9], mask[row, :9])[None]
-        expected = layer(x[row : row + 1, 8:9], kept)
-        np.testing.assert_allclose(
-            received[row : row + 1], expected, rtol=1e-4, atol=1e-5
-        )

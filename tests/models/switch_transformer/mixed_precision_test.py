@@ -23,7 +23,7 @@ def test_mixed_precision(policy):
     logits = model(inputs)
     assert logits.dtype == "float32"
     np.testing.assert_allclose(logits, exact(inputs), atol=0.3)
-    state = model.start(inputs["encoder_token_ids"], 2)
+    state = model.start_from(*model.encode(inputs["encoder_token_ids"]), 2)
     assert state.blocks[0].positions.keys.dtype == model.compute_dtype
     assert np.all(
         np.isfinite(

@@ -20,7 +20,8 @@ def test_steps_equal_teacher_forcing(kind):
     whole = model(inputs)
     assert whole.shape == (3, 7, model.config.output_size)
     assert whole.dtype == "float32"
-    state = model.start(inputs["encoder_token_ids"], 7)
+    memory, mask = model.encode(inputs["encoder_token_ids"])
+    state = model.start_from(memory, mask, 7)
     for position in range(7):
         token = inputs["decoder_token_ids"][:, position]
         logits, state = model.step(token, position, state)

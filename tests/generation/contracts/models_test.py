@@ -1,0 +1,184 @@
+"""Which models fulfil which contracts, and what is said of the others."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from keras_moe import generation
+from keras_moe.calibration import calibrate_exits
+from keras_moe.calibration import exit_answers
+from keras_moe.distillation import teacher_sequences
+from keras_moe.generation import EarlyExitPolicy
+from keras_moe.generation import ExitConfidence
+from keras_moe.generation import Greedy
+from keras_moe.generation import SelfSpeculative
+from keras_moe.generation import compile_decoder
+from keras_moe.generation import decode
+from keras_moe.generation import decode_from
+from keras_moe.layers import DecoderBlock
+from keras_moe.models import SwitchTransformer
+from keras_moe.training import EarlyExitTrainer
+from keras_moe.training import ExitClassifierTrainer
+from keras_moe.validation import check_contract
+
+IDS = np.array([[5, 6, 1]])
+CONTRACTS = [
+    "Decodable",
+    "LayerwiseDecodable",
+    "ExitingDecodable",
+    "Generative",
+    "ExitingGenerative",
+    "Exiting",
+    "ExitClassifying",
+]
+POLICY = EarlyExitPolicy()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SwitchTransformer.from_preset(
+        "switch_tiny", num_experts=0, exit_classifier=True
+    )
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_switch_transformer_fulfils(model, name):
+    contract = getattr(generation, name)
+    assert isinstance(model, contract)
+    check_contract(contract, model=model)
+
+
+def test_its_parts_fulfil(model):
+    assert isinstance(model.config, generation.ExitConfig)
+    assert isinstance(model.decoder, generation.DecoderStack)
+    for block in model.decoder.blocks:
+        assert isinstance(block, DecoderBlock)
+        assert isinstance(block, generation.DecoderLayer)
+
+
+class Minimal:
+    """Decodes token by token, and nothing else."""
+
+    def __init__(self):
+        self.config = types.SimpleNamespace(pad_id=0, end_id=1, start_id=0)
+        self.calls = []
+
+    def encode(self, token_ids, training=None):
+        self.calls.append("encode")
+        return token_ids, token_ids != 0
+
+    def start_from(self, memory, memory_mask, max_length, cache=None):
+        self.calls.append("start_from")
+        return memory
+
+    def step(self, token_ids, position, state):
+        self.calls.append("step")
+        return 9.0 * keras.ops.one_hot(state[:, position], 10), state
+
+
+def test_a_minimal_model_decodes():
+    model = Minimal()
+    assert isinstance(model, generation.Decodable)
+    assert not isinstance(model, generation.LayerwiseDecodable)
+    answer = decode(model, IDS, 3)
+    np.testing.assert_array_equal(answer["token_ids"], IDS)
+
+
+def without(name):
+    """A model that lacks one method."""
+    methods = dict(vars(Minimal))
+    del methods[name]
+    return type("Lacking", (), methods)()
+
+
+@pytest.mark.parametrize("name", ["encode", "start_from", "step"])
+def test_a_missing_method_is_named_before_anything_runs(name):
+    model = without(name)
+    message = (
+        f"`model` must be Decodable: it lacks `{name}`. Received: model of "
+        "type Lacking."
+    )
+    for refuse in (
+        lambda: decode(model, IDS, 3),
+        lambda: decode_from(model, IDS, IDS > 0, 3, Greedy()),
+        lambda: compile_decoder(model, 3),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refuse()
+    assert not model.calls
+
+
+def test_missing_ids_are_named():
+    model = Minimal()
+    del model.config.pad_id, model.config.start_id
+    message = "it lacks `config.pad_id`, `config.start_id`"
+    with pytest.raises(ValueError, match=message):
+        decode(model, IDS, 3)
+    assert not model.calls
+
+
+def test_early_exit_needs_more():
+    model = Minimal()
+    message = (
+        "must be ExitingDecodable: it lacks `config.num_decoder_layers`, "
+        ".*`decoder`, `embed`, `logits`, `head_kernel`, `exit_confidence`"
+    )
+    with pytest.raises(ValueError, match=message):
+        decode(model, IDS, 3, early_exit=POLICY)
+    assert not model.calls
+    with pytest.raises(ValueError, match=message):
+        ExitConfidence(model, POLICY)
+
+
+def test_self_speculation_needs_more():
+    model = Minimal()
+    message = "must be LayerwiseDecodable: it lacks .*`decoder`, `embed`, `log"
+    with pytest.raises(ValueError, match=message):
+        decode(model, IDS, 3, SelfSpeculative(1))
+    assert "start_from" not in model.calls
+
+
+def test_the_parts_of_a_decoder_are_named(model):
+    broken = types.SimpleNamespace(
+        **{
+            name: getattr(model, name)
+            for name in ("config", "encode", "start_from", "step", "embed")
+        },
+        logits=model.logits,
+        decoder=types.SimpleNamespace(blocks=(), bias=None, finish=print),
+    )
+    with pytest.raises(
+        ValueError, match="it lacks `decoder.compute_dtype`, `decoder.bias`. R"
+    ):
+        check_contract(generation.LayerwiseDecodable, model=broken)
+
+
+def test_others_say_what_they_need():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    received = "Received: {} of type Sequential"
+    for name, refuse, lacks in (
+        ("model", lambda: EarlyExitTrainer(model), "Exiting: it lacks"),
+        ("model", lambda: ExitClassifierTrainer(model), "Exiting: it lacks"),
+        ("teacher", lambda: teacher_sequences(model, IDS, 3), "`generate`"),
+        (
+            "model",
+            lambda: next(exit_answers(model, IDS, POLICY, [0.5])),
+            "ExitingGenerative: it lacks `config`, `generate`",
+        ),
+        (
+            "model",
+            lambda: calibrate_exits(model, IDS, POLICY, [0.5], max, 0.1),
+            "ExitingGenerative: it lacks `config`, `generate`",
+        ),
+    ):
+        with pytest.raises(ValueError, match=lacks) as caught:
+            refuse()
+        assert received.format(name) in str(caught.value)
+
+
+def test_a_classifier_is_asked_for_by_its_size():
+    plain = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    with pytest.raises(ValueError, match="must have `exit_classifier=True`"):
+        ExitClassifierTrainer(plain)
