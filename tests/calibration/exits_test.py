@@ -141,7 +141,11 @@ def test_errors(model, ids, changes, message, monkeypatch):
         "verbose": 0,
         **changes,
     }
-    monkeypatch.setattr(model, "generate", None)  # before it is asked
+
+    def generate(*_args, **_kwargs):
+        raise AssertionError("Errors come before anything is decoded.")
+
+    monkeypatch.setattr(model, "generate", generate)
     with pytest.raises(ValueError, match=message):
         calibrate_exits(model, **arguments)
 
