@@ -38,6 +38,9 @@ from keras_moe.generation.contracts._layerwise_decodable import (
     LayerwiseDecodable as LayerwiseDecodable,
 )
 from keras_moe.generation.contracts._sequence_config import (
+    DecoderConfig as DecoderConfig,
+)
+from keras_moe.generation.contracts._sequence_config import (
     ExitConfig as ExitConfig,
 )
 from keras_moe.generation.contracts._sequence_config import (

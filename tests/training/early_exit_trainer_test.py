@@ -297,7 +297,9 @@ EXITS, VOCABULARY, DIM, TOKENS = 8, 20_000, 8, 128
 class Model(keras.Model):
     def __init__(self):
         super().__init__()
-        self.config = types.SimpleNamespace(num_decoder_layers=EXITS)
+        self.config = types.SimpleNamespace(
+            num_decoder_layers=EXITS, model_dim=DIM
+        )
         self.blocks = [keras.layers.Dense(DIM) for _ in range(EXITS)]
         self.head = keras.layers.Dense(VOCABULARY)
         for layer in (*self.blocks, self.head):

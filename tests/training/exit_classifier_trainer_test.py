@@ -92,7 +92,13 @@ class Toy(keras.Model):
     def __init__(self):
         super().__init__()
         self.config = types.SimpleNamespace(
-            exit_classifier=True, num_decoder_layers=2, pad_id=0
+            exit_classifier=True,
+            num_decoder_layers=2,
+            model_dim=2,
+            output_size=2,
+            pad_id=0,
+            end_id=1,
+            start_id=0,
         )
         self.exit_classifier = keras.layers.Dense(1)
         self.exit_classifier.build((None, None, 2))

@@ -5,6 +5,7 @@ from typing import Any
 from typing import Protocol
 from typing import runtime_checkable
 
+from keras_moe.generation.contracts._sequence_config import DecoderConfig
 from keras_moe.generation.contracts._sequence_config import ExitConfig
 from keras_moe.types import Tensor
 
@@ -14,8 +15,8 @@ class Exiting(Protocol):
     """A `keras.Model` whose decoder is trained to stop after an early layer."""
 
     @property
-    def config(self) -> ExitConfig:
-        """The ids and sizes."""
+    def config(self) -> DecoderConfig:
+        """The sizes."""
 
     @property
     def trainable_weights(self) -> list:
@@ -47,6 +48,10 @@ class ExitClassifying(Exiting, Protocol):
     """A model with a learned confidence of its exits."""
 
     trainable: bool
+
+    @property
+    def config(self) -> ExitConfig:
+        """The ids and sizes."""
 
     @property
     def exit_classifier(self) -> Any:

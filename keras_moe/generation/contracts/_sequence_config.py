@@ -1,4 +1,4 @@
-"""The ids and sizes that decoding loops need to know."""
+"""The ids and sizes that decoding and training of exits must know."""
 
 from typing import Protocol
 from typing import runtime_checkable
@@ -22,16 +22,21 @@ class SequenceConfig(Protocol):
 
 
 @runtime_checkable
-class ExitConfig(SequenceConfig, Protocol):
-    """The sizes of a decoder that can be left after an early layer."""
+class DecoderConfig(Protocol):
+    """The sizes of a decoder whose layers are possible exits."""
 
     @property
     def num_decoder_layers(self) -> int:
-        """Number of layers, each a possible exit."""
+        """Number of layers."""
 
     @property
     def model_dim(self) -> int:
-        """Size of the state that an exit hands to the head."""
+        """Size of the state that a layer hands to the next, or to the head."""
+
+
+@runtime_checkable
+class ExitConfig(SequenceConfig, DecoderConfig, Protocol):
+    """The ids and sizes of a model that is decoded with early exits."""
 
     @property
     def output_size(self) -> int:

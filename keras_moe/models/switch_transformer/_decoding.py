@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from typing import Any
 
 from keras import ops
 
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.generation import ExitingDecodable
+from keras_moe.generation import ExitingGenerative
 from keras_moe.generation import Strategy
 from keras_moe.generation import compile_decoder
 from keras_moe.generation._decode import check_decoding
@@ -162,3 +165,11 @@ class Decoding:
         # A dictionary would be tracked by Keras, and exports of the model would
         # fail on it.
         return compiled
+
+
+if TYPE_CHECKING:
+    # Type checkers refuse these lines when a signature leaves its contract.
+    # They are about this class, since whatever inherits from Keras's classes,
+    # which have no types, passes for everything.
+    _DECODABLE: type[ExitingDecodable] = Decoding
+    _GENERATIVE: type[ExitingGenerative] = Decoding

@@ -2,14 +2,10 @@
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
-from keras_moe.generation import ExitClassifying
-from keras_moe.generation import ExitingDecodable
-from keras_moe.generation import ExitingGenerative
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer._decoder import Decoder
 from keras_moe.models.switch_transformer._decoding import Decoding
@@ -260,10 +256,3 @@ class SwitchTransformer(Decoding, keras.Model):
     ) -> "SwitchTransformer":
         """Rebuilds the model from `get_config`."""
         return cls(**config)
-
-
-if TYPE_CHECKING:
-    # Type checkers refuse these lines when a signature leaves its contract.
-    _DECODABLE: type[ExitingDecodable] = SwitchTransformer
-    _GENERATIVE: type[ExitingGenerative] = SwitchTransformer
-    _EXITING: type[ExitClassifying] = SwitchTransformer

@@ -15,7 +15,7 @@ LENGTH = 4
 class Echo:
     """Answers with the source, and its sum for a score."""
 
-    config = types.SimpleNamespace(end_id=1)
+    config = types.SimpleNamespace(pad_id=0, end_id=1, start_id=0)
 
     def __init__(self):
         self.calls = []

@@ -1,5 +1,6 @@
 """Which models fulfil which contracts, and what is said of the others."""
 
+import inspect
 import types
 
 import keras
@@ -18,6 +19,9 @@ from keras_moe.generation import compile_decoder
 from keras_moe.generation import decode
 from keras_moe.generation import decode_from
 from keras_moe.layers import DecoderBlock
+from keras_moe.layers import RandomFeatureAttention
+from keras_moe.layers import StatefulAttention
+from keras_moe.layers import T5Attention
 from keras_moe.models import SwitchTransformer
 from keras_moe.training import EarlyExitTrainer
 from keras_moe.training import ExitClassifierTrainer
@@ -48,6 +52,47 @@ def test_a_switch_transformer_fulfils(model, name):
     contract = getattr(generation, name)
     assert isinstance(model, contract)
     check_contract(contract, model=model)
+
+
+def assert_callable_as(contract, value):
+    """Whoever calls the contract's methods may call these."""
+    for name, method in inspect.getmembers(contract, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        parameters = list(inspect.signature(method).parameters.values())[1:]
+        own = inspect.signature(getattr(value, name)).parameters
+        positional = [
+            each.name for each in parameters if each.kind != each.KEYWORD_ONLY
+        ]
+        assert list(own)[: len(positional)] == positional, name
+        for each in parameters:
+            assert each.name in own, name
+            if each.default is not each.empty:
+                assert own[each.name].default is not each.empty, name
+        for each in own.values():
+            if each.name not in {other.name for other in parameters}:
+                assert each.default is not each.empty, name
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_switch_transformer_is_called_as_its_contracts_are(model, name):
+    assert_callable_as(getattr(generation, name), model)
+
+
+def test_layers_are_called_as_their_contracts_are(model):
+    assert_callable_as(generation.DecoderStack, model.decoder)
+    assert_callable_as(generation.DecoderLayer, model.decoder.blocks[0])
+    for layer in (T5Attention(2, 4), RandomFeatureAttention(2, 4)):
+        contract = inspect.getmembers(StatefulAttention, inspect.isfunction)
+        for name, method in contract:
+            if name.startswith("_"):
+                continue
+            own = inspect.signature(getattr(layer, name)).parameters
+            asked = list(inspect.signature(method).parameters)[1:]
+            assert set(asked) <= set(own), name
+        asked = inspect.signature(StatefulAttention.__call__).parameters
+        own = inspect.signature(layer.call).parameters
+        assert set(asked) - {"self"} <= set(own)
 
 
 def test_its_parts_fulfil(model):
