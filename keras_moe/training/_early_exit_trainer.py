@@ -27,7 +27,8 @@ class EarlyExitTrainer(keras.Model):
     memory does not grow with exits times vocabulary (but XLA, with
     `jit_compile=True`, may undo that).
 
-    What is trained is `model` itself: save, export and decode it as ever.
+    The weights that are trained are those of `model`: save, export and decode
+    `model`, not the trainer.
 
     Sources: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
     section 4.1, for the weighted loss; [LayerSkip, Elhoushi et al.,
@@ -39,26 +40,28 @@ class EarlyExitTrainer(keras.Model):
         min_exit_layer: the lowest exit, counted from 1.
         exit_interval: distance from one exit to the next. The last layer is
             always an exit.
-        weighting: how much each exit counts, see
+        weighting: rule for the weights of the exits' losses, as in
             `keras_moe.losses.exit_weights`.
         early_exit_scale: factor of all weights but the last.
-        curriculum: which exits count when, see
-            `keras_moe.losses.enabled_exits`.
-        curriculum_interval: for `"rotating"`.
-        curriculum_fraction: for `"gradual"`.
-        num_steps: for `"gradual"`: updates of the whole training.
+        curriculum: rule for which exits count at a step, as in
+            `keras_moe.losses.enabled_exits`; by default all, always.
+        curriculum_interval: `interval` of the curriculum `"rotating"`.
+        curriculum_fraction: `fraction` of the curriculum `"gradual"`.
+        num_steps: number of updates of the whole training, for the curriculum
+            `"gradual"`.
 
     Call arguments:
-        inputs: what `model` takes.
+        inputs: inputs of `model`.
         training: whether to train.
 
     Output:
-        The exits' states, `(batch, length, model_dim)` each, lowest first.
-        Metrics given to `compile` see the logits of the last exit; the loss
-        of each exit is reported as `exit_N_loss`.
+        The states of the exits, `(batch, length, model_dim)` each, lowest
+        first. Metrics given to `compile` see the logits of the last exit; the
+        loss of each exit is reported as `exit_N_loss`.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range, or `model` has no
+            trainable weights.
 
     Example:
 
@@ -111,7 +114,7 @@ class EarlyExitTrainer(keras.Model):
             "fraction": curriculum_fraction,
             "num_steps": num_steps,
         }
-        # Before the first update, with a message, if an option is missing.
+        # Refuse options now that would fail in the first update.
         self._weights_at(0)
         self.exit_losses = [
             keras.metrics.Mean(name=f"exit_{layer}_loss")
@@ -130,7 +133,7 @@ class EarlyExitTrainer(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Tensor:
-        """Returns the weighted mean of the exits' losses, plus `add_loss`es."""
+        """Returns the weighted mean of the exits' losses, plus added losses."""
         loss_of = weighted_loss(self.loss)
 
         @keras.remat
@@ -146,7 +149,8 @@ class EarlyExitTrainer(keras.Model):
             strict=True,
         ):
             value = exit_loss(state)
-            # As `loss` does it, where the last batch is smaller.
+            # Weigh by the batch, as `loss` is: a last, smaller batch would
+            # count as much as the others otherwise.
             metric.update_state(
                 ops.stop_gradient(value), sample_weight=ops.shape(state)[0]
             )
@@ -158,13 +162,14 @@ class EarlyExitTrainer(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Tensor]:
-        """Updates `compile`'s metrics with the logits of the last exit."""
+        """Updates the metrics of `compile` with the logits of the last exit."""
         logits = None
         if compile_metrics(self) is not None:
             logits = self.model.logits(y_pred[-1])
         return super().compute_metrics(x, y, logits, sample_weight)
 
     def _weights_at(self, step: Any) -> Tensor:
+        """Returns the weight of each exit's loss; `None` for an evaluation."""
         weights = ops.convert_to_tensor(self.exit_weights, dtype="float32")
         if step is None:
             return weights

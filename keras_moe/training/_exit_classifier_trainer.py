@@ -1,4 +1,4 @@
-"""Training of the learned confidence, after the model's own."""
+"""Training of the learned confidence, after that of the model."""
 
 from typing import Any
 
@@ -16,12 +16,13 @@ from keras_moe.validation import check_contract
 
 
 class ExitClassifierTrainer(keras.Model):
-    """Teaches a model's classifier when an early layer says what the last does.
+    """Trains a model's exit classifier to tell when an early layer is right.
 
-    Nothing else is trained: the model is frozen (`model.trainable = True`
-    thaws it) and runs as in decoding, without dropout. The labels are the
-    model's own: whether the likeliest token after a layer is the likeliest
-    after the last. What targets are given only says where padding is.
+    A layer is right if the likeliest token after it is the likeliest after the
+    last layer: the model itself gives the labels. Targets given to `fit` only
+    show where padding is. Nothing but the classifier is trained: the model is
+    frozen (`model.trainable = True` thaws it) and runs as in decoding, without
+    dropout.
 
     Source: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
     section 3.5.
@@ -29,13 +30,14 @@ class ExitClassifierTrainer(keras.Model):
     Args:
         model: a `keras_moe.generation.ExitClassifying`, such as a
             `keras_moe.models.SwitchTransformer` with `exit_classifier=True`.
-        kind: see `keras_moe.losses.exit_classifier_loss`.
+        kind: kind of loss, as in `keras_moe.losses.exit_classifier_loss`.
 
     Call arguments:
-        inputs: what `model` takes.
+        inputs: inputs of `model`.
 
     Output:
-        The state of each layer as its exit takes it, lowest first.
+        The state of each layer that its exit sees, `(batch, length,
+        model_dim)`, lowest layer first.
 
     Raises:
         ValueError: if the model has no classifier or a single decoder layer.
@@ -97,8 +99,8 @@ class ExitClassifierTrainer(keras.Model):
     ) -> Tensor:
         """Returns the loss of the classifier alone."""
         states = [ops.stop_gradient(state) for state in y_pred]
-        said = [ops.argmax(self.model.logits(state), -1) for state in states]
-        agrees = ops.stack([each == said[-1] for each in said[:-1]])
+        tokens = [ops.argmax(self.model.logits(state), -1) for state in states]
+        agrees = ops.stack([each == tokens[-1] for each in tokens[:-1]])
         logits = ops.stack(
             [self.model.exit_logits(state) for state in states[:-1]]
         )

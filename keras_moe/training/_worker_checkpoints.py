@@ -62,7 +62,7 @@ class WorkerCheckpoints:
         """
         if self.checkpoints is None:
             return None
-        # Before all writers are done, some workers would find an older one.
+        # Without waiting for the writer, some workers would find an older one.
         self.wait()
         self.workers.barrier()
         position = self.checkpoints.restore(self.model)

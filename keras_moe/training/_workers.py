@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_moe.training._worker_lost_error import WorkerLostError
 from keras_moe.training.checkpoints._position import Position
 
-# What TensorFlow raises in the others when one worker is gone.
+# Errors of TensorFlow in the other workers when one is gone.
 _LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,

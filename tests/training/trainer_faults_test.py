@@ -156,13 +156,13 @@ def test_a_batch_that_spoils_is_named_and_left_out(
     model = make_model(forward, sparse=forward)
     checkpoints = Checkpoints(tmp_path / "bad", keep=99, every=1)
     trainer = Trainer(model, checkpoints, **options)
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning) as recorded:
         history = trainer.fit(data_of(with_bad(2)), epochs=2, verbose=0)
     assert trainer.position == Position(2, 0, 10, ((0, 2), (1, 2)))
-    said = [
-        str(each.message) for each in said if "left out" in str(each.message)
-    ]
+    warned = [each for each in recorded if "left out" in str(each.message)]
+    said = [str(each.message) for each in warned]
     assert len(said) == 2
+    assert {each.filename for each in warned} == {__file__}  # `fit`'s caller
     for epoch, message in enumerate(said):
         assert f"not finite at epoch {epoch}, batch 2: {cause}" in message
     # As if the batch had never been in the data.
@@ -173,7 +173,7 @@ def test_a_batch_that_spoils_is_named_and_left_out(
     )
     assert_equal(weights_of(model), weights_of(expected))
     assert history.history == expected_history.history
-    # Nothing that was saved was spoilt.
+    # All that was saved is finite.
     assert len(checkpoints.paths) > 1
     for path in checkpoints.paths:
         for name, value in read_arrays(path)[0].items():

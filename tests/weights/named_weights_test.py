@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from keras_moe.training._build_state import build_state
-from keras_moe.training._build_state import has_all_metrics
 from keras_moe.weights import named_state
 from keras_moe.weights import named_weights
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import make_built_model
-from tests.training.example_model import make_model
 from tests.training.example_model import values_of
 
 
@@ -114,16 +112,6 @@ def test_optimizers(optimizer):
         assert {id(v) for v in model.optimizer.variables} <= found
         names.append(list(named_state(model)))
     assert names[0] == names[1]
-
-
-def test_build_state_takes_no_step():
-    model = make_model()
-    before = values_of(model)
-    assert not has_all_metrics(model)
-    build_state(model, (X, Y))
-    assert has_all_metrics(model) and model.optimizer.built
-    for name, value in before.items():
-        assert np.array_equal(value, named_state(model)[name]), name
 
 
 def test_unbuilt_model_is_refused():

@@ -1,4 +1,4 @@
-"""What a model and its training hold, out to the host and back."""
+"""The state of a model and its training, to the host and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ def read_state(
     """
     build_optimizer(model)
     return {
-        # Two calls, as variables know of no argument `copy`.
+        # Variables do not take the argument `copy` of `np.array`: call twice.
         name: np.array(np.asarray(variable))
         for name, variable in named_state(model, optimizer).items()
     }
@@ -139,7 +139,7 @@ def assign_seeds(model: keras.Model, seeds: Mapping[str, int]) -> None:
     for layer, name, _ in named_layers(model):
         if name in changed:
             layer.seed = changed[name]
-    # What is compiled holds the old ones.
+    # Compiled functions hold the old seeds: let Keras compile new ones.
     model.train_function = None
     model.test_function = None
     model.predict_function = None

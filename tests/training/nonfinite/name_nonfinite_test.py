@@ -109,6 +109,16 @@ def test_named_input():
     assert say(model, (batch,)).startswith("the input 'x' holds NaN (1 of 2")
 
 
+def test_data_that_are_no_numbers():
+    inputs = {
+        "text": keras.Input([1], name="text", dtype="string"),
+        "x": keras.Input([2], name="x"),
+    }
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs["x"]))
+    batch = {"text": np.array([["nan"]]), "x": np.array([[np.inf, 1.0]])}
+    assert say(model, (batch,)).startswith("the input 'x' holds infinity (1 of")
+
+
 def test_weights_and_optimizer(trained):
     before = values_of(trained)
     for name, text in [
