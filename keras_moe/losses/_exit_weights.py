@@ -121,10 +121,10 @@ def enabled_exits(
             The last layer always counts.
         layers: the exits, counted from 1, ascending.
         step: number of updates so far, a scalar.
-        interval: for `"rotating"`.
-        fraction: for `"gradual"`: the share of training after which all
+        interval: interval of `"rotating"`, in exits.
+        fraction: share of the training after which all exits of `"gradual"`
             count.
-        num_steps: for `"gradual"`: updates of the whole training.
+        num_steps: number of updates of the whole training, for `"gradual"`.
 
     Returns:
         float32 `(exits,)`.

@@ -1,4 +1,4 @@
-"""What is measured: routing, and errors of sequences."""
+"""Metrics of routing, and of errors in sequences."""
 
 from keras_moe.metrics._edit_distance import edit_distance as edit_distance
 from keras_moe.metrics._edit_distance import (

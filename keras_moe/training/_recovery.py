@@ -86,9 +86,9 @@ class Recovery:
         """Restores the last checkpoint, and suspects the batch of the error.
 
         Args:
-            error: what the loop met.
+            error: the error of the loop.
             position: where the training stands.
-            batches: of the epoch.
+            batches: the batches of the epoch.
 
         Returns:
             The position of the checkpoint.
@@ -114,7 +114,8 @@ class Recovery:
 
         Args:
             position: where the training stands.
-            batches: of the epoch; their iterator stands there, too.
+            batches: the batches of the epoch, with their iterator at
+                `position`.
 
         Returns:
             The position after the batch; `None` if it is to be trained on.

@@ -1,4 +1,4 @@
-"""How many numbers of a value are NaN or infinite."""
+"""The number of values that are NaN or infinite."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ from keras_moe.weights._named_state import METRICS
 
 
 class NonfiniteCount(NamedTuple):
-    """How many numbers are not finite, by kind, and out of how many.
+    """A count of numbers that are not finite, by kind.
 
     Attributes:
         nan: how many are not a number.
         positive: how many are plus infinity.
         negative: how many are minus infinity.
-        size: how many numbers there are.
+        size: how many numbers were looked at.
     """
 
     nan: int = 0
@@ -27,7 +27,7 @@ class NonfiniteCount(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How many are not finite."""
+        """The number of all that are not finite."""
         return self.nan + self.positive + self.negative
 
     def __str__(self) -> str:

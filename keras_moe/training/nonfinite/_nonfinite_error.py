@@ -42,8 +42,8 @@ def check_losses(
     """Raises `NonfiniteError` for the first batch with a loss not finite.
 
     Args:
-        logs: what was logged after each batch. The logged loss is a running
-            mean, so that all after the first bad one are bad, too.
+        logs: the logs after each batch. The logged loss is a running mean: all
+            after the first bad one are bad, too.
         epoch: epoch of the batches.
         first_batch: the batch in that epoch to which the first of `logs`
             belongs.
