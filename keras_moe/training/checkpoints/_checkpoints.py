@@ -118,7 +118,7 @@ class Checkpoints:
         return ranked[0] if ranked else None
 
     def are_due(self, step: int, updates: int) -> bool:
-        """Says whether the last updates reached or passed a multiple of `every`.
+        """Says whether the last updates passed or met a multiple of `every`.
 
         Args:
             step: updates made so far.
