@@ -169,7 +169,7 @@ class EarlyExitTrainer(keras.Model):
         return super().compute_metrics(x, y, logits, sample_weight)
 
     def _weights_at(self, step: Any) -> Tensor:
-        """Returns the exits' weights at a step; without a step, in evaluation."""
+        """Returns the exits' weights at a step; `None` is evaluation."""
         weights = ops.convert_to_tensor(self.exit_weights, dtype="float32")
         if step is None:
             return weights
