@@ -2,7 +2,7 @@
 
 TFX and TensorFlow read and write `gs://bucket/x` themselves. `open`, Keras and
 Matplotlib know this machine's files alone, and `pathlib` makes a local folder
-`gs:/bucket/x` of it without a word.
+`gs:/bucket/x` of it, silently.
 """
 
 import contextlib
@@ -21,8 +21,14 @@ from keras_moe.serving.versions._version_folders import is_remote
 def read_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives the path at which local code reads an artifact's files.
 
-    What is local is given as it is, whether or not it exists. What is remote is
-    downloaded to a temporary directory, which is gone after the block.
+    A local path is given as it is, whether or not it exists. Remote files are
+    downloaded to a temporary directory, which is removed after the block.
+
+    Example:
+    ```python
+    with keras_moe.components.read_locally(artifact.uri) as directory:
+        model = keras.saving.load_model(directory / "model.keras")
+    ```
 
     Args:
         uri: of a file or of a directory.
@@ -55,12 +61,18 @@ def read_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
 def written_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives the directory to which local code writes an artifact's files.
 
-    What is local is made if it is missing, as it is in a cluster, and given as
-    it is. For what is remote it is an empty temporary directory. It is uploaded
-    when the block ends, over the files that are there, of which others stay, as
-    they would in a local directory. Nothing is uploaded where the block ends by
-    an error. Where the upload itself fails, a part may be there: TFX publishes
-    no artifact of a component that failed.
+    A local directory is made if it is missing, as it is in a cluster. For a
+    remote one, the block writes to an empty temporary directory, whose files
+    are uploaded when the block ends. As in a local directory, they replace
+    files of the same name and leave others. If the block raises, nothing is
+    uploaded. If the upload fails, some files may be there already; TFX
+    publishes no artifact of a component that failed.
+
+    Example:
+    ```python
+    with keras_moe.components.written_locally(artifact.uri) as directory:
+        model.save(directory / "model.keras")
+    ```
 
     Args:
         uri: of a directory.

@@ -1,8 +1,8 @@
 """Kinds of artifacts that TFX does not have.
 
-No properties, and names with a space of their own: so that the compilers for
-Kubeflow and Vertex accept them. What is to be known without opening a file is
-in custom properties.
+The types have no properties, and names with a namespace, since the compilers
+for Kubeflow and Vertex accept no others. Custom properties hold what must be
+known without opening a file.
 """
 
 from tfx.types.artifact import Artifact
@@ -10,7 +10,7 @@ from tfx.types.system_artifacts import Metrics
 
 
 class Certificate(Artifact):
-    """What a calibration grants: `certificate.json`.
+    """The certificate of a calibration: `certificate.json`.
 
     `keras_moe.calibration.Certificate.load` reads the file. The custom property
     `certificate` holds the same as text: ML Metadata would round a number to
@@ -22,18 +22,18 @@ class Certificate(Artifact):
 
 
 class DataBlessing(Artifact):
-    """Says that examples had no anomalies: a custom property `blessed`, 1."""
+    """The examples had no anomalies: the custom property `blessed` is 1."""
 
     TYPE_NAME = "keras_moe.DataBlessing"
 
 
 class ExpertLoad(Artifact):
-    """Where tokens go: `expert_load.png` and `expert_load.json`."""
+    """The experts' shares of tokens: `expert_load.png`, `expert_load.json`."""
 
     TYPE_NAME = "keras_moe.ExpertLoad"
 
 
 class ModelCard(Artifact):
-    """What a model is, learned and costs: `model_card.md`."""
+    """A description of a model for people: `model_card.md`."""
 
     TYPE_NAME = "keras_moe.ModelCard"

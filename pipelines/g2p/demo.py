@@ -131,7 +131,7 @@ def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
         config: The configuration whose model was pushed.
         entries: The words to choose from, with their pronunciations.
     """
-    # A fixed choice without a pattern: neither the easiest nor all on "a".
+    # Ordered by a hash: the words neither change nor all begin with "a".
     ordered = sorted(entries, key=lambda e: position(e[0], salt="shown:"))
     chosen = dict(ordered[:_NUM_WORDS])
     request = {"word": list(chosen)}

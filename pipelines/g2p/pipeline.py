@@ -24,7 +24,7 @@ _MODULES = "pipelines.g2p.modules"
 # The repository, of which `pipelines/` goes into the image of the components.
 _PROJECT = pathlib.Path(pipelines.__file__).parents[1]
 _PROJECT_CODE = "pipelines"
-# Calibration and test stay unseen until they are used for what they are.
+# No component before ExitCalibrator and Evaluator sees calibration and test.
 _HELD_OUT = ["calibration", "test"]
 
 Nodes = dict[str, Any]
@@ -138,8 +138,8 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
         "strategy": config.teacher.strategy,
     }
     warm: dict[str, Any] = {}
-    # A cluster's resolvers know the last blessed model alone: to start from
-    # that would train anew, for ever, on data that did not change.
+    # A cluster's resolvers know the last blessed model alone. That is another
+    # model after each run, so unchanged data would be trained on for ever.
     if config.warm_start and config.cluster is None:
         made["warm_start"] = _blessed_before("warm_start", examples)
         warm = made["warm_start"].outputs
@@ -233,7 +233,8 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
         image_tags=config.infra_image_tags,
     )
     pusher = components.Pusher(
-        # Not `model`: what is pushed is the model with the warm-up requests.
+        # Without `model`, the one of `infra_blessing` is pushed, which has the
+        # warm-up requests.
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=infra_validator.outputs["blessing"],
         push_destination=tfx.proto.PushDestination(

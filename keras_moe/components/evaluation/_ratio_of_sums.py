@@ -1,4 +1,4 @@
-"""The shape that error rates share: a sum over examples by another sum."""
+"""A metric that is a sum over examples divided by another sum."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from tensorflow_model_analysis.metrics import metric_types
 
 Sums = tuple[float, float]
 # (prediction, reference) -> what one example adds to (numerator, denominator).
-# It travels to Beam's workers, so it must be picklable.
+# Beam sends the function to its workers, so it must be picklable.
 Score = Callable[[Any, Any], Sums]
 
 

@@ -1,4 +1,4 @@
-"""What the Evaluator measured, as plain numbers."""
+"""The Evaluator's figures, as plain numbers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 
 OVERALL = "overall"
-# TFMA's names where there are two models.
+# TFMA names models when it evaluates a candidate beside a baseline.
 _CANDIDATE = "candidate"
 
 Figures = dict[str, float]
@@ -40,7 +40,7 @@ def read_evaluation(
 
 
 def read_failures(uri: str) -> list[str]:
-    """Returns what the Evaluator refused a model for, a sentence part each.
+    """Returns why the Evaluator refused a model, a clause for each reason.
 
     Args:
         uri: of a `ModelEvaluation` artifact.

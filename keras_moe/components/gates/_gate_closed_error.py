@@ -1,13 +1,13 @@
-"""What a component raises that lets nothing pass."""
+"""The error of a component that lets nothing pass."""
 
 
 class GateClosedError(RuntimeError):
     """Nothing may be pushed. The message is the reason, one sentence.
 
-    Raised, and not recorded alone, since every orchestrator stops at an
-    exception, while some never look at what an executor returns.
+    A gate raises this error, since every orchestrator stops at an exception,
+    while some never look at what an executor returns.
     """
 
     def __init__(self, reason: str) -> None:
-        # One line: it goes into metadata and logs.
+        # The reason goes into metadata and logs, which show a line each.
         super().__init__(" ".join(reason.split()))

@@ -23,7 +23,7 @@ from keras_moe.components.pushing._pusher import REASON
 
 _POLLING_SECONDS = 0.2
 _LOG_LINES = 3
-# Stands where TFX wants tags of an image.
+# In place of the tags of an image, which TFX's specification requires.
 _EMBEDDED = "embedded"
 
 

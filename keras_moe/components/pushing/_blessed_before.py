@@ -1,4 +1,4 @@
-"""Which blessed model there was before something came."""
+"""The model that was blessed before an artifact existed."""
 
 import ml_metadata as mlmd
 from tfx import types
@@ -7,18 +7,19 @@ from tfx.orchestration.portable.mlmd import event_lib
 
 _CURRENT_MODEL = "current_model_id"
 _BLESSED = "blessed"
-# From a certified model back to its teacher, by the keys of the components
-# `ExitCalibrator` and `Distiller`.
+# The input keys of `ExitCalibrator` and `Distiller` that lead from a certified
+# model back to its teacher.
 _TO_TEACHER = ("student", "teacher")
 
 
 class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
     """Resolves the last model that was blessed before an artifact existed.
 
-    TFX's `LatestBlessedModelStrategy` finds, in a second run on unchanged data,
-    the model of the first: whoever compares with it or starts from it runs
-    again, for ever. "Before these examples" and "before this candidate" are the
-    same in each run, until there are other examples or another candidate.
+    In a second run on unchanged data, TFX's `LatestBlessedModelStrategy` finds
+    the model of the first run. A component that compares with that model or
+    starts from it has a new input, and runs again, for ever. "Before these
+    examples" and "before this candidate" are the same in each run, until there
+    are other examples or another candidate.
 
     Channels of the resolver:
         before: what the model must be older than; of this pipeline.
@@ -57,7 +58,7 @@ class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
         )
         before = input_dict["before"]
         resolved["before"] = before
-        # Ids grow: a lower one was there earlier.
+        # ML Metadata counts ids up: a lower one means an earlier artifact.
         horizon = min((artifact.id for artifact in before), default=0)
         blessings = {
             blessing.get_int_custom_property(_CURRENT_MODEL): blessing
@@ -101,7 +102,7 @@ def _made_from(
         for event in store.get_events_by_artifact_ids([artifact_id])
         if event_lib.is_valid_output_event(event)
     ]
-    # The first made it; later ones took it from the cache.
+    # The first execution made the artifact; later ones took it from the cache.
     for event in store.get_events_by_execution_ids(makers[:1]):
         if event_lib.is_valid_input_event(event, expected_input_key=key):
             return event.artifact_id

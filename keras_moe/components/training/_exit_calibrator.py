@@ -126,7 +126,7 @@ class ExitCalibratorSpec(ComponentSpec):
     PARAMETERS = {
         "task_fn": ExecutionParameter(type=str),
         "splits": ExecutionParameter(type=str),
-        # As JSON: ML Metadata would round its numbers to six decimals.
+        # JSON text: ML Metadata would round numbers to six decimals.
         "calibration": ExecutionParameter(type=str),
         "custom_config": ExecutionParameter(type=str),
     }

@@ -1,4 +1,4 @@
-"""What a project says of its exits, for `ExitCalibrator`."""
+"""The function that a project gives to `ExitCalibrator`."""
 
 import dataclasses
 import pathlib

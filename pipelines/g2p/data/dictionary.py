@@ -79,7 +79,7 @@ def _read_cmu(path: pathlib.Path) -> Iterator[tuple[str, str, str]]:
         entry = line.partition("#")[0].strip()
         if entry and not entry.startswith(";;;"):
             word, _, pronunciation = entry.partition(" ")
-            # The number of a variant, as in `aalborg(2)`.
+            # Drop the number of a variant, as in `aalborg(2)`.
             yield (
                 f"{path}, line {number}",
                 word.partition("(")[0],
@@ -111,7 +111,7 @@ def _lines(path: pathlib.Path) -> Iterable[tuple[int, str]]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                # The signature that spreadsheets put before the header.
+                # Spreadsheets put a byte-order mark before the header.
                 yield (
                     number,
                     line.decode("utf-8-sig" if number == 1 else "utf-8"),

@@ -76,7 +76,7 @@ def prepare_span(
     """
     options = (keep_stress, max_words, fractions)
     fingerprint = _fingerprint(source, *options)
-    # One without a manifest was interrupted: its number is free.
+    # Writing a span without a manifest was interrupted: its number is free.
     spans = {
         int(path.parent.name.removeprefix(_SPAN)): path.parent
         for path in directory.glob(f"{_SPAN}*/{_MANIFEST}")
@@ -105,7 +105,8 @@ def records_path(directory: pathlib.Path, split: str) -> pathlib.Path:
 def _sample(words: Dictionary, max_words: int | None) -> Dictionary:
     if max_words is None or max_words >= len(words):
         return words
-    # By a hash of its own, so that a sample has every split's share.
+    # The salt makes the sample independent of the splits, of which it then
+    # holds the same shares.
     chosen = sorted(words, key=lambda word: position(word, salt="sample:"))
     return {word: words[word] for word in sorted(chosen[:max_words])}
 
@@ -123,7 +124,7 @@ def _write(
                 f"The split `{split}` would have no word: the dictionary must "
                 f"be larger. Received: {len(words)} words."
             )
-    # No manifest while files change: an interrupted run starts over.
+    # Without a manifest while files change, an interrupted run starts over.
     (directory / _MANIFEST).unlink(missing_ok=True)
     return {
         split: write_records(

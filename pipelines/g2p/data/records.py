@@ -10,7 +10,7 @@ from pipelines.g2p.phonemes import VARIANT_SEPARATOR
 
 _COMPRESSION = "GZIP"
 _READ_AT_ONCE = 4096
-# Greatest number of characters to the name of the length.
+# The greatest length of a group, in characters, and the name of the group.
 _LENGTHS = {4: "1-4", 7: "5-7", 10: "8-10"}
 _LONG = "11+"
 
@@ -27,8 +27,8 @@ def write_records(
         entries: Words with their pronunciations.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden and beside the target: no reader's pattern matches it, and the
-    # rename stays within one file system.
+    # The partial file is hidden, so that no reader's pattern matches it, and
+    # beside the target, so that the rename stays within one file system.
     temporary = path.parent.parent / f".{path.parent.name}-{path.name}.partial"
     count = 0
     with tf.io.TFRecordWriter(str(temporary), _COMPRESSION) as writer:
@@ -118,7 +118,7 @@ def _example(word: str, pronunciations: tuple[str, ...]) -> tf.train.Example:
                 "pronunciations": feature(
                     VARIANT_SEPARATOR.join(pronunciations)
                 ),
-                # What evaluation tells apart; the model never sees them.
+                # Evaluation slices by these; the model never sees them.
                 "word_length": feature(length_of(word)),
                 "letters": feature(*sorted(set(word))),
             }

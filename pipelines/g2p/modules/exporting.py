@@ -18,8 +18,8 @@ from pipelines.g2p.modules.preprocessing import ENCODER_TOKEN_IDS
 from pipelines.g2p.modules.preprocessing import WORD
 from pipelines.g2p.modules.preprocessing import WORD_STATUS
 
-# What the first requests after a start would otherwise pay for: one word and
-# a batch, short and long.
+# Warm-up requests, one word and a batch, short and long: without them, the
+# first clients after a start would wait for the compilation.
 _WARMUP_WORDS = ("a", "keras", "grapheme", "antidisestablishmentarianism")
 
 
@@ -46,7 +46,7 @@ def export_model(
     ).transform_features_layer()
 
     def tokenize(words: tf.Tensor) -> dict[str, tf.Tensor]:
-        # The very graph that made the training data.
+        # The graph that made the training data also reads requests.
         features = transform({WORD: words[:, tf.newaxis]})
         return {
             ENCODER_TOKEN_IDS: features[ENCODER_TOKEN_IDS],
@@ -67,7 +67,7 @@ def export_model(
             early_exit=early_exit,
             certificate=certificate,
         )
-        # Later components, and trainings on more examples, go on from here.
+        # Later components, and trainings on more examples, load this model.
         extra = local / "assets.extra"
         extra.mkdir(exist_ok=True)
         model.save(extra / "model.keras")

@@ -10,7 +10,7 @@ from pipelines.g2p.modules import text
 from pipelines.g2p.modules.preprocessing import ENCODER_TOKEN_IDS
 from pipelines.g2p.modules.transformed import read_pairs
 
-# Enough for the shares of a few experts.
+# So many pairs measure the shares of a few experts well enough.
 _PAIRS = 4096
 
 

@@ -22,8 +22,8 @@ END_ID = 1
 UNKNOWN_ID = 2
 FIRST_ID = 3
 
-# One id more than characters: every accepted word ends with `END_ID`, so that
-# only refused words are padding throughout.
+# Every accepted word ends with `END_ID`: one id more than characters, and only
+# a refused word is padding throughout.
 SOURCE_LENGTH = MAX_WORD_LENGTH + 1
 SOURCE_VOCABULARY_SIZE = FIRST_ID + len(ALPHABET)
 
@@ -71,8 +71,8 @@ def encode_words(words: tf.Tensor) -> dict[str, tf.Tensor]:
         (batch,)}`. A refused word is a row of padding.
     """
     words = tf.strings.lower(tf.strings.strip(words))
-    # A bound on the work, whatever is sent: the first characters are enough
-    # to know that a word is too long.
+    # Cut before decoding, which bounds the work: the first characters show
+    # that a word is too long.
     words = tf.strings.substr(
         words, 0, _BYTES_PER_CHARACTER * (MAX_WORD_LENGTH + 1)
     )

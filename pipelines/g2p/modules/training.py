@@ -116,7 +116,8 @@ def train(
         source, target, model.config, config.batch_size, config.seed
     )
     if tf.distribute.get_strategy() is not model.distribute_strategy:
-        # Made under a strategy: the library's loop works under each of them.
+        # The model was made under a strategy, for each of which the library's
+        # loop works.
         return training.Trainer(model).fit(stream, **options)
     # The stream of batches is shuffled already.
     return model.fit(stream, shuffle=False, **options)
@@ -209,7 +210,7 @@ def _rows(
         order = np.arange(len(source))
         if seed is not None:
             random.shuffle(order)
-        # Within a batch by length, between batches in random order.
+        # Sequences of a batch have like lengths; batches come in random order.
         order = order[np.argsort(bucket[order], kind="stable")]
         starts = np.arange(0, len(order), batch_size)
         if seed is not None:

@@ -20,7 +20,7 @@ class TrainingConfig:
         seed: seed of the batches.
     """
 
-    # An unknown name in a file is an error, not something to pass over.
+    # Without this setting, pydantic ignores unknown names of a file.
     __pydantic_config__ = {"extra": "forbid"}
 
     steps: int = 3600

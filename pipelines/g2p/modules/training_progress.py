@@ -47,7 +47,8 @@ class TrainingProgress(keras.callbacks.Callback):
             sys.stderr.write("\n")
 
     def _print(self, now: float) -> None:
-        # The optimizer counts right, whatever runs several steps at once.
+        # Callbacks may be called once for several steps; the optimizer counts
+        # each.
         step = int(self.model.optimizer.iterations)
         spent = now - self._began
         left = spent * (self._steps - step) / max(step, 1)

@@ -11,7 +11,7 @@ from pipelines.g2p.modules import training
 from pipelines.g2p.modules.trainer import new_teacher
 from pipelines.g2p.modules.transformed import read_pairs
 
-# Of the steps and the budget of the training that is chosen for.
+# A trial has this share of the steps and the budget of the real training.
 _SHARE = 0.05
 
 
@@ -54,7 +54,7 @@ class TeacherSpace(keras_tuner.HyperModel):
             validation=None,
             config=dataclasses.replace(self._config, **hp.values),
         )
-        # Without the smoothing, which would make losses incomparable.
+        # Losses with different label smoothing cannot be compared.
         plain = dataclasses.replace(self._config, label_smoothing=0.0)
         training.compile_model(model, plain)
         batches = training.batches(
@@ -79,7 +79,7 @@ def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
         space,
         objective=keras_tuner.Objective("val_loss", "min"),
         max_trials=options["trials"],
-        # Else a trial that fails is passed over, and any may be the best.
+        # By default a failing trial is passed over, and any may be the best.
         max_consecutive_failed_trials=1,
         seed=options["training"]["seed"],
         directory=fn_args.working_dir,
