@@ -1,1 +1,1 @@
-"""Measurements behind the claims: one file a claim, `python -m`."""
+"""Measurements behind the claims: `python -m benchmarks.NAME`."""

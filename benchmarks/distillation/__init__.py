@@ -1,1 +1,1 @@
-"""The parts of the distillation benchmark."""
+"""What a small student keeps of its teacher."""

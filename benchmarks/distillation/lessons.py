@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from benchmarks.g2p_quality.__main__ import make_pairs
+from benchmarks.shared.dictionary import make_pairs
 from keras_moe.distillation import describe_teacher_logits
 from keras_moe.distillation import read_teacher_logits
 from keras_moe.distillation import teacher_sequences

@@ -1,4 +1,10 @@
-"""The students of the distillation benchmark, one recipe after another."""
+"""Program: trains the students of the distillation benchmark, by recipe.
+
+    python -m benchmarks.distillation.recipes [--seeds 0 1 2]
+
+`benchmarks.distillation` trains those that are missing; with this program two
+processes can share the seeds.
+"""
 
 # First: TensorFlow is then imported without its chatter.
 import pipelines  # noqa: F401
@@ -20,9 +26,9 @@ from benchmarks.distillation.lessons import read_lessons
 from benchmarks.distillation.teacher import BATCH_SIZE
 from benchmarks.distillation.teacher import STATE
 from benchmarks.distillation.teacher import make_teacher
-from benchmarks.g2p_quality.__main__ import error_rates
-from benchmarks.g2p_quality.__main__ import load_splits
-from benchmarks.g2p_quality.__main__ import make_pairs
+from benchmarks.shared.dictionary import load_splits
+from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.variant import error_rates
 from keras_moe.distillation import CachedTeacher
 from keras_moe.distillation import EarlyExitDistiller
 from keras_moe.distillation import SparseToDenseDistiller

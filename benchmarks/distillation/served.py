@@ -167,6 +167,8 @@ def _export(
         tokenize=text.encode_words,
         detokenize=text.decode_phonemes,
         max_length=text.MAX_PHONEMES,
+        input_name="word",
+        output_name="phonemes",
         early_exit=None if certificate is None else POLICY,
         certificate=certificate,
     )

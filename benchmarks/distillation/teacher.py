@@ -1,4 +1,4 @@
-"""The sparse teacher of the distillation benchmark.
+"""Program: trains the sparse teacher of the distillation benchmark.
 
     python -m benchmarks.distillation.teacher
 
@@ -15,9 +15,9 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.g2p_quality.__main__ import Variant
-from benchmarks.g2p_quality.__main__ import load_splits
-from benchmarks.g2p_quality.__main__ import make_pairs
+from benchmarks.shared.dictionary import load_splits
+from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.variant import Variant
 from pipelines.g2p.modules import training
 
 STATE = pathlib.Path("build/distillation")

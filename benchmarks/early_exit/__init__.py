@@ -1,1 +1,1 @@
-"""Parts of the early-exit benchmark."""
+"""What early exits save, and whether their certificates hold."""

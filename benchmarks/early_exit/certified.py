@@ -14,6 +14,7 @@ from rich.table import Table
 
 from benchmarks.early_exit import time_decoders
 from benchmarks.early_exit.train import EXITS
+from benchmarks.shared.dictionary import Entries
 from benchmarks.shared.report import Report
 from keras_moe import serving
 from keras_moe.calibration import Certificate
@@ -21,10 +22,10 @@ from keras_moe.calibration import calibrate
 from keras_moe.calibration import exit_answers
 from keras_moe.calibration import exit_policy
 from keras_moe.generation import EarlyExitPolicy
-from keras_moe.losses._exit_weights import exit_layers
+from keras_moe.losses import exit_layers
+from keras_moe.metrics import nearest_reference
 from keras_moe.metrics import sequence_error_rate
 from keras_moe.metrics import symbol_error_rate
-from keras_moe.metrics._edit_distance import nearest_reference
 from keras_moe.models import SwitchTransformer
 from keras_moe.weights import fingerprint
 from pipelines.g2p.modules import text
@@ -36,7 +37,6 @@ THRESHOLDS = (
     *(0.68, 0.66, 0.64, 0.62, 0.6, 0.57, 0.54, 0.5),
     *(0.46, 0.42, 0.38, 0.34, 0.3, 0.26, 0.22, 0.18),
 )
-Entries = list[tuple[str, tuple[str, ...]]]
 
 
 class Pool(NamedTuple):
@@ -160,6 +160,8 @@ def export(
         tokenize=text.encode_words,
         detokenize=text.decode_phonemes,
         max_length=text.MAX_PHONEMES,
+        input_name="word",
+        output_name="phonemes",
         early_exit=policy,
         certificate=certificate,
     )

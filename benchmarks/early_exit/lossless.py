@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.early_exit.certified import Entries
 from benchmarks.early_exit.time_decoders import report_self_speculation
+from benchmarks.shared.dictionary import Entries
 from benchmarks.shared.report import Report
 from keras_moe.generation import SelfSpeculative
 from keras_moe.models import SwitchTransformer

@@ -1,4 +1,4 @@
-"""How much skipped layers save, with exits forced on random weights.
+"""Program: times what skipped layers save, with exits forced on random weights.
 
     python -m benchmarks.early_exit.mechanism [--tokens N] [--rounds N] FILE
 

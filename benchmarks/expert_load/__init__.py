@@ -1,1 +1,1 @@
-"""The picture of expert loads, with and without balancing."""
+"""The loads of experts, with and without balancing."""

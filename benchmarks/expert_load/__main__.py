@@ -19,9 +19,9 @@ import keras
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from benchmarks.g2p_quality.__main__ import RESULTS
-from benchmarks.g2p_quality.__main__ import load_splits
-from benchmarks.g2p_quality.__main__ import make_pairs
+from benchmarks.shared.dictionary import load_splits
+from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.report import RESULTS
 from keras_moe.visualization import LayerLoads
 from keras_moe.visualization import collect_expert_load
 from keras_moe.visualization import plot_expert_load

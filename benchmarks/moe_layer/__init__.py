@@ -1,1 +1,1 @@
-"""Other people's layers, each timed in an environment of its own."""
+"""Cost of a sparse layer, and of other people's in their environments."""

@@ -32,128 +32,43 @@ queues are rounded up to a multiple for that.
 """
 
 import argparse
+import json
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.moe_layer import environment
-from benchmarks.moe_layer.task import DENSE
+from benchmarks.moe_layer.claims import Figures
+from benchmarks.moe_layer.claims import add_ours
+from benchmarks.moe_layer.claims import add_tf_models
+from benchmarks.moe_layer.claims import add_transformers
 from benchmarks.moe_layer.task import Task
+from benchmarks.shared import environment
 from benchmarks.shared.report import Report
 
 EXPERTS = (8, 32, 128)
 _OURS = "benchmarks.moe_layer.time_sparse_moe"
-_BOTH = "forward_backward"
-_TARGETS = {
-    "gather": {8: 1.35, 32: 1.45, 128: 1.9},
-    "ragged": {8: 1.10, 32: 1.20, 128: 1.6},
-}
-_OVER_TRANSFORMERS = 1.1
-_SPEEDUP_OVER_TF_MODELS = 2.5
-# The group size that the layer's documentation recommends.
-_RECOMMENDED = "group_4096"
-
-Figures = dict[int, dict[str, Any]]
-
-
-def add_ours(report: Report, ours: Figures) -> None:
-    """Claims the cost of our executors, and says what bounds it."""
-    for experts, figures in ours.items():
-        forward, both = figures["forward"], figures[_BOTH]
-        for name, targets in _TARGETS.items():
-            report.add_claim(
-                f"{name}_over_dense_e{experts}",
-                both[name],
-                targets[experts],
-                "<=",
-            )
-        report.add_figures(
-            {
-                f"dense_ms_e{experts}": both[DENSE],
-                f"dense_forward_ms_e{experts}": forward[DENSE],
-                f"gather_forward_over_dense_e{experts}": forward["gather"],
-                f"ragged_forward_over_dense_e{experts}": forward["ragged"],
-                # One-hot products are quadratic in the group: 512 tokens.
-                f"einsum_512_over_dense_e{experts}": both["einsum_sequences"],
-                f"ragged_fresh_tokens_over_dense_e{experts}": both[
-                    "ragged_fresh"
-                ],
-                f"kept_e{experts}": figures["kept_gather"],
-            }
-        )
-    experts = max(ours)
-    traffic = ours[experts]["traffic"]
-    # Forward reads each kernel, backward reads it again and writes its
-    # gradient. At best all of it hides behind the products.
-    moved = 2 * traffic["read"] + traffic["write"]
-    report.add_figures(
-        {
-            f"floor_e{experts}_read_weights_over_dense": traffic["read"],
-            f"floor_e{experts}_write_gradients_over_dense": traffic["write"],
-            f"floor_e{experts}_hidden_traffic": max(1.0, moved),
-            f"floor_e{experts}_added_traffic": 1.0 + moved,
-        }
-    )
-
-
-def add_tf_models(report: Report, ours: Figures, theirs: Figures) -> None:
-    """Claims the speed-up over the TensorFlow Model Garden's layer."""
-    for experts, figures in theirs.items():
-        groups = dict(figures[_BOTH])
-        del groups[DENSE]
-        best = min(groups, key=groups.__getitem__)
-        mine = _best(ours[experts], "gather", "ragged")
-        speedup = groups[_RECOMMENDED] / mine
-        name = f"speedup_over_tf_models_e{experts}"
-        if experts == min(theirs):
-            report.add_claim(name, speedup, _SPEEDUP_OVER_TF_MODELS, ">=")
-        else:
-            report.add_figures({name: speedup})
-        report.add_figures(
-            {
-                f"{name}_at_one_sequence_a_group": groups["group_512"] / mine,
-                f"{name}_at_its_best_group": groups[best] / mine,
-                f"tf_models_best_group_e{experts}": best,
-                f"tf_models_over_dense_e{experts}": groups[_RECOMMENDED],
-            }
-        )
-
-
-def add_transformers(report: Report, ours: Figures, theirs: Figures) -> None:
-    """Claims that we are no slower than transformers, dense for dense."""
-    for experts, figures in theirs.items():
-        mine = _best(ours[experts], "gather_sequences", "ragged_sequences")
-        over_dense = figures[_BOTH]["layer"]
-        report.add_claim(
-            f"over_transformers_e{experts}",
-            mine / over_dense,
-            _OVER_TRANSFORMERS,
-            "<=",
-        )
-        report.add_figures(
-            {
-                f"transformers_over_dense_e{experts}": over_dense,
-                f"transformers_dense_ms_e{experts}": figures[_BOTH][DENSE],
-                f"transformers_kept_e{experts}": figures["kept"],
-                f"kept_by_sequence_e{experts}": ours[experts][
-                    "kept_gather_sequences"
-                ],
-            }
-        )
-
-
-def _best(figures: dict[str, Any], *names: str) -> float:
-    return min(figures[_BOTH][name] for name in names)
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+_TIMING_SECONDS = 900
 
 
 def _time(python: pathlib.Path | str, module: str, rounds: int) -> Figures:
+    """Runs a timing program, a process for each number of experts."""
     return {
-        experts: environment.time_layer(
-            python, module, Task(experts, rounds=rounds)
-        )
+        experts: _time_layer(python, module, Task(experts, rounds=rounds))
         for experts in EXPERTS
     }
+
+
+def _time_layer(
+    python: pathlib.Path | str, module: str, task: Task
+) -> dict[str, Any]:
+    command: list[Any] = [python, "-m", module]
+    for name, value in task._asdict().items():
+        command += [f"--{name}", value]
+    said = environment.run(command, {**os.environ, **_QUIET}, _TIMING_SECONDS)
+    return json.loads(said.splitlines()[-1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

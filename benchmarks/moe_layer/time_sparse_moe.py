@@ -1,6 +1,6 @@
-"""Times `keras_moe.layers.SparseMoE`; see `benchmarks.moe_layer`.
+"""Program: times `keras_moe.layers.SparseMoE` for `benchmarks.moe_layer`.
 
-A program of its own, as the peers' are: each number of experts starts with
+A process of its own, as the peers have: each number of experts starts with
 the memory of a fresh process.
 """
 

@@ -1,4 +1,4 @@
-"""Times the TensorFlow Model Garden's layer; see `benchmarks.moe_layer`."""
+"""Program: times the TensorFlow Model Garden's layer for its benchmark."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Times transformers' Switch layer on PyTorch; see `benchmarks.moe_layer`."""
+"""Program: times transformers' Switch layer on PyTorch for its benchmark."""
 
 import torch
 from transformers import SwitchTransformersConfig

@@ -1,1 +1,1 @@
-"""Parts of `benchmarks.random_feature_attention`."""
+"""Cost and error of attention through random features."""

@@ -8,11 +8,6 @@ import tensorflow as tf
 
 from benchmarks.shared.report import Report
 from keras_moe.layers import RandomFeatureAttention
-from keras_moe.ops.linear_attention._bidirectional import (
-    bidirectional_attention,
-)
-from keras_moe.ops.linear_attention._causal import causal_attention
-from keras_moe.ops.linear_attention._feature_map import FeatureMap
 
 _SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)
 _DIM, _FEATURES, _LENGTH = 64, 256, 512
@@ -20,12 +15,38 @@ _STREAMED = 2048
 _POSITIONS = (512, 8192, 32768)
 
 
-def float64_attention(q, k, v, feature_map: FeatureMap, causal: bool):
-    """Attends pair by pair with the same features, in float64, one head."""
-    projection = np.float64(feature_map.projection[0])
-    of_q = q * np.float64(feature_map.query_scale[0, 0]) @ projection.T
-    k = k * np.float64(feature_map.key_scale[0, 0])
-    of_k = k @ projection.T + np.float64(feature_map.log_weights[0])
+def make_layer(bound: float, draws: np.ndarray) -> RandomFeatureAttention:
+    """Returns a layer of one head that projects inputs to themselves.
+
+    Args:
+        bound: of FAVOR++, for all directions; 0 for FAVOR+.
+        draws: standard normal rows, `[features, dim]`.
+    """
+    layer = RandomFeatureAttention(
+        1, _DIM, _FEATURES, feature_map="favor+", use_bias=False
+    )
+    layer.build(*3 * [(1, _LENGTH, _DIM)])
+    for kernel in layer.trainable_weights:
+        kernel.assign(np.eye(_DIM).reshape(kernel.shape))
+    features = layer.features
+    features.fitted_projection.assign(draws[None] * np.sqrt(1 - 4 * bound))
+    features.log_weights.assign(2 * bound * (draws[None] ** 2).sum(-1))
+    return layer
+
+
+def float64_attention(
+    layer: RandomFeatureAttention,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    causal: bool,
+) -> np.ndarray:
+    """Attends pair by pair with a layer's features, in float64, one head."""
+    features = layer.features.map()
+    projection = np.float64(features.projection[0])
+    of_q = q * np.float64(features.query_scale[0, 0]) @ projection.T
+    k = k * np.float64(features.key_scale[0, 0])
+    of_k = k @ projection.T + np.float64(features.log_weights[0])
     of_k -= 0.5 * (k**2).sum(1, keepdims=True)
     outputs = np.empty_like(v)
     for row in range(len(q)):
@@ -42,33 +63,18 @@ def float32_error(scale: float, bounded: bool, causal: bool) -> float:
     rng = np.random.default_rng(0)
     q, k = scale * rng.normal(size=(2, _LENGTH, _DIM)).astype("float32")
     v = rng.normal(size=(_LENGTH, _DIM)).astype("float32")
-    draws = rng.normal(size=(1, _FEATURES, _DIM)).astype("float32")
-    root = _DIM**-0.25
+    draws = rng.normal(size=(_FEATURES, _DIM)).astype("float32")
     bound = 0.0
     if bounded:
         # FAVOR++ with one number for all directions, for these inputs.
-        lam = ((q**2).mean() + (k**2).mean()) * root**2
+        lam = ((q**2).mean() + (k**2).mean()) * _DIM**-0.5
         bound = (1 - 2 * lam - np.sqrt((2 * lam + 1) ** 2 + 8 * lam)) / 16
-    zeros = np.zeros((1, 1, 1, _DIM), "float32")
-    scales = zeros + np.float32(root)
-    feature_map = FeatureMap(
-        tf.constant(draws * np.float32(np.sqrt(1 - 4 * bound))),
-        tf.constant(2 * np.float32(bound) * (draws**2).sum(-1)),
-        query_scale=scales,
-        query_shift=zeros,
-        key_scale=scales,
-        key_shift=zeros,
-        taken=zeros,
-    )
-    inputs = [tf.constant(x[None, None, None]) for x in (q, k, v)]
-    if causal:
-        received = causal_attention(*inputs, None, feature_map)[0].mean()
-    else:
-        received = bidirectional_attention(*inputs, None, feature_map)
+    layer = make_layer(np.float32(bound), draws)
+    received = layer(q[None], v[None], k[None], use_causal_mask=causal)
     expected = float64_attention(
-        *(np.float64(x) for x in (q, k, v)), feature_map, causal
+        layer, *(np.float64(x) for x in (q, k, v)), causal
     )
-    difference = np.linalg.norm(received[0, 0, 0] - expected)
+    difference = np.linalg.norm(received[0] - expected)
     return float(difference / np.linalg.norm(expected))
 
 

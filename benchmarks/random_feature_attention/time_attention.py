@@ -1,4 +1,4 @@
-"""Time or memory of attention at one length, for its benchmark.
+"""Program: measures time or memory of attention at one length.
 
 A process for each figure of memory, as a process only ever knows its own peak;
 a process for each length, whose layers are timed in turns.

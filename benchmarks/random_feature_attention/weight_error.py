@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shared.report import Report
-from keras_moe.layers.attention._feature_options import choose_options
-from keras_moe.ops import random_projection
-from keras_moe.ops.linear_attention._fit_features import fit_features
+from keras_moe.layers import RandomFeatures
 
 _LENGTH, _DRAWS = 256, 30
 # As published: no statistics but the mean of |q + k|^2 (FAVOR++).
@@ -68,40 +66,36 @@ def error(
     **options: Any,
 ) -> float:
     """Returns `|A' - A|^2 / |A|^2` of one draw of features."""
-    dim = queries.shape[1]
-    x, y = queries / dim**0.25, keys / dim**0.25
-    unset = dict.fromkeys(
-        ("antithetic", "projection", "centering", "rescaling")
-    )
-    feature_map = options["feature_map"]
-    chosen = choose_options(
-        num_random_features=num_random_features, dim=dim, **(unset | options)
-    )
-    draws = num_random_features // (2 if chosen.antithetic else 1)
-    fitted = fit_features(
-        random_projection(1, draws, dim, chosen.projection, seed),
-        _moments(x, covariance),
-        _moments(y, covariance),
-        centering=chosen.centering,
-        rescaling=chosen.rescaling,
-        bounded=feature_map == "favor++",
+    features = RandomFeatures(
+        num_random_features,
         covariance=covariance,
-        antithetic=chosen.antithetic,
+        redraw_interval=None,
+        seed=seed,
+        **options,
     )
-    projection, log_weights, a, b, scale, _ = (
-        np.float64(np.asarray(each)[0]) for each in fitted
-    )
-    x, y = (x - a) * scale, (y - b) / scale
-    of_x, of_y = x @ projection.T, y @ projection.T
-    if chosen.antithetic:
+    # One row, one head of keys, one group of queries.
+    batch = [np.float32(x)[None, None, None] for x in (queries, keys)]
+    features.build(*(x[:, 0].shape for x in batch))
+    features.adapt(*batch)
+    drawn = features.map()
+    fitted = {
+        name: np.float64(np.asarray(value)[0])
+        for name, value in drawn._asdict().items()
+        if name not in ("kernel", "antithetic")
+    }
+    x = queries * fitted["query_scale"][0] - fitted["query_shift"][0]
+    y = keys * fitted["key_scale"][0] - fitted["key_shift"][0]
+    of_x, of_y = (z @ fitted["projection"].T for z in (x, y))
+    if drawn.antithetic:
         of_x, of_y = (np.concatenate([z, -z], axis=1) for z in (of_x, of_y))
-    of_y = of_y + log_weights + (y * (scale * a - 0.5 * y)).sum(1)[:, None]
+    of_y += (y * (fitted["taken"][0] - 0.5 * y)).sum(1)[:, None]
+    of_y += fitted["log_weights"]
     largest = of_y.max(axis=0)
     of_x = of_x + largest
     of_x -= of_x.max(axis=1, keepdims=True)
     weights = np.exp(of_x) @ np.exp(of_y - largest).T
     weights /= weights.sum(axis=1, keepdims=True)
-    exact = softmax(queries @ keys.T / np.sqrt(dim))
+    exact = softmax(queries @ keys.T / np.sqrt(queries.shape[1]))
     return float(((weights - exact) ** 2).sum() / (exact**2).sum())
 
 
@@ -109,11 +103,6 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """Returns rows that sum to 1."""
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _moments(x: np.ndarray, covariance: str) -> tuple:
-    square = x.T @ x / len(x) if covariance == "dense" else (x**2).mean(0)
-    return tuple(np.float32(each)[None] for each in (x.mean(0), square))
 
 
 def mean_errors(

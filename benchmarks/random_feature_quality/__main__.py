@@ -23,12 +23,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.g2p_quality.__main__ import RESULTS
-from benchmarks.g2p_quality.__main__ import Variant
-from benchmarks.g2p_quality.__main__ import error_rates
-from benchmarks.g2p_quality.__main__ import load_splits
-from benchmarks.g2p_quality.__main__ import make_pairs
+from benchmarks.shared.dictionary import load_splits
+from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.report import RESULTS
 from benchmarks.shared.report import Report
+from benchmarks.shared.variant import Variant
+from benchmarks.shared.variant import error_rates
 from pipelines.g2p.modules import training
 
 _FEATURES = {"attention": "random_feature", "num_random_features": 64}

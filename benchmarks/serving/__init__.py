@@ -1,1 +1,1 @@
-"""What puts load, good and bad, on the embedded model server."""
+"""The embedded model server under load, change and attack."""

@@ -7,16 +7,19 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import grpc
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from benchmarks.serving.server_process import MODEL
-from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 
 _TIMEOUT = 30.0
 # Text output to what the model says to the word.
@@ -46,6 +49,16 @@ class Load(NamedTuple):
         return len(self.seconds) / self.elapsed
 
 
+def words_proto(words: Sequence[str]) -> tensor_pb2.TensorProto:
+    """Returns words as a tensor of strings, `[words]`."""
+    proto = tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_STRING,
+        string_val=[word.encode() for word in words],
+    )
+    proto.tensor_shape.dim.add(size=len(words))
+    return proto
+
+
 @contextlib.contextmanager
 def grpc_client(port: int, label: str = "") -> Iterator[Ask]:
     """Gives what asks for one word over gRPC.
@@ -66,11 +79,10 @@ def grpc_client(port: int, label: str = "") -> Iterator[Ask]:
             request.model_spec.version_label = label
 
         def ask(word: str) -> tuple[int | None, Answer]:
-            array = np.array([word.encode()], dtype=object)
-            request.inputs["word"].CopyFrom(tensor_codec.to_proto(array))
+            request.inputs["word"].CopyFrom(words_proto([word]))
             response = stub.Predict(request, timeout=_TIMEOUT)
             answer = {
-                name: tensor_codec.to_array(name, proto, 1 << 20).tolist()[0]
+                name: tf.make_ndarray(proto).tolist()[0]
                 for name, proto in response.outputs.items()
             }
             return response.model_spec.version.value, answer

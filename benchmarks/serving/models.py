@@ -64,5 +64,6 @@ def save_transformer(directory: pathlib.Path, seed: int) -> pathlib.Path:
             tf.strings.as_string(ids), axis=1, separator=" "
         ),
         max_length=16,
+        input_name=WORDS.name,
     )
     return directory

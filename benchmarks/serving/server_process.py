@@ -1,4 +1,4 @@
-"""The embedded model server in a process of its own."""
+"""Program: the embedded model server in a process of its own."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from benchmarks.serving.bare_grpc import behind_bare_grpc
 from keras_moe import serving
 
 MODEL = "model"
-_START_SECONDS = 180
+START_SECONDS = 180
 
 
 class ServerProcess(NamedTuple):
@@ -80,7 +80,7 @@ def _ports(process: subprocess.Popen, log: pathlib.Path) -> list[int]:
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         line = ""
-        if selector.select(_START_SECONDS):
+        if selector.select(START_SECONDS):
             line = process.stdout.readline()
     if not line:
         process.kill()
@@ -92,7 +92,7 @@ def main() -> None:
     """Serves until the standard input ends."""
     base, options = sys.argv[1], json.loads(sys.argv[2])
     with serving.Server(MODEL, base, **options) as server:
-        server.wait_until_available(_START_SECONDS)
+        server.wait_until_available(START_SECONDS)
         servable = server.servable
         signature = servable.signature()
         runner = servable.runner(signature)

@@ -1,1 +1,1 @@
-"""Programs on meshes of logical devices, which need processes of their own."""
+"""Programs on meshes of logical devices, each in a process of its own."""

@@ -19,12 +19,12 @@ import pathlib
 import tempfile
 from typing import Any
 
-from benchmarks.g2p_quality.__main__ import RESULTS
 from benchmarks.sharding.collectives import FOLDER_VARIABLE
 from benchmarks.sharding.collectives import TRACING
 from benchmarks.sharding.kills import kill_and_resume
 from benchmarks.sharding.losses import KINDS
 from benchmarks.sharding.program import run
+from benchmarks.shared.report import RESULTS
 from benchmarks.shared.report import Report
 
 STEPS, EARLY_STEPS = 50, 10

@@ -41,12 +41,10 @@ def kill_and_resume(
     # The server imports and computes nothing: TensorFlow has no threads yet
     # that its forks would lack.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["keras_moe.distribution", __name__])
-    from keras_moe.training.checkpoints._array_file import read_arrays
-    from keras_moe.training.checkpoints._checkpoints import Checkpoints
-    from keras_moe.training.checkpoints._damaged_file_error import (
-        DamagedFileError,
-    )
+    context.set_forkserver_preload(["keras_moe.training", __name__])
+    from keras_moe.training import Checkpoints
+    from keras_moe.training import DamagedFileError
+    from keras_moe.training import load_into
 
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True)
@@ -58,6 +56,7 @@ def kill_and_resume(
             "The undisturbed training must end. Received: a curve of "
             f"{len(expected)} steps."
         )
+    reader = _make_model()
     choose = random.Random(seed)
     kills = resumes = unreadable = writing = trainings = run = 0
     while kills < num_kills:
@@ -82,7 +81,7 @@ def kill_and_resume(
             writing += any(path.glob(".*.partial"))
             for checkpoint in Checkpoints(path).paths:
                 try:
-                    read_arrays(checkpoint)
+                    load_into(checkpoint, reader, weights_only=True)
                 except DamagedFileError:
                     unreadable += 1
         if process.exitcode:
@@ -112,8 +111,8 @@ def train(directory: pathlib.Path, run: int) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from keras_moe.training._trainer import Trainer
-    from keras_moe.training.checkpoints._checkpoints import Checkpoints
+    from keras_moe.training import Checkpoints
+    from keras_moe.training import Trainer
 
     checkpoints = Checkpoints(directory, keep=2, every=3, monitor="loss")
     begun = checkpoints.latest is not None

@@ -1,4 +1,4 @@
-"""Losses of one training, on one device and on a mesh.
+"""Program: losses of one training, on one device and on a mesh.
 
     python -m benchmarks.sharding.losses KIND BATCH EXPERT MODEL STEPS
 

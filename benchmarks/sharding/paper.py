@@ -1,4 +1,4 @@
-"""Meshes for large models, on paper.
+"""Program: what meshes for large models cost, on paper.
 
     python -m benchmarks.sharding.paper
 

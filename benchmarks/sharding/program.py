@@ -1,4 +1,4 @@
-"""Running a program that has a mesh of logical devices to itself."""
+"""Runs a program that has a mesh of logical devices to itself."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a layer costs each device of a mesh.
+"""Program: measures what a layer costs each device of a mesh.
 
     python -m benchmarks.sharding.traffic FOLDER BATCH EXPERT NUM_EXPERTS...
 

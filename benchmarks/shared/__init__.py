@@ -1,1 +1,1 @@
-"""What several benchmarks need: reports, alternating timings, data."""
+"""What several benchmarks need: reports, turns, data, environments."""

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from keras_moe.atomic_file import atomic_file
 
+# Where the last full run of each benchmark is kept.
+RESULTS = pathlib.Path("benchmarks/results")
 _RELATIONS = {
     "<=": operator.le,
     "<": operator.lt,

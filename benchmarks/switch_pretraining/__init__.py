@@ -1,1 +1,1 @@
-"""The parts of `benchmarks.switch_pretraining`, one role a file."""
+"""Steps that sparse models need to the loss of a dense one."""

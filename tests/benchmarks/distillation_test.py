@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from benchmarks.distillation.__main__ import report_recipes
+from benchmarks.distillation.claims import report_recipes
 from benchmarks.shared.report import Report
 
 

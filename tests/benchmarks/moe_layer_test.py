@@ -1,6 +1,8 @@
 import pytest
 
-from benchmarks.moe_layer import __main__ as moe_layer
+from benchmarks.moe_layer.claims import add_ours
+from benchmarks.moe_layer.claims import add_tf_models
+from benchmarks.moe_layer.claims import add_transformers
 from benchmarks.moe_layer.task import DENSE
 from benchmarks.moe_layer.task import Task
 from benchmarks.moe_layer.task import over_dense
@@ -29,10 +31,10 @@ def ours(gather, ragged):
 def test_claims():
     report = Report("test")
     mine = {8: ours(1.3, 1.0), 128: ours(2.0, 1.5)}
-    moe_layer.add_ours(report, mine)
+    add_ours(report, mine)
     groups = {DENSE: 100.0, "group_4096": 4.0, "group_512": 2.0}
-    moe_layer.add_tf_models(report, mine, {8: {"forward_backward": groups}})
-    moe_layer.add_transformers(
+    add_tf_models(report, mine, {8: {"forward_backward": groups}})
+    add_transformers(
         report,
         mine,
         {8: {"forward_backward": {DENSE: 200.0, "layer": 0.8}, "kept": 0.9}},

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from benchmarks.random_feature_attention import __main__ as benchmark
+from benchmarks.random_feature_attention import cost
 from benchmarks.random_feature_attention import numerical
 from benchmarks.random_feature_attention import weight_error
 from benchmarks.shared.report import Report
 
 
 def times(exponent, softmax):
-    lengths = benchmark.LENGTHS
+    lengths = cost.LENGTHS
     ours = {length: 1e-4 * length**exponent for length in lengths}
     return {
         "softmax": dict(zip(lengths[:5], softmax, strict=True)),
@@ -21,7 +21,7 @@ def test_claims_of_cost():
     report = Report("test")
     softmax = [0.01, 0.05, 0.5, 1.0, 9.0]
     modes = ("forward_graph", "both_graph", "forward_xla", "both_xla")
-    benchmark.add_times(report, {m: times(1.0, softmax) for m in modes})
+    cost.add_times(report, {m: times(1.0, softmax) for m in modes})
     claims = {claim.name: claim for claim in report.claims}
     assert claims["speedup_8192"].value == pytest.approx(9.0 / 0.8192)
     assert claims["time_exponent"].value == pytest.approx(1.0)
@@ -33,7 +33,7 @@ def test_claims_of_cost():
 
 
 def test_growth_that_is_not_linear_shows():
-    assert benchmark.exponent(times(2.0, [1.0] * 5)["features_128"]) == (
+    assert cost.exponent(times(2.0, [1.0] * 5)["features_128"]) == (
         pytest.approx(2.0)
     )
 
@@ -45,15 +45,15 @@ def test_claims_of_memory():
         "features_256": {8192: 4.0, 32768: 2**22},
     }
     report = Report("test")
-    benchmark.add_memory(report, {"forward": peaks, "both": peaks})
+    cost.add_memory(report, {"forward": peaks, "both": peaks})
     (claim,) = report.claims
     assert (claim.name, claim.value) == ("memory_ratio_8192", 40.0)
     assert report.figures["memory_ratio_8192_both_features_256"] == 10.0
 
 
 def test_the_peer_is_left_out_where_its_scores_do_not_fit():
-    assert benchmark.SOFTMAX in benchmark.layers_at(8192, "both")
-    assert benchmark.SOFTMAX not in benchmark.layers_at(32768, "forward")
+    assert cost.SOFTMAX in cost.layers_at(8192, "both")
+    assert cost.SOFTMAX not in cost.layers_at(32768, "forward")
 
 
 def test_errors_vanish_with_many_features():

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.switch_pretraining import __main__ as switch_pretraining
+from benchmarks.switch_pretraining import claims
 from benchmarks.switch_pretraining import corpus as corpora
 from benchmarks.switch_pretraining import records
 from benchmarks.switch_pretraining import span_corruption
@@ -136,27 +136,27 @@ class TestReport:
 
     def test_ratio_of_steps_to_the_dense_loss_of_the_seed(self, runs):
         # The second seed ended where the dense model was after 20 of 40.
-        found = switch_pretraining.ratios(runs, "switch_e4", "step")
+        found = claims.ratios(runs, "switch_e4", "step")
         assert found == [2, 0.5]
-        assert switch_pretraining.ratios(runs, "switch_e64", "seconds") == [4]
+        assert claims.ratios(runs, "switch_e64", "seconds") == [4]
 
     def test_claims_what_was_run(self, runs):
-        report = switch_pretraining.make_report(runs, Schedule())
+        report = claims.make_report(runs, Schedule())
 
-        claims = {claim.name: claim for claim in report.claims}
-        assert claims["step_ratio_e4"].value == pytest.approx(1.0)
-        assert claims["step_ratio_e64"].value == pytest.approx(4)
-        assert claims["step_ratio_e64"].holds
-        assert math.isnan(claims["step_ratio_e16"].value)
-        assert not claims["step_ratio_e16"].holds
-        over = claims["expert_choice_over_switch_e64"]
+        found = {claim.name: claim for claim in report.claims}
+        assert found["step_ratio_e4"].value == pytest.approx(1.0)
+        assert found["step_ratio_e64"].value == pytest.approx(4)
+        assert found["step_ratio_e64"].holds
+        assert math.isnan(found["step_ratio_e16"].value)
+        assert not found["step_ratio_e16"].holds
+        over = found["expert_choice_over_switch_e64"]
         assert over.value == pytest.approx(0.5) and not over.holds
         assert report.figures["switch_e4_runs_at_dense_loss"] == 1
 
     def test_there_is_a_picture(self, runs, tmp_path):
         path = tmp_path / "curves.png"
 
-        plot(runs, switch_pretraining.LABELS, 2.05, path)
+        plot(runs, claims.LABELS, 2.05, path)
 
         assert path.read_bytes().startswith(b"\x89PNG")
 
@@ -186,7 +186,7 @@ class TestRun:
         "name", ["dense", "switch_e4", "expert_choice_e64"]
     )
     def test_trains_each_variant(self, name):
-        variant = switch_pretraining.VARIANTS[name]
+        variant = claims.VARIANTS[name]
         small = Variant(name, min(variant.num_experts, 4), variant.router)
         corpus = corpora.make_corpus(speeches(), 64)
 

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.moe_layer import environment
+from benchmarks.shared import environment
 
 # Another environment is made, and many programs are compiled.
 pytestmark = pytest.mark.large

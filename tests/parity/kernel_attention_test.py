@@ -14,7 +14,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from benchmarks.moe_layer import environment
+from benchmarks.shared import environment
 from keras_moe.layers import RandomFeatureAttention
 from keras_moe.ops import random_projection
 from tests.reference import random_features as reference

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.moe_layer import environment
+from benchmarks.shared import environment
 from keras_moe.layers import ExpertChoiceRouter
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter

@@ -1,18 +1,16 @@
 """Environments of the peers: made once, each from its own locked versions."""
 
-import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
-
-from benchmarks.moe_layer.task import Task
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / "build" / "peers"
-_SETUP_SECONDS, _TIMING_SECONDS = 1800, 900
+_SETUP_SECONDS = 1800
 
 
 def make(name: str) -> pathlib.Path:
@@ -41,42 +39,16 @@ def make(name: str) -> pathlib.Path:
     # The interpreter that .venv was made from: that in .venv may be bound to
     # a C library of its own.
     base = pathlib.Path(sys.base_prefix) / "bin" / "python3.11"
-    _run([uv, "venv", "-q", "--python", base, folder], _environment())
+    run([uv, "venv", "-q", "--python", base, folder], _environment())
     # No dependencies beyond the lock: what the layer imports is in it, the
     # rest of the peer's requirements is not.
-    _run(
+    run(
         [uv, "pip", "install", "-q", "--no-deps", "--python", python]
         + ["--requirement", lock],
         _environment(),
     )
     stamp.write_text(wanted)
     return python
-
-
-def time_layer(
-    python: pathlib.Path | str, module: str, task: Task
-) -> dict[str, Any]:
-    """Runs a timing program in a process of its own.
-
-    Args:
-        python: interpreter.
-        module: such as `"benchmarks.moe_layer.time_transformers"`.
-        task: what to time.
-
-    Returns:
-        The figures it answered.
-
-    Raises:
-        RuntimeError: if it failed.
-    """
-    command: list[Any] = [python, "-m", module]
-    for name, value in task._asdict().items():
-        command += [f"--{name}", value]
-    answer = _run(command, {**os.environ, **_QUIET}, _TIMING_SECONDS)
-    return json.loads(answer.splitlines()[-1])
-
-
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 
 def _environment() -> dict[str, str]:
@@ -93,9 +65,21 @@ def _environment() -> dict[str, str]:
     return {"UV_HTTP_TIMEOUT": "180", **variables}
 
 
-def _run(
-    command: list[Any], environment: dict[str, str], seconds=_SETUP_SECONDS
+def run(
+    command: list[Any],
+    environment: Mapping[str, str],
+    seconds: float = _SETUP_SECONDS,
 ) -> str:
+    """Runs a command in the repository, and returns what it printed.
+
+    Args:
+        command: program and arguments.
+        environment: all of its variables.
+        seconds: how long it may take.
+
+    Raises:
+        RuntimeError: if it failed; the message has what it said.
+    """
     done = subprocess.run(
         [str(part) for part in command],
         cwd=ROOT,

@@ -1,0 +1,30 @@
+"""The CMU dictionary: the splits of the demo, and the ids of their words."""
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.g2p.data.dictionary import find_cmu_dictionary
+from pipelines.g2p.data.dictionary import read_dictionary
+from pipelines.g2p.data.splits import SPLITS
+from pipelines.g2p.data.splits import split_of
+from pipelines.g2p.modules import text
+
+# Words with the pronunciations that the dictionary lists for each.
+Entries = list[tuple[str, tuple[str, ...]]]
+
+
+def load_splits() -> dict[str, Entries]:
+    """Returns the demo's splits of the CMU dictionary."""
+    splits: dict[str, Entries] = {name: [] for name in SPLITS}
+    for word, listed in read_dictionary(find_cmu_dictionary()).items():
+        splits[split_of(word)].append((word, listed))
+    return splits
+
+
+def make_pairs(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ids of each (word, pronunciation) pair."""
+    words = [word for word, listed in entries for _ in listed]
+    listed = [one for _, listed in entries for one in listed]
+    source = text.encode_words(tf.constant(words))["encoder_token_ids"]
+    target = text.encode_pronunciations(tf.constant(listed))
+    return source.numpy(), target.merge_dims(0, 1).to_tensor().numpy()
