@@ -24,7 +24,7 @@ from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import ExitConfidence
 from keras_moe.generation import TokenByToken
 from keras_moe.generation import decode
-from keras_moe.generation._early_exit_decode import early_exit_decode
+from keras_moe.generation import early_exit_decode
 from keras_moe.models import SwitchTransformer
 
 LAYERS = 8

@@ -4,6 +4,9 @@ from keras_moe.generation._beam_search import BeamSearch as BeamSearch
 from keras_moe.generation._decode import compile_decoder as compile_decoder
 from keras_moe.generation._decode import decode as decode
 from keras_moe.generation._decode import decode_from as decode_from
+from keras_moe.generation._early_exit_decode import (
+    early_exit_decode as early_exit_decode,
+)
 from keras_moe.generation._early_exit_policy import (
     EarlyExitPolicy as EarlyExitPolicy,
 )

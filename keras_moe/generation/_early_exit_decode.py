@@ -64,6 +64,9 @@ def early_exit_decode(
 ) -> dict[str, Tensor]:
     """Decodes token by token, each through as few layers as it needs.
 
+    `keras_moe.generation.decode` calls it where it is given a policy. Call it
+    directly to measure confidence in a way of your own.
+
     Args:
         model: the model.
         memory: what `model.encode` returned.
@@ -86,6 +89,25 @@ def early_exit_decode(
     Raises:
         ValueError: if the model has too few layers, too small a vocabulary or
             no such confidence.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> class HalfAsSure(keras_moe.generation.ExitConfidence):
+    ...     def __call__(self, before, after):
+    ...         sure, logits = super().__call__(before, after)
+    ...         return 0.5 * sure, logits
+    >>> policy = keras_moe.generation.EarlyExitPolicy("state", threshold=0.4)
+    >>> decoded = keras_moe.generation.early_exit_decode(
+    ...     model,
+    ...     *model.encode(tf.constant([[5, 6, 7]])),
+    ...     max_length=4,
+    ...     policy=policy,
+    ...     strategy=keras_moe.generation.Greedy(),
+    ...     confidence=HalfAsSure(model, policy),
+    ... )
+    >>> decoded["exit_layer"].shape
+    TensorShape([1, 4])
     """
     segments = policy.segments(len(model.decoder.blocks))
     confidence = confidence or ExitConfidence(model, policy)
