@@ -31,14 +31,14 @@ def calibrate(
 
     With a probability of at least `confidence_level` over the draw of the
     examples, the expected loss at the chosen threshold is at most
-    `tolerance`. It holds for any model, any distribution and any dependence
-    of the loss on the threshold, if the examples are independent draws of
-    what will be met later and had no part in making the model, the thresholds
-    or their order.
+    `tolerance`. The guarantee holds for any model, any distribution and any
+    dependence of the loss on the threshold, if the examples are independent
+    draws from the data to come and had no part in making the model, the
+    thresholds or their order.
 
     Each threshold is tested against the hypothesis that its risk is above the
-    tolerance; a correction for testing many says which of them pass. The one
-    chosen is the last that passes, in the order given.
+    tolerance; a correction for testing many says which of them pass. The last
+    threshold that passes, in the order given, is chosen.
 
     Sources: Learn then Test, arXiv:2110.01052; for early exits, CALM,
     arXiv:2207.07061.
@@ -94,7 +94,8 @@ def calibrate(
     risks = losses.mean(axis=0)
     chosen = last_accepted(p_values, level, correction)
     if chosen is None:
-        # What the first to pass must keep.
+        # The p-value that the first threshold to pass needs: the whole level
+        # in a fixed sequence, else its share of the level.
         first = level if correction == "fixed_sequence" else level / len(risks)
         raise NotCertifiedError(
             f"No threshold is certified for tolerance={tolerance:g} at "
@@ -159,7 +160,7 @@ def _explain(
 
 
 def _too_few(p_value: PValue, n: int, tolerance: float, level: float) -> str:
-    """Says so if no losses whatever could have passed."""
+    """Returns a sentence if no losses whatever could have passed."""
     if callable(p_value):
         return ""
     perfect = np.zeros([n, 1])

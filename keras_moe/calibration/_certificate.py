@@ -1,4 +1,4 @@
-"""What a calibration grants, as a plain file."""
+"""A certified threshold and its evidence, as a plain file."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from keras_moe.validation import check_in_unit_interval
 from keras_moe.validation import check_size
 
 FORMAT_VERSION = 1
-# The first naming of weights was not noted down.
+# Fingerprints of the first naming of weights have no version in front.
 _FINGERPRINT = re.compile(r"(?:(\d+):)?[0-9a-f]{64}")
 
 
@@ -41,8 +41,8 @@ class Certificate:
     the model of this fingerprint under this policy.
 
     A certificate agrees with itself or cannot be made: the threshold is the
-    last that the correction accepts of these p-values, and these are those of
-    the risks, where they follow from them.
+    last that the correction accepts of these p-values; and the p-values are
+    those of the risks, for kinds of p-values that need nothing but risks.
 
     Attributes:
         threshold: the one certified.
@@ -207,7 +207,7 @@ class Certificate:
             )
 
     def _set_plain_values(self) -> None:
-        """Makes plain Python of what may be NumPy's, checking types."""
+        """Turns NumPy's numbers into Python's, and checks types."""
         plain: dict[str, Any] = {}
         for name in ("threshold", "tolerance", "confidence_level"):
             plain[name] = _number(name, getattr(self, name))
@@ -248,7 +248,7 @@ class Certificate:
             expected = RISK_P_VALUES[self.p_value](
                 self.risks, self.n, self.tolerance
             )
-            # As another version of SciPy may compute them.
+            # Not exactly: another version of SciPy may round otherwise.
             if not np.allclose(self.p_values, expected, 1e-6, 1e-300):
                 raise ValueError(
                     "`p_values` must be those of the risks, "
@@ -270,7 +270,7 @@ def _number(name: str, value: Any) -> float:
         raise ValueError(
             f"`{name}` must be a number. Received: {name}={value!r}."
         )
-    # Not by `isfinite`: JSON knows integers that no float can hold.
+    # `isfinite` would raise on integers that no float can hold; JSON has them.
     magnitude: Any = abs(value)
     if not magnitude <= sys.float_info.max:
         raise ValueError(
@@ -307,7 +307,7 @@ def _naming(fingerprint: str | None) -> int | None:
 
 
 def _plain_policy(policy: Any) -> Config:
-    """Returns a copy that is as JSON would read it back."""
+    """Returns a copy as JSON would read it back."""
     if not isinstance(policy, dict):
         raise ValueError(
             "`policy` must be a dictionary of plain values. Received: policy="

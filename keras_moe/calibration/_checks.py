@@ -1,4 +1,4 @@
-"""Checks of what goes into a calibration, each with the one wording."""
+"""Checks of losses and thresholds, each with one wording for all callers."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -13,8 +13,9 @@ def textual_consistency(
 ) -> np.ndarray:
     """Returns how far each early answer is from the full model's.
 
-    It needs no labels: `distance(early, full)` of each row. Make one column
-    of `calibrate`'s losses of it per threshold; the full model answers once.
+    The loss of a row is `distance(early, full)`, which needs no labels. One
+    call per threshold gives a column of `calibrate`'s losses; the full model
+    answers once.
 
     Source: CALM, arXiv:2207.07061.
 
@@ -53,9 +54,9 @@ def risk_consistency(
     """Returns how much worse each early answer is than the full model's.
 
     `distance(early, *alternatives) - distance(full, *alternatives)` of each
-    row, and 0 where the early answer is the better one. Cut off so, the mean
-    is at or above the difference of the two risks: what is certified for it
-    holds for the difference.
+    row, and 0 where the early answer is the better one. Because of that cut,
+    the mean is at or above the difference of the two risks: a bound certified
+    for the mean holds for the difference.
 
     Source: CALM, arXiv:2207.07061.
 

@@ -12,10 +12,10 @@ from keras_moe.validation import check_in_unit_interval
 
 
 def fixed_sequence(p_values: ArrayLike, level: float) -> np.ndarray:
-    """Accepts from the first on, up to the first that fails.
+    """Accepts hypotheses from the first on, up to the first that fails.
 
     Each is tested at the whole level. The order must be fixed without looking
-    at the losses, and the likeliest to pass should come first.
+    at the losses, and the hypothesis likeliest to pass should come first.
 
     Source: Learn then Test, arXiv:2110.01052.
 
@@ -39,7 +39,7 @@ def fixed_sequence(p_values: ArrayLike, level: float) -> np.ndarray:
 
 
 def bonferroni(p_values: ArrayLike, level: float) -> np.ndarray:
-    """Accepts each at the m-th part of the level, in any order.
+    """Accepts each p-value within the m-th part of the level, in any order.
 
     Args:
         p_values: `[m]`.
@@ -63,8 +63,9 @@ def bonferroni(p_values: ArrayLike, level: float) -> np.ndarray:
 def holm(p_values: ArrayLike, level: float) -> np.ndarray:
     """Accepts in the order of the p-values, each at its part of the level.
 
-    The smallest at the m-th part, the next at one of `m - 1`, and so on up to
-    the first that fails. It accepts all that `bonferroni` accepts.
+    The smallest p-value must be within the m-th part of the level, the next
+    within one of `m - 1` parts, and so on up to the first that fails.
+    Everything that `bonferroni` accepts is accepted here, too.
 
     Source: Holm, 1979, "A simple sequentially rejective multiple test
     procedure".

@@ -119,7 +119,7 @@ def rouge_l_distance(prediction: Symbols, *references: Symbols) -> float:
 
 def _one_minus_f1(shared: int, a: Symbols, b: Symbols) -> float:
     total = len(a) + len(b)
-    # One division of integers: equal sequences are at 0 exactly.
+    # A single division of integers, so that equal sequences are at exactly 0.
     return (total - 2 * shared) / total if total else 0.0
 
 

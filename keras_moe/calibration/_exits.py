@@ -28,7 +28,7 @@ ExitLoss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class ExitAnswers(NamedTuple):
-    """What a model answers, stopping early or not.
+    """A model's answers, decoded in full or with early exits.
 
     Attributes:
         token_ids: int32 `(n, max_length)`.
@@ -46,7 +46,7 @@ class ExitAnswers(NamedTuple):
 
 
 def exit_policy(policy: EarlyExitPolicy, max_length: int) -> Config:
-    """Returns what a certificate of exits is bound to, beside the model.
+    """Returns the settings, beside the model, that bind a certificate of exits.
 
     Args:
         policy: the policy; its threshold is left out.
@@ -66,7 +66,8 @@ def exit_answers(
 ) -> Iterator[ExitAnswers]:
     """Decodes once in full, and once with each threshold.
 
-    Rows do not depend on their batch: it may be of any size.
+    A row's answer does not depend on the other rows of its batch, so that
+    `batch_size` changes nothing but speed.
 
     Args:
         model: a `keras_moe.generation.ExitingGenerative`.
@@ -190,7 +191,7 @@ def calibrate_exits(
     >>> certificate.threshold, certificate.risks
     (1.05, (0.0, 0.0))
     """
-    # All of it before anything is decoded.
+    # Decoding takes minutes: every argument is checked before it starts.
     check_fraction(tolerance=tolerance, confidence_level=confidence_level)
     check_choice(CORRECTIONS, correction=correction)
     check_p_value(p_value, np.zeros((1, 1)))

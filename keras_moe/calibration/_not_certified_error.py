@@ -1,4 +1,4 @@
-"""What is raised when no threshold keeps the risk."""
+"""The error of a calibration that certifies no threshold."""
 
 from collections.abc import Sequence
 

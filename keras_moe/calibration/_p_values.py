@@ -17,11 +17,11 @@ from keras_moe.validation import check_fraction
 from keras_moe.validation import check_in_unit_interval
 from keras_moe.validation import check_size
 
-# A name, or losses `[n, m]` and a tolerance to p-values `[m]`.
+# A name, or a function from losses `[n, m]` and a tolerance to p-values `[m]`.
 PValue: TypeAlias = str | Callable[[np.ndarray, float], ArrayLike]
 
-# How far rounding may have moved a mean. To count such a mean as the exact one
-# is to test a tolerance that is greater by as much.
+# How far rounding may have moved a mean. Taking the mean for the exact one
+# then amounts to a tolerance that is greater by as much.
 _ROUNDING = 1e-12
 
 
@@ -30,8 +30,8 @@ def hoeffding_p_value(
 ) -> np.ndarray | np.float64:
     """Returns Hoeffding's p-value, `exp(-2 n (tolerance - risk)_+^2)`.
 
-    The weakest of them for small risks; kept since it is the one that papers
-    write down.
+    The weakest of the p-values here for small risks; kept because papers use
+    it.
 
     Source: CALM, arXiv:2207.07061.
 
@@ -89,7 +89,7 @@ def hoeffding_bentkus_p_value(
     """
     risk = _check(risk, n, tolerance)
     a = np.minimum(risk, tolerance)
-    # `rel_entr` takes 0 log 0 for 0.
+    # `rel_entr` defines 0 log 0 as 0; with `log`, a risk of 0 would give NaN.
     divergence = special.rel_entr(a, tolerance)
     divergence = divergence + special.rel_entr(1.0 - a, 1.0 - tolerance)
     hoeffding = np.exp(-n * np.maximum(divergence, 0.0))
@@ -182,10 +182,11 @@ def betting_p_value(
     check_in_unit_interval("losses", losses)
     n = len(losses)
     count = np.arange(1, n + 1).reshape(-1, *[1] * (losses.ndim - 1))
-    # Both start from half an example of their own, so that neither is 0.
+    # Mean and variance start from half a made-up example: equal losses would
+    # otherwise have a variance of 0, by which bets are divided.
     mean = (0.5 + np.cumsum(losses, axis=0)) / (1 + count)
     variance = (0.25 + np.cumsum((losses - mean) ** 2, axis=0)) / (1 + count)
-    # A bet knows only what came before.
+    # A bet may depend on earlier losses alone, or the p-value is not valid.
     first = np.full_like(variance[:1], 0.25)
     before = np.concatenate([first, variance[:-1]])
     bets = np.minimum(np.sqrt(-2.0 * np.log(level) / (n * before)), 1.0)
@@ -194,7 +195,7 @@ def betting_p_value(
     return np.exp(-wealth)
 
 
-# Those that need no more than the mean.
+# The p-values that can be computed from the mean loss alone.
 RISK_P_VALUES = {
     "hoeffding": hoeffding_p_value,
     "hoeffding_bentkus": hoeffding_bentkus_p_value,

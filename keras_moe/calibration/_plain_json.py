@@ -28,7 +28,7 @@ def to_plain(path: str, value: Any) -> Any:
 
 
 def differences(path: str, certified: Any, given: Any) -> list[str]:
-    """Says, field by field, what was certified and what is given."""
+    """Returns, field by field, where a given value differs from a certified."""
     if isinstance(certified, dict) and isinstance(given, dict):
         said = []
         for key in sorted({*certified, *given}):
@@ -40,7 +40,7 @@ def differences(path: str, certified: Any, given: Any) -> list[str]:
             else:
                 said += differences(below, certified[key], given[key])
         return said
-    # True is 1 for Python, not for a reader of the file.
+    # Python holds True equal to 1; a reader of the file does not.
     same = isinstance(certified, bool) == isinstance(given, bool)
     if same and certified == given:
         return []
@@ -48,7 +48,7 @@ def differences(path: str, certified: Any, given: Any) -> list[str]:
 
 
 def refuse_constant(constant: str) -> None:
-    """Raises: JSON knows no such number."""
+    """Raises `ValueError`: NaN and infinity are no numbers of JSON."""
     raise ValueError(f"Its numbers must be finite. Received: {constant}.")
 
 

@@ -20,9 +20,9 @@ from keras_moe.validation import check_fraction
 from keras_moe.validation import check_seed
 from keras_moe.validation import check_size
 
-# How sure to be that an allowed procedure is not blamed.
+# Probability with which a valid procedure stays within the allowed rate.
 _SURE = 0.999
-# Pool rows times draws that are counted at once: 64 MB.
+# Rows of the pool times draws that are counted at once: 64 MB of memory.
 _COUNTED_AT_ONCE = 8_000_000
 
 
@@ -112,7 +112,8 @@ def violation_rate(
             ]
         )
     chosen = [last_accepted(p, level, correction) for p in p_values]
-    # Rounding must not make a risk that equals the tolerance exceed it.
+    # Without a margin, rounding could count a risk that equals the tolerance
+    # as a violation.
     bad = losses.mean(axis=0) > tolerance + 1e-12
     violations = sum(bool(bad[i]) for i in chosen if i is not None)
     return ViolationRate(
@@ -132,7 +133,7 @@ def _drawn_rows(size: int, draws: int, n: int, random: np.random.Generator):
 def _drawn_risks(
     losses: np.ndarray, draws: int, n: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Returns the mean losses `[draws, m]`, from how often each row came."""
+    """Returns the mean losses `[draws, m]`, by how often each row is drawn."""
     size = len(losses)
     at_once = max(1, _COUNTED_AT_ONCE // size)
     risks = []
@@ -140,7 +141,7 @@ def _drawn_risks(
         rows = _drawn_rows(size, min(at_once, draws - start), n, random)
         counts = np.stack([np.bincount(r, minlength=size) for r in rows])
         risks.append(counts.astype(np.float64) @ losses / n)
-    # A sum in another order may exceed 1 by a bit.
+    # Rounding may take the mean of losses of 1 above 1, which p-values refuse.
     return np.minimum(np.concatenate(risks), 1.0)
 
 

@@ -15,21 +15,22 @@ from keras_moe.validation import check_size
 
 @register
 class StudentLabelMixing(WeightedDistillationLoss):
-    """SLaM: the student is asked for no more than the teacher's accuracy.
+    """SLaM: the student is trained to agree as often as the teacher is right.
 
-    See `keras_moe.losses.student_mixing_loss`. Examples whose label is known
-    to be right (`"labelled"` among the inputs of the distiller) are learned
-    from as if the teacher were right, too.
+    See `keras_moe.losses.student_mixing_loss`. For examples whose label is
+    known to be right (`"labelled"` among the inputs of the distiller) the
+    teacher is taken to be right, too.
 
     Source: SLaM, [Kontonis et al., 2023](https://arxiv.org/abs/2302.03806).
 
     Args:
         accuracy: how likely it is that the teacher is right.
         num_candidates: among how many of the teacher's likeliest tokens the
-            right one is to be found; of fewer, all.
+            right one is looked for; a smaller vocabulary counts whole.
 
     Raises:
-        ValueError: if `accuracy` is none, or `num_candidates` not positive.
+        ValueError: if `accuracy` is no `TeacherAccuracy`, or `num_candidates`
+            not positive.
 
     Example:
 
@@ -74,7 +75,7 @@ class StudentLabelMixing(WeightedDistillationLoss):
         )
 
     def get_config(self) -> Config:
-        """Returns the arguments, the accuracy as its steps."""
+        """Returns the arguments, with the steps of the accuracy."""
         return {
             "margins": list(self.accuracy.margins),
             "accuracies": list(self.accuracy.accuracies),

@@ -21,13 +21,13 @@ class TokenDistillation(WeightedDistillationLoss):
     log domain and in float32.
 
     With `min_confidence`, tokens of which the teacher is less sure are left
-    out: where the teacher errs, it is often in doubt. It is the baseline that
-    `StudentLabelMixing` has to beat.
+    out: where the teacher errs, it is often in doubt. This filter is the
+    baseline for `StudentLabelMixing`.
 
     Source: [Hinton et al., 2015](https://arxiv.org/abs/1503.02531), section 2.
 
     Args:
-        temperature: T.
+        temperature: T, greater than 0.
         min_confidence: probability that the teacher's likeliest token must
             have at least, at temperature 1.
 

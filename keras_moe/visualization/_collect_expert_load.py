@@ -57,7 +57,8 @@ def collect_expert_load(
     check_size(steps=steps, batch_size=batch_size)
     routers = routers_of(model)
     seen = False
-    # What is assigned in the scope is gone when it closes.
+    # Values assigned within the scope are dropped when it closes, so that the
+    # model's metrics and random state stay as they were.
     with keras.StatelessScope():
         for router in routers.values():
             router.expert_load.reset_state()

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-# Yellow over green to blue, lightness falling evenly (CIELAB 96 to 10): in
-# order for every kind of colour vision, and on a black-and-white print.
+# From yellow by green to blue, with evenly falling lightness (CIELAB 96 to 10):
+# the order stays visible for every kind of colour vision, and in black and
+# white print.
 _STOPS = ("#f7f3c6", "#b5ddb0", "#56b3ae", "#2b7ba8", "#27408b", "#1a1442")
 
 

@@ -11,8 +11,9 @@ from keras_moe.visualization._exit_rows import exit_rows
 from keras_moe.visualization._figure_files import check_target
 from keras_moe.visualization._figure_files import write_atomically
 
-# Text and rules take the colour of the page around, light or dark; cells bring
-# both of theirs. The scope is the class: in a notebook pages share a document.
+# Text and rules take the colour of the page around them, light or dark; cells
+# set both text and background. Rules apply to a class, since a notebook puts
+# several pages into one document.
 _STYLE = """
 .exit-depth { color-scheme: light dark; margin: 1em; overflow-x: auto;
   font: 1rem/1.5 system-ui, sans-serif; }
@@ -42,10 +43,11 @@ def exit_depth_html(
 ) -> str:
     """Writes at which layer each token left the decoder, as HTML.
 
-    What `plot_exit_depth` draws, as one document that needs nothing else: no
-    script, no font, no other file, and not even Matplotlib. The layer is the
-    colour of a token, the small number behind it, and its tooltip. Readable in
-    dark mode as well. `IPython.display.HTML` shows it in a notebook.
+    The picture of `plot_exit_depth` as one document that needs nothing else:
+    no script, no font, no other file, and not even Matplotlib. The colour of a
+    token, the small number behind it and its tooltip give the layer. The page
+    is readable in dark mode as well. `IPython.display.HTML` shows it in a
+    notebook.
 
     Args:
         tokens: rows of texts; they may differ in length.
@@ -120,7 +122,7 @@ def exit_depth_html(
 
 def _row(row: ExitRow, num_layers: int, labelled: bool) -> str:
     label = f'<th scope="row">{html.escape(row.label)}</th>' if labelled else ""
-    # The line breaks between cells, never in one.
+    # Line breaks between cells: a browser may wrap there, and nowhere else.
     cells = "\n".join(
         f'<span class="layer-{layer}" title="exit layer {layer} of '
         f'{num_layers}">{html.escape(token)}<sub>{layer}</sub></span>'

@@ -1,4 +1,4 @@
-"""What the pictures of exit depths show: tokens and where they left."""
+"""The rows of a picture of exit depths: tokens and where they left."""
 
 import dataclasses
 import numbers
@@ -107,7 +107,7 @@ def _rows(name: str, rows: Any) -> Iterable[tuple[int, Any]]:
 
 
 def _texts(name: str, row: Any) -> list[str]:
-    # A string is a sequence of strings as well: surely not what was meant.
+    # A string is a sequence of strings, too: each letter would become a token.
     if (
         isinstance(row, str | bytes)
         or not hasattr(row, "__len__")
@@ -140,7 +140,7 @@ def _layers(name: str, row: Any, num_layers: int) -> list[int]:
 
 
 def _visible(text: str) -> str:
-    """Writes out what would leave no mark, or break the line."""
+    """Replaces characters that leave no mark, or break the line."""
     return "".join(
         "\N{OPEN BOX}"
         if letter == " " and not text.strip()

@@ -99,7 +99,7 @@ def plot_exit_depth(
         for row, wrapped in zip(widths, lines, strict=True)
         for line in wrapped
     )
-    # The colour bar and the title may want more than short rows do.
+    # The colour bar and the title may need more width than short rows.
     strip_end = right
     right = max(right, left + 150, measure(title or "", _TEXT + 1) - 30)
     top = _MARGIN + _SMALL + _PAD + (_TEXT + 2 * _PAD) * bool(title)
@@ -160,7 +160,7 @@ def plot_exit_depth(
 
 
 def _measure(figure: "Figure") -> Callable[[str, float], float]:
-    """Returns what gives the width of a text of some size, in points."""
+    """Returns a function from a text and its size to its width in points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.font_manager import FontProperties
 
@@ -212,7 +212,7 @@ def _draw_cell(
     axes.add_patch(
         Rectangle(corner, width, _CELL, facecolor=colour, edgecolor="#99999966")
     )
-    # A token may hold dollar signs, and is no formula.
+    # `parse_math=False`: dollar signs in a token do not enclose a formula.
     for text, size, height, gid in (
         (row.tokens[index], _TEXT, 0.4, "token"),
         (str(layer), _SMALL, 0.8, "layer"),
@@ -257,7 +257,7 @@ def _draw_scale(
         ),
         cax=axes,
         orientation="horizontal",
-        # The last layer is always among them.
+        # Ticks are counted from the last layer down, so that it has one.
         ticks=[1, *range(len(colours), step, -step)[::-1]],
     )
     bar.minorticks_off()

@@ -78,7 +78,7 @@ def plot_expert_load(
     loads = _resolve(source, data, steps, batch_size, training, epoch)
     rows = len(loads.names)
     columns = max(len(load) for load in loads.loads)
-    # In inches: the map, the bars beside it, the scale below it.
+    # Sizes in inches: those of the map; bars and scale are added below.
     width, height = min(max(0.45 * columns, 3.5), 11.0), 0.38 * rows
     if figure is None:
         figure = new_figure(
@@ -128,7 +128,7 @@ def _draw_loads(axes: "Axes", loads: LayerLoads, columns: int) -> "AxesImage":
     table = np.full((len(loads.names), columns), np.nan)
     for row, load in zip(table, loads.relative(), strict=True):
         row[: len(load)] = load
-    # A logarithm: half as much is as far from even as twice as much.
+    # On a logarithmic scale half an even load is as far from even as twice it.
     image = axes.imshow(
         np.where(table > 0, table, np.nan),
         norm=LogNorm(1 / _FACTOR, _FACTOR, clip=True),
@@ -193,7 +193,7 @@ def _draw_scale(axes: "Axes", image: "AxesImage") -> None:
 def _draw_dropped(axes: "Axes", dropped: tuple[float, ...]) -> None:
     shares = 100 * np.asarray(dropped)
     axes.barh(range(len(shares)), shares, color=_BAR, height=0.6)
-    # The same in every picture, like the colours, with room for the figures.
+    # A fixed limit makes pictures comparable; above 100 % is room for numbers.
     limit = 190.0
     axes.set_xlim(0, limit)
     for row, share in enumerate(shares):

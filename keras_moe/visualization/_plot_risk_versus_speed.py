@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Apart for the colour-blind, and in lightness (Okabe and Ito's palette).
+# Okabe and Ito's palette: the colour-blind can tell these apart, and they
+# differ in lightness.
 _CURVE = "#0072b2"
 _TOLERANCE = "#b34700"
 _CERTIFIED = "#000000"
@@ -98,7 +99,7 @@ def plot_risk_versus_speed(
     check_positive(dpi=dpi)
     check_fraction(tolerance=tolerance, confidence_level=confidence_level)
     levels = to_thresholds(thresholds, correction="bonferroni")
-    # In the order of the thresholds, whatever order they came in.
+    # The curve joins points in the order of thresholds, not as they were given.
     order = np.argsort(levels)
     certified = _find(levels[order], certified_threshold)
     risk = _column("risks", risks, levels)[order]
@@ -200,7 +201,7 @@ def _find(thresholds: np.ndarray, certified: float | None) -> int | None:
     """Returns the index of the certified threshold."""
     if certified is None:
         return None
-    # One of them may have been through float32 or JSON.
+    # Not exactly: one of the two may have been rounded to float32.
     found = np.flatnonzero(np.isclose(thresholds, certified, rtol=1e-6))
     if not len(found):
         raise ValueError(
@@ -341,5 +342,5 @@ def _spread(pixels: np.ndarray, taken: list[int]) -> list[int]:
         gaps = np.hypot(*(pixels[chosen] - pixels[i]).T)
         if (gaps >= _APART).all():
             chosen.append(i)
-    # The ends first: what is placed later yields.
+    # Labels of the ends come first, since later ones give way to them.
     return [i for i in chosen if i not in taken]

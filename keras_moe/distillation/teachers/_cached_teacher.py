@@ -1,4 +1,4 @@
-"""A teacher that has said all that it has to say before."""
+"""A teacher whose logits were computed before and lie in the batch."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ from keras_moe.validation import check_size
 class CachedTeacher(keras.Model):
     """Gives the logits that `write_teacher_logits` kept, out of the batch.
 
-    It has no weights and costs next to nothing: in the place of the teacher,
-    it lets a student be trained many times for one pass of the teacher. What
-    the kept tokens leave of the probability is guessed.
+    A cached teacher has no weights and costs next to nothing: a student can be
+    trained many times for one pass of the real teacher. The probability that
+    the kept tokens leave over has to be guessed.
 
     Args:
         vocabulary_size: number of logits.
-        tail: `"uniform"`, what is left goes to the other tokens alike; or
-            `"drop"`, it is given up.
+        tail: what becomes of the probability left over: `"uniform"` spreads it
+            evenly over the other tokens, `"drop"` gives it up.
         name: name of the model.
 
     Call arguments:
@@ -39,8 +39,8 @@ class CachedTeacher(keras.Model):
         float32 `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: if an argument is out of its range, or the inputs lack
-            what was kept.
+        ValueError: if an argument is out of its range, or the inputs lack one
+            of the two entries.
 
     Example:
 
@@ -91,10 +91,10 @@ class CachedTeacher(keras.Model):
 
 
 def teacher_inputs(teacher: keras.Model, inputs: Any) -> Any:
-    """Returns what a teacher takes of a batch.
+    """Returns the part of a batch's inputs that a teacher reads.
 
     Args:
         teacher: the teacher.
-        inputs: those of the batch.
+        inputs: the inputs of the batch.
     """
     return inputs if isinstance(teacher, CachedTeacher) else own_inputs(inputs)

@@ -1,4 +1,4 @@
-"""A teacher out of a directory."""
+"""A teacher loaded from a file or directory."""
 
 import pathlib
 from typing import Any
@@ -62,7 +62,8 @@ class _SignatureModel(keras.Model):
                 f"Received: {path} with {sorted(loaded.signatures) or 'none'}. "
                 f"A teacher can also be given as a file {KERAS_MODEL} in it."
             )
-        # It lives as long as its function does.
+        # The loaded object must live as long as its function: TensorFlow holds
+        # the variables by it alone.
         self._loaded = loaded
         self._function = loaded.signatures[signature]
         self._inputs = self._function.structured_input_signature[1]

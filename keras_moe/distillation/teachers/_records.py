@@ -11,13 +11,13 @@ from keras_moe.distillation._batch import TEACHER_TOKEN_IDS
 LABELS = "labels"
 KEPT = (TEACHER_TOKEN_IDS, TEACHER_LOG_PROBABILITIES)
 
-# Name of a field to its dtype and the shape of its rows: the first axis may be
-# of any length (-1), the others are the same in each example.
+# From the name of a field to its dtype and the shape of its rows: the first
+# axis may be of any length (-1), the others are the same in each example.
 Fields = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def describe(batch: dict[str, np.ndarray], vocabulary_size: int) -> Fields:
-    """Returns how the fields of a batch are kept.
+    """Returns the dtypes and shapes in which the fields of a batch are kept.
 
     Args:
         batch: name to values `(batch, ...)`.
@@ -28,8 +28,7 @@ def describe(batch: dict[str, np.ndarray], vocabulary_size: int) -> Fields:
     """
     stored = {
         TEACHER_TOKEN_IDS: "uint16" if vocabulary_size <= 1 << 16 else "int32",
-        # What half precision loses of a log-probability is less than what is
-        # lost with the tail.
+        # Rounding to half precision costs less than leaving out the tail.
         TEACHER_LOG_PROBABILITIES: "float16",
     }
     fields = {}
@@ -49,7 +48,7 @@ def encode(example: dict[str, np.ndarray], fields: Fields) -> bytes:
 
     Args:
         example: name to the values of one row.
-        fields: how they are kept.
+        fields: what `describe` returned.
     """
     features = {
         name: tf.train.Feature(
@@ -66,11 +65,11 @@ def encode(example: dict[str, np.ndarray], fields: Fields) -> bytes:
 def decode(record: tf.Tensor, fields: Fields) -> tuple[dict[str, Any], Any]:
     """Returns the inputs and the labels of a record.
 
-    The teacher's part is as long as the labels: what was padding is zero.
+    The teacher's part is made as long as the labels, with zeros for padding.
 
     Args:
         record: what `encode` returned.
-        fields: how they were kept.
+        fields: what `describe` returned.
     """
     raw = tf.io.parse_single_example(
         record, {name: tf.io.FixedLenFeature([], tf.string) for name in fields}

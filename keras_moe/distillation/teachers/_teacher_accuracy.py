@@ -15,19 +15,19 @@ from keras_moe.types import Tensor
 class TeacherAccuracy:
     """The probability that a teacher is right, by the margin of its answer.
 
-    A step function that never falls: of all such, the one that is nearest to
-    a labelled sample.
+    A step function that never falls; `fit` finds the one that is nearest to a
+    labelled sample.
 
     Source: SLaM, [Kontonis et al., 2023](https://arxiv.org/abs/2302.03806),
     where it is fitted by isotonic regression.
 
     Attributes:
-        margins: from which margin on each accuracy holds, ascending; below
-            the first, the first holds, too.
-        accuracies: the accuracies, of the same number, in [0, 1].
+        margins: the margin from which on each accuracy holds, ascending; the
+            first accuracy holds for smaller margins, too.
+        accuracies: the accuracies, one for each margin, in [0, 1], not falling.
 
     Raises:
-        ValueError: if they are not such numbers.
+        ValueError: if margins or accuracies are not such numbers.
 
     Example:
 
@@ -104,7 +104,7 @@ class TeacherAccuracy:
             logits, labels = logits[real], labels[real]
         logits = logits.reshape(-1, logits.shape[-1])
         labels = labels.reshape(-1)
-        # Minus infinity forbids a token.
+        # Minus infinity is allowed: a teacher forbids a token by it.
         wrong = int((np.isnan(logits) | (logits == np.inf)).sum())
         if not len(labels) or wrong:
             raise ValueError(
@@ -113,7 +113,8 @@ class TeacherAccuracy:
             )
         margins = ops.convert_to_numpy(softmax_margin(logits))
         right = (logits.argmax(axis=-1) == labels).astype("float64")
-        # One value for each margin, or equal margins might get several.
+        # Averaged over equal margins first: the regression could give them
+        # several values.
         levels, place = np.unique(margins, return_inverse=True)
         number = np.bincount(place)
         steps = scipy.optimize.isotonic_regression(

@@ -1,4 +1,4 @@
-"""What a teacher says of a data set, on disk."""
+"""A teacher's logits for a data set, on disk."""
 
 import contextlib
 import dataclasses
@@ -31,17 +31,18 @@ _MANIFEST = "teacher_logits.json"
 
 @dataclasses.dataclass(frozen=True)
 class TeacherLogits:
-    """What there is in a directory of `write_teacher_logits`.
+    """The contents of a directory that `write_teacher_logits` wrote.
 
     Attributes:
         k: tokens kept of each distribution.
         vocabulary_size: tokens of the teacher's distribution.
         num_examples: examples.
-        num_tokens: positions, those of padding not counted.
+        num_tokens: positions without padding.
         num_bytes: size of the shards on disk.
         teacher: fingerprint of the teacher, `None` if it has no weights.
         shards: names of the files.
-        fields: name of each field of an example to how it is kept.
+        fields: from the name of each field of an example to the dtype and
+            shape in which it is kept.
     """
 
     k: int
@@ -113,7 +114,7 @@ def write_teacher_logits(
         pad_id = getattr(getattr(teacher, "config", None), "pad_id", None)
     made = [path for path in directory.parents if not path.exists()]
     directory.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: another writer may be at work beside it.
+    # A unique name, since another process may be writing there as well.
     partial = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}")
     partial.mkdir()
     try:
@@ -136,7 +137,7 @@ def read_teacher_logits(directory: str | pathlib.Path) -> tf.data.Dataset:
     `CachedTeacher` in the place of the teacher.
 
     Args:
-        directory: what was written to.
+        directory: the directory that was written.
 
     Returns:
         Pairs of inputs, with `"teacher_token_ids"` int32 `(length, k)` and
@@ -170,13 +171,13 @@ def read_teacher_logits(directory: str | pathlib.Path) -> tf.data.Dataset:
 
 
 def describe_teacher_logits(directory: str | pathlib.Path) -> TeacherLogits:
-    """Returns what there is in a directory of `write_teacher_logits`.
+    """Returns the contents of a directory that `write_teacher_logits` wrote.
 
     Args:
-        directory: what was written to.
+        directory: the directory.
 
     Raises:
-        ValueError: if it is no such directory.
+        ValueError: if the directory holds no teacher's logits.
     """
     path = pathlib.Path(directory) / _MANIFEST
     if not path.exists():
@@ -253,7 +254,7 @@ def _run(
     pad_id: int | None,
     verbose: int,
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Yields each batch with what is kept of the logits, and their number."""
+    """Yields each batch with its kept logits, and the vocabulary's size."""
     run = tf.function(
         lambda inputs: teacher(inputs, training=False),
         autograph=False,
@@ -310,7 +311,7 @@ def _parts(batch: Any) -> tuple[dict[str, Any], Any]:
 
 
 def _used(labels: np.ndarray, pad_id: int | None) -> int:
-    """Returns how many positions are left without padding at the end."""
+    """Returns the number of positions before the padding at the end."""
     if pad_id is None:
         return len(labels)
     (real,) = np.nonzero(labels != pad_id)

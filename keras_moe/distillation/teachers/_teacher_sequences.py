@@ -12,13 +12,13 @@ from keras_moe.validation import check_size
 
 
 class TeacherSequences(NamedTuple):
-    """What a teacher answers.
+    """A teacher's answers.
 
     Attributes:
         token_ids: int32 `(n, max_length)`, ended by `end_id` and padded.
         log_probability: float32 `(n,)`, the teacher's, of the whole answer.
-        ended: bool `(n,)`; false where the answer was cut off at
-            `max_length`: it is better not learned from.
+        ended: bool `(n,)`; false where an answer was cut off at `max_length`:
+            leave such answers out of the training.
     """
 
     token_ids: np.ndarray
