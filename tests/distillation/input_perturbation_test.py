@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from keras_moe.distillation import CachedTeacher
@@ -10,6 +11,8 @@ from keras_moe.distillation import Distiller
 from keras_moe.distillation import EarlyExitDistiller
 from keras_moe.distillation import SparseToDenseDistiller
 from keras_moe.distillation import TokenDistillation
+from keras_moe.training import Checkpoints
+from keras_moe.training import Trainer
 from tests.distillation.distiller_case import FEATURES
 from tests.distillation.distiller_case import INPUTS
 from tests.distillation.distiller_case import LABELS
@@ -164,6 +167,21 @@ def test_seeds_advance_once_a_step(jit_compile):
     assert np.array(seed.state)[1] == 6
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][0] != pytest.approx(plain, rel=1e-3)
+
+
+def test_the_training_loop_of_the_library_perturbs_too(tmp_path):
+    layer = keras.layers.GaussianNoise(1.0, seed=3)
+    distiller = distill(layer, run_eagerly=False, jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((FEATURES, LABELS)).batch(2)
+
+    Trainer(distiller, Checkpoints(tmp_path, every=3)).fit(data, verbose=0)
+
+    drawn = np.array(layer.seed_generator.state)
+    assert drawn[1] == 3
+    again = keras.layers.GaussianNoise(1.0, seed=4)
+    resumed = distill(again, run_eagerly=False, jit_compile=False)
+    Trainer(resumed, Checkpoints(tmp_path, every=3)).fit(data, verbose=0)
+    np.testing.assert_array_equal(again.seed_generator.state, drawn)
 
 
 def test_xla_makes_the_same_update():
