@@ -7,6 +7,3 @@ from keras_moe.conversion._find_feed_forwards import (
     find_feed_forwards as find_feed_forwards,
 )
 from keras_moe.conversion._upcycle import upcycle as upcycle
-from keras_moe.conversion._upcycling_report import (
-    UpcyclingReport as UpcyclingReport,
-)

@@ -8,12 +8,13 @@ import keras
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
 from keras_moe.conversion._find_feed_forwards import is_graph
 from keras_moe.keras_internals import flatten_layers
-from keras_moe.keras_internals import sublayers
 from keras_moe.layers import SparseMoE
 from keras_moe.models import SwitchTransformer
 from keras_moe.serialization import serialize_sublayer
+from keras_moe.weights._layer_names import named_sublayers
 
-# Stands for layers whose work a sparse one does: hands on what it is given.
+# Placeholder for a dense layer that a `SparseMoE` replaces: the copied graph
+# passes its input through.
 _REMOVED = object()
 
 
@@ -116,13 +117,13 @@ class SparseCopy:
         if not any(isinstance(part, SparseMoE) for part in parts):
             self.plain.append((old, new))
             return
-        for left, right in zip(
-            sublayers(old),
-            sublayers(new),
-            strict=True,
-        ):
-            below = f"{name}/{left.name}" if name else left.name
-            self._pair(left, right, below, site)
+        left, right = named_sublayers(old), named_sublayers(new)
+        # The sparse network of a `SwitchTransformer` has another name.
+        renamed = [child for own, child in right.items() if own not in left]
+        for own, part in left.items():
+            other = right[own] if own in right else renamed.pop(0)
+            below = f"{name}/{part.name}" if name else part.name
+            self._pair(part, other, below, site)
 
 
 def _call(layer, *args, **kwargs):

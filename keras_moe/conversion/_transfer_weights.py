@@ -1,17 +1,26 @@
-"""Gives the weights of a dense model to its sparse copy, and counts them."""
+"""Gives the weights of a dense model to its sparse copy."""
 
+import functools
 import tempfile
+from collections.abc import Callable
+from typing import TypeAlias
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
 from keras_moe.conversion._sparse_copy import SparseCopy
-from keras_moe.conversion._upcycling_report import UpcyclingReport
 from keras_moe.keras_internals import flatten_layers
+from keras_moe.keras_internals import stored_kernel
 from keras_moe.layers import SparseMoE
-from keras_moe.weights._merged_kernel import merged_kernel
+from keras_moe.weights import Recipe
+from keras_moe.weights import TransferReport
+from keras_moe.weights import named_weights
+from keras_moe.weights import transfer
+from keras_moe.weights._layer_names import named_layers
+from keras_moe.weights._merged_weights import merged_weights
+
+Origins: TypeAlias = dict[str, str | Recipe | None]
 
 
 def transfer_weights(
@@ -20,111 +29,137 @@ def transfer_weights(
     pairs: SparseCopy,
     noise: float = 0.0,
     seed: int | None = None,
-) -> UpcyclingReport:
+) -> TransferReport:
     """Fills `model`, the sparse copy of `dense`.
 
     Args:
         dense: the dense model.
         model: its sparse copy, built.
         pairs: which layer came from which.
-        noise: see `fill_experts`.
+        noise: standard deviation of Gaussian noise on the kernels of each
+            expert, as a share of that of the kernel itself.
         seed: seed of the noise.
 
     Returns:
         What became of every weight of `model`.
 
     Raises:
-        ValueError: if a weight of either model is left over.
+        ValueError: if a weight of either model is left over, or has another
+            shape in the copy.
     """
     rng = np.random.default_rng(seed)
-    copied: list[keras.Variable] = []
-    replicated: list[keras.Variable] = []
-    fresh: list[keras.Variable] = []
-    used: set[int] = set()
-    for old, new in pairs.plain:
-        if [w.shape for w in old.weights] != [w.shape for w in new.weights]:
-            raise ValueError(
-                "A layer made from the config of another must have weights of "
-                f"the same shapes. Received: {old.name} with "
-                f"{[tuple(w.shape) for w in old.weights]}, its copy with "
-                f"{[tuple(w.shape) for w in new.weights]}."
-            )
-        _copy_state(old, new)
-        used.update(id(weight) for weight in old.weights)
-        copied += new.weights
+    linear = [
+        layer
+        for site, _ in pairs.sparse
+        for layer in site.linear_layers.values()
+    ]
+    names = {id(w): name for name, w in named_weights(model).items()}
+    origins = _origins_of_copies(dense, model, pairs, names)
+    dense_names = {id(w): name for name, w in named_weights(dense).items()}
     for site, sparse in pairs.sparse:
-        for layer in site.linear_layers.values():
-            used.update(id(weight) for weight in layer.weights)
-        filled, new_weights = fill_experts(site, sparse, noise, rng)
-        replicated += filled
-        fresh += new_weights
-    known = {id(weight) for weight in (*copied, *replicated, *fresh)}
-    left = [w.path for w in model.weights if id(w) not in known]
-    left += [w.path for w in dense.weights if id(w) not in used]
+        origins |= _origins_of_experts(
+            site, sparse, names, dense_names, noise, rng
+        )
+    left = [w.path for w in model.weights if names[id(w)] not in origins]
     if left:
         raise ValueError(
             "Each weight must belong to a layer that can be copied. Left over: "
             f"{left}."
         )
-    return UpcyclingReport(
-        converted=tuple(site.name for site, _ in pairs.sparse),
-        copied=tuple(copied),
-        replicated=tuple(replicated),
-        fresh=tuple(fresh),
+    report = transfer(
+        merged_weights(dense, linear), model, origins.get, use_all=True
+    )
+    for old, new in pairs.plain:
+        _copy_assets(old, new)
+    return report
+
+
+def _origins_of_copies(
+    dense: keras.Model,
+    model: keras.Model,
+    pairs: SparseCopy,
+    names: dict[int, str],
+) -> Origins:
+    """Says where the weights of layers that were copied whole come from."""
+    old_names = {id(layer): name for layer, name, _ in named_layers(dense)}
+    new_names = {id(layer): name for layer, name, _ in named_layers(model)}
+    origins: Origins = {}
+    for old, new in pairs.plain:
+        for weight in new.weights:
+            name = names[id(weight)]
+            below = name.removeprefix(new_names[id(new)])
+            origins[name] = f"{old_names[id(old)]}{below}".lstrip("/")
+    return origins
+
+
+def _origins_of_experts(
+    site: FeedForwardSite,
+    sparse: SparseMoE,
+    names: dict[int, str],
+    dense_names: dict[int, str],
+    noise: float,
+    rng: np.random.Generator,
+) -> Origins:
+    """Says that each expert of a layer is made of one dense network.
+
+    Routers start afresh, and so does a bias where one of the dense layers has
+    one and another has not: it is zero.
+    """
+    origins: Origins = {
+        names[id(weight)]: None for weight in sparse.router.weights
+    }
+    number = sparse.num_experts
+    for part, dense in site.linear_layers.items():
+        bank = getattr(sparse.experts, part)
+        origins[names[id(stored_kernel(bank))]] = _replicated(
+            dense_names[id(stored_kernel(dense))],
+            (number,),
+            functools.partial(_with_noise, noise=noise, rng=rng),
+        )
+        if bank.bias is not None:
+            bias = None
+            if dense.bias is not None:
+                # One row for all slots of an expert.
+                bias = _replicated(dense_names[id(dense.bias)], (number, 1))
+            origins[names[id(bank.bias)]] = bias
+    return origins
+
+
+def _replicated(
+    name: str,
+    axes: tuple[int, ...],
+    change: Callable[[np.ndarray], np.ndarray] = lambda values: values,
+) -> Recipe:
+    """Returns how one weight becomes that of each expert in a bank."""
+    return Recipe(
+        (name,),
+        make=lambda x: change(np.broadcast_to(x, (*axes, *x.shape))),
+        shape=lambda shape: (*axes, *shape),
     )
 
 
-def _copy_state(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
-    for given, taken in zip(old.weights, new.weights, strict=True):
-        taken.assign(given)
+def _with_noise(
+    copies: np.ndarray, noise: float, rng: np.random.Generator
+) -> np.ndarray:
+    if not noise:
+        return copies
+    drawn = rng.standard_normal(copies.shape, dtype="float32")
+    scale = copies[0].astype("float32").std()
+    return copies.astype("float32") + noise * scale * drawn
+
+
+def _copy_assets(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Copies what was adapted to data and is no weight.
+
+    `Normalization` derives constants from its weights, and lookups hold
+    vocabularies.
+    """
     for left, right in zip(
         flatten_layers(old), flatten_layers(new), strict=True
     ):
-        # What was adapted to data is not in weights alone: constants that
-        # `Normalization` derives from them, vocabularies of lookups.
         if hasattr(right, "finalize_state"):
             right.finalize_state()
         if hasattr(left, "save_assets"):
             with tempfile.TemporaryDirectory() as directory:
                 left.save_assets(directory)
                 right.load_assets(directory)
-
-
-def fill_experts(
-    site: FeedForwardSite,
-    sparse: SparseMoE,
-    noise: float,
-    rng: np.random.Generator,
-) -> tuple[list[keras.Variable], list[keras.Variable]]:
-    """Makes each expert of a built layer equal to a dense network.
-
-    Args:
-        site: the dense network.
-        sparse: the layer to fill.
-        noise: standard deviation of Gaussian noise on the kernels of each
-            expert, as a share of that of the kernel itself.
-        rng: source of the noise.
-
-    Returns:
-        The weights that were replicated, and those that the dense network has
-        nothing for.
-    """
-    replicated: list[keras.Variable] = []
-    fresh: list[keras.Variable] = list(sparse.router.weights)
-    for name, dense in site.linear_layers.items():
-        bank = getattr(sparse.experts, name)
-        kernel = ops.convert_to_numpy(merged_kernel(dense))
-        copies = np.broadcast_to(kernel, bank.kernel.shape)
-        if noise:
-            drawn = rng.standard_normal(copies.shape, dtype="float32")
-            copies = copies + noise * kernel.std() * drawn
-        bank.kernel.assign(copies)
-        replicated.append(bank.kernel)
-        if bank.bias is not None and dense.bias is not None:
-            bias = ops.convert_to_numpy(dense.bias)
-            bank.bias.assign(np.broadcast_to(bias, bank.bias.shape))
-            replicated.append(bank.bias)
-        elif bank.bias is not None:
-            bank.bias.assign(np.zeros(bank.bias.shape))
-            fresh.append(bank.bias)
-    return replicated, fresh

@@ -16,7 +16,6 @@ from keras_moe.conversion._find_feed_forwards import find_feed_forwards
 from keras_moe.conversion._find_feed_forwards import is_graph
 from keras_moe.conversion._sparse_copy import SparseCopy
 from keras_moe.conversion._transfer_weights import transfer_weights
-from keras_moe.conversion._upcycling_report import UpcyclingReport
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import Router
@@ -27,6 +26,7 @@ from keras_moe.types import Config
 from keras_moe.validation import check_not_negative
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
+from keras_moe.weights import TransferReport
 
 RouterLike: TypeAlias = str | Router | Callable[..., str | Router]
 
@@ -44,7 +44,7 @@ def upcycle(
     dispatch: str = "auto",
     seed: int | None = None,
     return_report: bool = False,
-) -> keras.Model | tuple[keras.Model, UpcyclingReport]:
+) -> keras.Model | tuple[keras.Model, TransferReport]:
     """Makes a sparse model whose experts start as copies of a dense network.
 
     Every weight of the dense model is in the new one: those of the converted
@@ -92,7 +92,8 @@ def upcycle(
 
     Returns:
         The sparse model, compiled as the dense one was; with `return_report`,
-        it and an `UpcyclingReport`.
+        it and a `keras_moe.weights.TransferReport`: weights of experts are
+        merged, routers fresh.
 
     Raises:
         ValueError: if the model, or a network in `blocks`, cannot be
@@ -150,7 +151,8 @@ def upcycle(
         sites = choose_sites(find_feed_forwards(dense), blocks, moe_every)
         model = pairs.copy_graph(dense, sites, make_sparse)
     report = transfer_weights(dense, model, pairs, noise, seed)
-    _logger.info("%s", report)
+    converted = ", ".join(site.name for site, _ in pairs.sparse)
+    _logger.info("upcycled: %s\n%s", converted, report)
     return (model, report) if return_report else model
 
 

@@ -1,8 +1,5 @@
 """A small dense student out of a sparse teacher."""
 
-from keras_moe.distillation._dense_student_report import (
-    DenseStudentReport as DenseStudentReport,
-)
 from keras_moe.distillation._distiller import Distiller as Distiller
 from keras_moe.distillation._early_exit_distiller import (
     EarlyExitDistiller as EarlyExitDistiller,

@@ -1,27 +1,34 @@
 """A student that starts with what its teacher knows."""
 
-import numbers
+import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_moe.distillation._checks import check_models
-from keras_moe.distillation._dense_student_report import DenseStudentReport
+from keras_moe.distillation._teacher_blocks import choose_blocks
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.keras_internals import stored_kernel
 from keras_moe.layers import FeedForward
 from keras_moe.layers import SparseMoE
+from keras_moe.layers.moe._merge_experts import expert_shares
 from keras_moe.validation import check_choice
-from keras_moe.weights._merged_kernel import merged_kernel
+from keras_moe.weights import Recipe
+from keras_moe.weights import TransferReport
+from keras_moe.weights import named_weights
+from keras_moe.weights import transfer
+from keras_moe.weights._layer_names import named_layers
+from keras_moe.weights._merged_weights import merged_weights
+from keras_moe.weights._named_weights import without_state
 
 FEED_FORWARDS = ("fresh", "average", "weighted_average", "most_used")
-_STACKS = ("encoder", "decoder")
-# What does not show in the shapes of weights.
+# Fields of a config that shapes of weights do not show.
 _ARCHITECTURE = (
     "num_heads",
     "activation",
@@ -32,6 +39,9 @@ _ARCHITECTURE = (
     "max_relative_distance",
     "tie_embeddings",
 )
+Origins: TypeAlias = dict[str, str | Recipe | None]
+
+_logger = logging.getLogger(__name__)
 
 
 def initialize_dense_student(
@@ -39,14 +49,16 @@ def initialize_dense_student(
     student: keras.Model,
     feed_forward: str = "fresh",
     layers: Mapping[str, Sequence[int]] | None = None,
-) -> DenseStudentReport:
+    *,
+    cast: bool = False,
+) -> TransferReport:
     """Gives a dense student every weight of its teacher but the experts'.
 
-    Weights belong together when their paths below the model do; embeddings,
-    attention, norms and the feed-forward networks of dense blocks are copied.
-    A `SwitchTransformer` may have fewer blocks than its teacher: the student's
-    are spread evenly over the teacher's, the first from the first and the last
-    from the last. Layers of other models are matched by name.
+    Weights belong together when they have the same name
+    (`keras_moe.weights.named_weights`); embeddings, attention, norms and the
+    feed-forward networks of dense blocks are copied. A `SwitchTransformer` may
+    have fewer blocks than its teacher: the student's are spread evenly over the
+    teacher's, the first from the first and the last from the last.
 
     Source: [Fedus et al., 2021](https://arxiv.org/abs/2101.03961), section
     4.2, where the networks that were sparse start afresh.
@@ -60,13 +72,18 @@ def initialize_dense_student(
             the teacher's metrics were reset.
         layers: for models with numbered blocks, `"encoder"` and `"decoder"` to
             the teacher's block for each of the student's, counted from 1.
+        cast: whether weights may be rounded where the student's are floats of
+            another kind than the teacher's.
 
     Returns:
-        What became of each weight of the student.
+        What became of each weight of the student: those made of experts are
+        merged. What is unused is the teacher's alone: routers, experts, blocks
+        that were left out.
 
     Raises:
         ValueError: if vocabularies differ, the teacher lacks a layer of the
-            student or its weight has another shape, a model is not built or
+            student or its weight has another shape or dtype, layers without a
+            name of their own are not as many in both, a model is not built or
             the student not dense, or an argument is out of its range. The
             student is then as it was.
 
@@ -86,157 +103,140 @@ def initialize_dense_student(
     check_models(teacher, student)
     _check(teacher, student)
     _check_architectures(teacher, student)
-    source = _BlockMap(teacher, student, layers)
-    dense = _merged_networks(teacher, student, source, feed_forward)
-    given = _values(teacher)
-    values: dict[int, np.ndarray] = {}
-    report = DenseStudentReport(source.layers)
-    missing = []
-    for weight in student.weights:
-        path = _relative(weight.path, student)
-        site = next((site for site in dense if path.startswith(site)), None)
-        if site is not None:
-            network = dense[site]
-            if network is None:
-                report.fresh.append(weight)
-                continue
-            value = {_below(w.path, network): w for w in network.weights}.get(
-                path.removeprefix(site)
-            )
-            report.merged.append(weight)
-        else:
-            value = given.get(source(path))
-            report.copied.append(weight)
-        if value is None or tuple(value.shape) != tuple(weight.shape):
-            found = None if value is None else tuple(value.shape)
-            missing.append(f"{path} {tuple(weight.shape)}: {found}")
-            continue
-        values[id(weight)] = ops.convert_to_numpy(value)
-        if not np.isfinite(np.asarray(value, "float32")).all():
-            raise ValueError(
-                "The teacher's weights must be numbers. Received: NaN or "
-                f"infinity in {source(path)}."
-            )
-    if missing:
-        raise ValueError(
-            "The teacher must have each layer of the student, with weights of "
-            "the same shapes. Received (student: teacher): "
-            f"{'; '.join(missing)}."
-        )
-    for weight in student.weights:
-        if id(weight) in values:
-            weight.assign(values[id(weight)])
+    blocks = choose_blocks(teacher, student, layers)
+    moved = _moved_blocks(teacher, student, blocks)
+    _check_siblings(teacher, student, moved)
+    origins = _origins(teacher, student, moved, feed_forward)
+    source = merged_weights(teacher, flatten_layers(teacher))
+    _check_finite(source, origins)
+    report = transfer(
+        source, student, origins.get, cast=cast, reuse=layers is not None
+    )
+    _logger.info("from the teacher's blocks %s\n%s", blocks, report)
     return report
 
 
-class _BlockMap:
-    """Paths of the student's weights to those of the teacher's."""
-
-    def __init__(
-        self,
-        teacher: Any,
-        student: Any,
-        layers: Mapping[str, Sequence[int]] | None,
-    ):
-        self.layers: dict[str, tuple[int, ...]] = {}
-        if layers is not None and not (
-            isinstance(layers, Mapping)
-            and all(_are_numbers(chosen) for chosen in layers.values())
-        ):
-            raise ValueError(
-                "`layers` must be a dictionary of stacks to numbers of "
-                f"layers. Received: layers={layers!r}."
-            )
-        for stack in _STACKS:
-            if not hasattr(getattr(student, stack, None), "blocks"):
-                continue
-            ours = len(getattr(student, stack).blocks)
-            theirs = len(getattr(getattr(teacher, stack, None), "blocks", ()))
-            chosen = (layers or {}).get(stack)
-            if chosen is None and ours > theirs:
-                raise ValueError(
-                    "The teacher must have a layer for each of the student's. "
-                    f"Received: {theirs} {stack} layers of the teacher, "
-                    f"{ours} of the student. `layers` may use one twice."
-                )
-            if chosen is None:
-                chosen = spread(ours, theirs)
-            if len(chosen) != ours or not all(
-                1 <= layer <= theirs for layer in chosen
-            ):
-                raise ValueError(
-                    f"The student's {ours} {stack} layers need one of the "
-                    f"teacher's, from 1 to {theirs}, each. Received: "
-                    f"{list(chosen)}."
-                )
-            self.layers[stack] = tuple(chosen)
-        unknown = sorted(set(layers or {}) - set(self.layers))
-        if unknown:
-            raise ValueError(
-                f"`layers` must be of {sorted(self.layers)}. Received: "
-                f"{unknown}."
-            )
-
-    def __call__(self, path: str) -> str:
-        found = re.match(r"(encoder|decoder)/block_(\d+)/", path)
-        if found is None or found[1] not in self.layers:
-            return path
-        block = self.layers[found[1]][int(found[2])] - 1
-        return f"{found[1]}/block_{block}/{path[found.end() :]}"
+def _moved_blocks(
+    teacher: Any, student: Any, blocks: Mapping[str, Sequence[int]]
+) -> dict[str, str]:
+    """Returns names of the student's blocks to those of the teacher's."""
+    ours = {id(layer): name for layer, name, _ in named_layers(student)}
+    theirs = {id(layer): name for layer, name, _ in named_layers(teacher)}
+    return {
+        ours[id(block)]: theirs[id(getattr(teacher, stack).blocks[number - 1])]
+        for stack, numbers in blocks.items()
+        for block, number in zip(
+            getattr(student, stack).blocks, numbers, strict=True
+        )
+    }
 
 
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, Sequence) and all(
-        isinstance(value, numbers.Integral) for value in values
-    )
+def _name_in_teacher(name: str, moved: Mapping[str, str]) -> str:
+    parts = name.split("/")
+    for depth in range(len(parts), 0, -1):
+        block = moved.get("/".join(parts[:depth]))
+        if block is not None:
+            return "/".join([block, *parts[depth:]])
+    return name
 
 
-def spread(number: int, layers: int) -> tuple[int, ...]:
-    """Returns `number` layers, counted from 1, spread evenly over `layers`.
-
-    The first and the last are among them; of more than there are, none.
-
-    Example: `spread(3, 8)` is `(1, 4, 8)`.
-    """
-    if number > layers:
-        return ()
-    if number == 1:
-        return (layers,)
-    return tuple(
-        1 + (index * (layers - 1)) // (number - 1) for index in range(number)
-    )
-
-
-def _merged_networks(
+def _origins(
     teacher: keras.Model,
     student: keras.Model,
-    source: _BlockMap,
+    moved: Mapping[str, str],
     feed_forward: str,
-) -> dict[str, FeedForward | None]:
-    """Returns the student's networks that are sparse in the teacher.
-
-    Path to what it starts with; `None` is a fresh start.
-    """
-    sparse = {
-        _relative(layer.path, teacher): layer
-        for layer in flatten_layers(teacher)
-        if isinstance(layer, SparseMoE)
-    }
-    merged: dict[str, FeedForward | None] = {}
-    for layer in flatten_layers(student):
+) -> Origins:
+    """Says for each weight of the student where its value comes from."""
+    weights = without_state(named_weights(student), student)
+    origins: Origins = {n: _name_in_teacher(n, moved) for n in weights}
+    known = {name: layer for layer, name, _ in named_layers(teacher)}
+    names = {id(layer): name for name, layer in known.items()}
+    for layer, name, _ in named_layers(student):
         if not isinstance(layer, FeedForward):
             continue
-        path = _relative(layer.path, student)
-        theirs = source(path + "/").rstrip("/")
-        block, slash, name = theirs.rpartition("/")
-        site = sparse.get(theirs) or sparse.get(
-            block + slash + name.replace("feed_forward", "sparse_moe")
+        theirs = _name_in_teacher(name, moved)
+        block, slash, last = theirs.rpartition("/")
+        sparse = last.replace("feed_forward", "sparse_moe")
+        for site_name in (theirs, block + slash + sparse):
+            site = known.get(site_name)
+            if isinstance(site, SparseMoE):
+                break
+        else:
+            continue
+        shares = None
+        if feed_forward != "fresh":
+            shares = _shares(site, feed_forward)
+        experts = names[id(site.experts)]
+        for weight in weights:
+            if weight.startswith(f"{name}/"):
+                # Banks of experts are named as the layers of a network are.
+                bank = experts + weight.removeprefix(name)
+                origins[weight] = (
+                    None if shares is None else _merged(bank, shares)
+                )
+    return origins
+
+
+def _shares(site: SparseMoE, feed_forward: str) -> np.ndarray:
+    try:
+        return expert_shares(
+            site.num_experts, feed_forward, site.router.expert_load.load()
         )
-        if site is not None:
-            merged[path + "/"] = (
-                None if feed_forward == "fresh" else _merge(site, feed_forward)
+    except ValueError as error:
+        raise ValueError(
+            f"Experts cannot be merged with feed_forward={feed_forward!r}: "
+            f"{error}"
+        ) from error
+
+
+def _merged(bank: str, shares: np.ndarray) -> Recipe:
+    """Returns how a weight of all experts becomes one expert's."""
+    # Biases are `[experts, 1, units]`, kernels `[experts, inputs, units]`.
+    axes = 2 if bank.endswith("/bias") else 1
+
+    def make(values: np.ndarray) -> np.ndarray:
+        mean = np.tensordot(shares, values.astype("float32"), axes=1)
+        return mean.reshape(values.shape[axes:])
+
+    return Recipe((bank,), make=make, shape=lambda shape: shape[axes:])
+
+
+def _check_siblings(
+    teacher: keras.Model, student: keras.Model, moved: Mapping[str, str]
+) -> None:
+    """Refuses to pair by order what may have another order."""
+    theirs, ours = (
+        Counter(
+            re.sub(r"#\d+$", "", name)
+            for layer, name, _ in named_layers(model)
+            if layer.weights
+        )
+        for model in (teacher, student)
+    )
+    for name, count in ours.items():
+        given = theirs[_name_in_teacher(name, moved)]
+        if given and given != count:
+            raise ValueError(
+                "Layers without a name of their own are paired by their order, "
+                "and must be as many in the teacher and the student; give them "
+                f"names. Received: {given} layers {name!r} of the teacher, "
+                f"{count} of the student."
             )
-    return merged
+
+
+def _check_finite(source: Mapping[str, Any], origins: Origins) -> None:
+    used: dict[str, None] = {}
+    for origin in origins.values():
+        if isinstance(origin, Recipe):
+            used |= dict.fromkeys(origin.sources)
+        elif origin is not None:
+            used[origin] = None
+    for name in used:
+        if name in source and not np.isfinite(np.asarray(source[name])).all():
+            raise ValueError(
+                "The teacher's weights must be numbers. Received: NaN or "
+                f"infinity in {name}."
+            )
 
 
 def _check_architectures(teacher: Any, student: Any) -> None:
@@ -250,28 +250,6 @@ def _check_architectures(teacher: Any, student: Any) -> None:
                 f"copied. Received: {field}={given!r} of the teacher, "
                 f"{wanted!r} of the student."
             )
-
-
-def _values(teacher: keras.Model) -> dict[str, Any]:
-    """Returns what the teacher computes with, by path."""
-    values: dict[str, Any] = {
-        _relative(weight.path, teacher): weight for weight in teacher.weights
-    }
-    for layer in flatten_layers(teacher):
-        if getattr(layer, "lora_enabled", False):
-            path = _relative(stored_kernel(layer).path, teacher)
-            values[path] = merged_kernel(layer)
-    return values
-
-
-def _merge(site: SparseMoE, feed_forward: str) -> FeedForward:
-    try:
-        return site.to_feed_forward(feed_forward)
-    except ValueError as error:
-        raise ValueError(
-            f"Experts cannot be merged with feed_forward={feed_forward!r}: "
-            f"{error}"
-        ) from error
 
 
 def _check(teacher: keras.Model, student: keras.Model) -> None:
@@ -301,11 +279,3 @@ def _check(teacher: keras.Model, student: keras.Model) -> None:
                 f"`student` must be dense. Received: {layer.path} with "
                 f"{layer.num_experts} experts."
             )
-
-
-def _relative(path: str, model: keras.Model) -> str:
-    return path.removeprefix(f"{model.name}/")
-
-
-def _below(path: str, layer: keras.layers.Layer) -> str:
-    return path.removeprefix(layer.path).lstrip("/")

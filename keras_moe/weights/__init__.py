@@ -1,5 +1,9 @@
-"""Names of a model's weights, and what is told by them."""
+"""Names of a model's weights, and what is told and moved by them."""
 
 from keras_moe.weights._fingerprint import fingerprint as fingerprint
+from keras_moe.weights._lazy_array import LazyArray as LazyArray
 from keras_moe.weights._named_state import named_state as named_state
 from keras_moe.weights._named_weights import named_weights as named_weights
+from keras_moe.weights._recipe import Recipe as Recipe
+from keras_moe.weights._transfer import transfer as transfer
+from keras_moe.weights._transfer_report import TransferReport as TransferReport

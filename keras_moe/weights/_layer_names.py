@@ -40,6 +40,21 @@ def named_layers(model: keras.Model) -> Iterator[NamedLayer]:
     yield from _walk(model, "", model.name, {id(model)})
 
 
+def named_sublayers(
+    layer: keras.layers.Layer,
+) -> dict[str, keras.layers.Layer]:
+    """Names the layers that a layer owns itself, each by its last name.
+
+    Args:
+        layer: any.
+    """
+    taken: set[str] = set()
+    return {
+        make_unique(stable_name(child), taken): child
+        for child in sublayers(layer)
+    }
+
+
 def stable_name(named: Any) -> str:
     """Returns the name of an object without what Keras counts.
 
@@ -75,11 +90,9 @@ def _walk(
     layer: keras.layers.Layer, name: str, path: str, seen: set[int]
 ) -> Iterator[NamedLayer]:
     yield NamedLayer(layer, name, path)
-    taken: set[str] = set()
-    for child in sublayers(layer):
-        # A layer that was met before takes up a name, too: its siblings'
-        # names would otherwise depend on where else it is used.
-        own = make_unique(stable_name(child), taken)
+    # A layer that was met before takes up a name, too: its siblings' names
+    # would otherwise depend on where else it is used.
+    for own, child in named_sublayers(layer).items():
         if id(child) not in seen:
             seen.add(id(child))
             below = f"{name}/{own}" if name else own

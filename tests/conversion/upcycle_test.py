@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_moe import layers
 from keras_moe.conversion import upcycle
+from keras_moe.weights import named_weights
 from tests.conversion.upcycle_case import DIM
 from tests.conversion.upcycle_case import HIDDEN
 from tests.conversion.upcycle_case import assert_equal_outputs
@@ -109,8 +110,7 @@ def test_blocks_keep_their_other_sublayers():
             name=f"block_{index}",
         )(x)
     dense = keras.Model(inputs, x)
-    sparse, report = upcycle(dense, 4, return_report=True)
-    assert report.converted == ("block_1",)
+    sparse = upcycle(dense, 4)
     assert isinstance(
         sparse.get_layer("block_0").feed_forward, layers.FeedForward
     )
@@ -241,9 +241,8 @@ def test_the_dense_model_is_not_touched():
     ],
 )
 def test_which_become_sparse(depth, kwargs, expected):
-    sparse, report = upcycle(stack(depth), 2, return_report=True, **kwargs)
+    sparse = upcycle(stack(depth), 2, **kwargs)
     names = [f"ffn_{index}" for index in expected]
-    assert sorted(report.converted) == names
     assert [layer.name for layer in sparse_layers(sparse)] == names
 
 
@@ -262,20 +261,49 @@ def test_nested_networks_can_be_named_briefly():
     dense = keras.Model(inputs, pair(inner(inputs), "outer"))
     for name in ("stack/ffn_0", "ffn_0"):
         _, report = upcycle(dense, 2, blocks=[name], return_report=True)
-        assert report.converted == ("stack/ffn_0",)
+        assert report.merged == tuple(
+            f"stack/ffn_0/experts/{part}/{kind}"
+            for part in ("wi", "wo")
+            for kind in ("kernel", "bias")
+        )
 
 
 def test_every_weight_is_counted():
     dense = stack(4, use_bias=(True, False))
     sparse, report = upcycle(dense, 3, return_report=True)
-    groups = [*report.copied, *report.replicated, *report.fresh]
-    assert {id(w) for w in groups} == {id(w) for w in sparse.weights}
-    assert len(groups) == len(sparse.weights)
+    named = named_weights(sparse)
+    groups = [*report.copied, *report.merged, *report.fresh]
+    assert sorted(groups) == sorted(named)
+    assert {id(named[name]) for name in groups} == {
+        id(w) for w in sparse.weights
+    }
     # Of each half: two kernels and a bias.
-    assert len(report.copied) == len(report.replicated) == 6
+    assert len(report.copied) == len(report.merged) == 6
     # And a router, and zeros for the bias that was not there.
-    assert len(report.fresh) == 4
-    assert "replicated: 6 weights" in str(report)
+    assert report.fresh == (
+        "ffn_1/router/kernel",
+        "ffn_1/experts/wo/bias",
+        "ffn_3/router/kernel",
+        "ffn_3/experts/wo/bias",
+    )
+    assert not np.any(named["ffn_3/experts/wo/bias"])
+    assert report.unused == ()
+    assert "merged: 6: ffn_1/experts/wi/kernel" in str(report)
+
+
+def test_counted_names_move_up_where_layers_vanish():
+    x = inputs = keras.Input((None, DIM))
+    for size, activation in ((HIDDEN, "relu"), (DIM, None), (DIM, "tanh")):
+        x = keras.layers.Dense(size, activation, bias_initializer="normal")(x)
+    dense = keras.Model(inputs, x)
+    sparse, report = upcycle(dense, 3, return_report=True)
+    # The third layer of the dense model is the only one that is left.
+    assert report.copied == ("dense/kernel", "dense/bias")
+    np.testing.assert_array_equal(
+        named_weights(sparse)["dense/kernel"],
+        named_weights(dense)["dense#2/kernel"],
+    )
+    assert_equal_outputs(sparse, dense, data(2, 3))
 
 
 def test_noise_tells_experts_apart():

@@ -7,6 +7,7 @@ import pytest
 from keras_moe import layers
 from keras_moe import models
 from keras_moe.conversion import upcycle
+from keras_moe.weights import named_weights
 from tests.conversion.upcycle_case import tiny_transformer
 
 
@@ -15,23 +16,28 @@ def test_switch_transformers_change_their_config():
     sparse, report = upcycle(dense, 4, "switch", return_report=True)
     assert isinstance(sparse, models.SwitchTransformer)
     assert sparse.config.num_experts == 4
-    assert report.converted == (
-        "encoder/block_1/feed_forward",
-        "decoder/block_1/feed_forward",
+    blocks = [f"{stack}/block_1/" for stack in ("encoder", "decoder")]
+    assert report.merged == tuple(
+        f"{block}sparse_moe/experts/{part}/kernel"
+        for block in blocks
+        for part in ("wi", "wi_gate", "wo")
     )
-    assert len(report.replicated) == 6
-    assert len(report.fresh) == 2
+    assert report.fresh == tuple(
+        f"{block}sparse_moe/router/kernel" for block in blocks
+    )
     assert len(report.copied) == len(dense.weights) - 6
+    named = named_weights(sparse)
     assert {id(w) for w in sparse.weights} == {
-        id(w) for w in (*report.copied, *report.replicated, *report.fresh)
+        id(named[name])
+        for name in (*report.copied, *report.merged, *report.fresh)
     }
-    by_path = {w.path: w for w in dense.weights}
-    for weight in report.copied:
-        np.testing.assert_array_equal(weight, by_path[weight.path])
-    for weight in report.replicated:
-        path = weight.path.replace("sparse_moe/experts", "feed_forward")
+    given = named_weights(dense)
+    for name in report.copied:
+        np.testing.assert_array_equal(named[name], given[name])
+    for name in report.merged:
+        origin = given[name.replace("sparse_moe/experts", "feed_forward")]
         for expert in range(4):
-            np.testing.assert_array_equal(weight[expert], by_path[path])
+            np.testing.assert_array_equal(named[name][expert], origin)
 
 
 def test_switch_transformers_start_where_the_dense_one_was(tmp_path):

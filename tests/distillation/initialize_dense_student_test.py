@@ -8,7 +8,7 @@ import pytest
 
 from keras_moe import layers
 from keras_moe.distillation import initialize_dense_student
-from keras_moe.distillation._initialize_dense_student import spread
+from keras_moe.distillation._teacher_blocks import spread_evenly
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.models import SwitchTransformer
 
@@ -29,6 +29,7 @@ def dense(**sizes):
 
 
 def by_path(model):
+    """By names of Keras: those of layers here are all given."""
     return {
         weight.path.removeprefix(f"{model.name}/"): weight.numpy()
         for weight in model.weights
@@ -83,13 +84,13 @@ def test_all_but_the_experts_is_copied():
         expected = before if path in fresh else given
         np.testing.assert_array_equal(value, expected[path], err_msg=path)
         assert np.array_equal(value, before[path]) == (path in fresh), path
-    assert {w.path.split("/", 1)[1] for w in report.fresh} == fresh
-    assert report.merged == []
+    assert set(report.fresh) == fresh
+    assert report.merged == ()
     assert len(report.copied) == len(after) - len(fresh)
-    assert {id(w) for w in (*report.copied, *report.fresh)} == {
-        id(w) for w in student.weights
+    assert {*report.copied, *report.fresh} == set(after)
+    assert set(report.unused) == {
+        path for path in given if "/sparse_moe/" in path
     }
-    assert report.layers == {"encoder": (1, 2), "decoder": (1, 2)}
     # The teacher is as it was.
     for path, value in by_path(teacher).items():
         np.testing.assert_array_equal(value, given[path])
@@ -98,18 +99,24 @@ def test_all_but_the_experts_is_copied():
 def test_a_report_can_be_read():
     teacher, student = transformer(), dense()
     text = str(initialize_dense_student(teacher, student, "average"))
-    assert "decoder layers 1, 2 of the teacher" in text
-    # Two networks of two kernels, 16 by 32.
-    assert "merged: 4 weights, 2,048 values" in text
-    assert "fresh: 0 weights, 0 values" in text
     copied = len(student.weights) - 4
-    assert f"copied: {copied} weights" in text
+    assert text == (
+        f"copied: {copied} weights\n"
+        "merged: 4: encoder/block_1/feed_forward/wi/kernel, "
+        "encoder/block_1/feed_forward/wo/kernel, "
+        "decoder/block_1/feed_forward/wi/kernel, "
+        "decoder/block_1/feed_forward/wo/kernel\n"
+        "fresh: none\n"
+        "unused: 2: encoder/block_1/sparse_moe/router/kernel, "
+        "decoder/block_1/sparse_moe/router/kernel"
+    )
 
 
 def test_a_dense_teacher_is_copied_whole():
     teacher, student = dense(), dense()
     report = initialize_dense_student(teacher, student)
     assert len(report.copied) == len(student.weights)
+    assert report.unused == ()
     inputs = ids()
     np.testing.assert_array_equal(student(inputs), teacher(inputs))
 
@@ -128,13 +135,13 @@ def test_a_dense_teacher_is_copied_whole():
     ],
 )
 def test_blocks_are_spread_evenly(number, depth, chosen):
-    assert spread(number, depth) == chosen
+    assert spread_evenly(number, depth) == chosen
 
 
 @pytest.mark.parametrize("number", range(1, 13))
 def test_blocks_are_never_chosen_twice(number):
     for depth in range(number, 13):
-        chosen = spread(number, depth)
+        chosen = spread_evenly(number, depth)
         assert list(chosen) == sorted(set(chosen))
         assert len(chosen) == number
         assert chosen[-1] == depth
@@ -144,17 +151,18 @@ def test_blocks_are_never_chosen_twice(number):
             assert gaps.max() - gaps.min() <= 1
 
 
-@pytest.mark.parametrize("chosen", [None, {"decoder": [3, 2]}])
+@pytest.mark.parametrize(
+    "chosen", [None, {"decoder": [3, 2]}, {"decoder": [3, 3]}]
+)
 def test_fewer_blocks(chosen):
     teacher = transformer(num_encoder_layers=3, num_decoder_layers=3)
     student = dense(num_encoder_layers=2, num_decoder_layers=2)
     before, given = by_path(student), by_path(teacher)
     report = initialize_dense_student(teacher, student, layers=chosen)
-    decoder = (1, 3) if chosen is None else (3, 2)
-    assert report.layers == {"encoder": (1, 3), "decoder": decoder}
+    chosen_blocks = {"encoder": (1, 3), "decoder": (1, 3), **(chosen or {})}
     for path, value in by_path(student).items():
         theirs, sparse = path, False
-        for stack, blocks in report.layers.items():
+        for stack, blocks in chosen_blocks.items():
             for index, block in enumerate(blocks):
                 ours = f"{stack}/block_{index}/"
                 if path.startswith(ours):
@@ -163,7 +171,7 @@ def test_fewer_blocks(chosen):
                     sparse = block == 2 and "/feed_forward/" in path
         expected = before[path] if sparse else given[theirs]
         np.testing.assert_array_equal(value, expected, err_msg=path)
-    assert len(report.fresh) == (0 if chosen is None else 2)
+    assert len(report.fresh) == 2 * chosen_blocks["decoder"].count(2)
 
 
 @pytest.mark.parametrize("how", ["average", "most_used", "weighted_average"])
@@ -173,7 +181,7 @@ def test_networks_are_made_of_experts(how):
     report = initialize_dense_student(teacher, student, how)
     after = by_path(student)
     assert len(report.merged) == 4
-    assert report.fresh == []
+    assert report.fresh == ()
     assert len(sparse_sites(teacher)) == 2
     for site in sparse_sites(teacher):
         load = np.asarray(site.router.expert_load.load())
@@ -210,7 +218,6 @@ def test_layers_are_matched_by_name(teacher_name, student_name):
     teacher = functional("sparse", teacher_name)
     student = functional("dense", student_name)
     report = initialize_dense_student(teacher, student, "average")
-    assert report.layers == {}
     given, after = by_path(teacher), by_path(student)
     (site,) = sparse_sites(teacher)
     for path, value in after.items():
@@ -272,21 +279,22 @@ def unbuilt():
         ),
         ({}, {"pad_id": 3}, {}, "pad_id=0 of the teacher, 3 of the student"),
         ({}, {"end_id": 3}, {}, "end_id=1 of the teacher, 3 of the student"),
-        ({}, {"model_dim": 8}, {}, r"same shapes.*\(32, 8\): \(32, 16\)"),
+        ({}, {"model_dim": 8}, {}, r"\(32, 8\) float32 \(is \(32, 16\) float"),
         (
             {},
             {"hidden_dim": 24},
             {},
-            r"block_0/feed_forward/wi/kernel \(16, 24\): \(16, 32\)",
+            r"block_0/feed_forward/wi/kernel \(16, 24\) .*\(is \(16, 32\)",
         ),
         (
             {},
             {"hidden_dim": 24},
             {"feed_forward": "average"},
-            r"block_1/feed_forward/wi/kernel \(16, 24\): \(16, 32\)",
+            r"block_1/feed_forward/wi/kernel \(16, 24\) .*\(is \(16, 32\)",
         ),
-        ({}, {"gated": True}, {}, r"feed_forward/wi_gate/kernel.*: None"),
-        ({}, {"exit_classifier": True}, {}, r"exit_classifier/.*: None"),
+        ({}, {"gated": True}, {}, "Missing: .*feed_forward/wi_gate/kernel"),
+        ({}, {"exit_classifier": True}, {}, "Missing: .*exit_classifier/"),
+        ({}, {"dtype": "bfloat16"}, {}, "bfloat16 .*float32. which `cast=True"),
         ({}, {"num_decoder_layers": 3}, {}, "2 decoder layers of the te.*3 of"),
         ({}, {"num_heads": 4}, {}, "num_heads=2 of the teacher, 4 of the"),
         ({}, {"activation": "gelu"}, {}, "activation='relu' of the teacher"),
@@ -312,10 +320,55 @@ def test_a_refused_student_is_as_it_was(teacher, student, options, message):
 def test_layers_that_the_teacher_lacks():
     teacher, student = functional("sparse"), functional("dense", "other")
     before = by_path(student)
-    with pytest.raises(ValueError, match=r"other/wi/kernel \(6, 10\): None"):
+    with pytest.raises(ValueError, match="Missing: other/wi/kernel, other"):
         initialize_dense_student(teacher, student)
     for path, value in by_path(student).items():
         np.testing.assert_array_equal(value, before[path])
+
+
+def counted(*kinds):
+    """A stack of networks whose names are left to Keras."""
+    x = inputs = keras.Input((None, DIM))
+    for kind in kinds:
+        if kind == "sparse":
+            x = layers.SparseMoE(EXPERTS, HIDDEN, name="sparse_moe")(x)
+        else:
+            x = layers.FeedForward(HIDDEN)(x)
+    return keras.Model(inputs, x)
+
+
+def test_layers_that_keras_names_are_paired_by_order():
+    counted("dense")  # so that numbers differ
+    teacher, student = counted("dense", "dense"), counted("dense", "dense")
+    report = initialize_dense_student(teacher, student)
+    assert len(report.copied) == 4
+    for old, new in zip(teacher.weights, student.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "number"),
+    [(("dense", "dense", "dense"), 3), (("sparse", "dense"), 1)],
+)
+def test_order_is_no_guess(kinds, number):
+    teacher, student = counted(*kinds), counted("dense", "dense")
+    before = by_path(student)
+    message = f"{number} layers 'feed_forward' of the teacher, 2 of the student"
+    with pytest.raises(ValueError, match=message):
+        initialize_dense_student(teacher, student)
+    for path, value in by_path(student).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_floats_of_another_kind_when_asked():
+    teacher, student = transformer(), dense(dtype="bfloat16")
+    report = initialize_dense_student(teacher, student, "average", cast=True)
+    assert len(report.merged) == 4
+    given = by_path(teacher)
+    for path, value in by_path(student).items():
+        assert value.dtype == "bfloat16"
+        if path in given:
+            np.testing.assert_array_equal(value, given[path].astype("bfloat16"))
 
 
 def test_blocks_are_for_models_that_have_them():

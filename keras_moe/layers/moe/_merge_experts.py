@@ -41,10 +41,10 @@ def merge_experts(
     """
     if not experts.built:
         raise ValueError("The layer must be built before its experts are read.")
-    weights = _weights(experts.num_experts, expert, load)
+    shares = expert_shares(experts.num_experts, expert, load)
 
     def mean(values: Tensor) -> np.ndarray:
-        return np.tensordot(weights, ops.convert_to_numpy(values), axes=1)
+        return np.tensordot(shares, ops.convert_to_numpy(values), axes=1)
 
     policy = experts.dtype_policy
     if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
@@ -69,9 +69,23 @@ def merge_experts(
     return layer
 
 
-def _weights(
-    num_experts: int, expert: str | int, load: Tensor | None
+def expert_shares(
+    num_experts: int, expert: str | int, load: Tensor | None = None
 ) -> np.ndarray:
+    """Returns how much each expert has of the network made of all.
+
+    Args:
+        num_experts: number of experts.
+        expert: see `merge_experts`.
+        load: see there.
+
+    Returns:
+        float32 `[num_experts]`, of sum one.
+
+    Raises:
+        ValueError: if there is no such `expert`, or `load` is needed and
+            nothing was routed yet.
+    """
     if isinstance(expert, numbers.Integral) and not isinstance(expert, bool):
         if not 0 <= expert < num_experts:
             raise ValueError(
@@ -86,8 +100,8 @@ def _weights(
         )
     if expert == "average":
         return np.full(num_experts, 1 / num_experts, dtype="float32")
-    shares = None if load is None else ops.convert_to_numpy(load)
-    if shares is None or not shares.sum() > 0:
+    loads = None if load is None else ops.convert_to_numpy(load)
+    if loads is None or not loads.sum() > 0:
         raise ValueError(
             f"`expert={expert!r}` needs to know how tokens were routed, and "
             "none was since the metrics were reset: call the layer on data, "
@@ -95,5 +109,5 @@ def _weights(
             "or a number."
         )
     if expert == "most_used":
-        return np.eye(num_experts, dtype="float32")[shares.argmax()]
-    return (shares / shares.sum()).astype("float32")
+        return np.eye(num_experts, dtype="float32")[loads.argmax()]
+    return (loads / loads.sum()).astype("float32")

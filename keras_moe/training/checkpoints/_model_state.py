@@ -1,5 +1,6 @@
 """The state of a model and its training, to the host and back."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,7 @@ from keras_moe.weights._named_state import METRICS
 from keras_moe.weights._named_state import MODEL
 from keras_moe.weights._named_state import named_state
 from keras_moe.weights._named_state import optimizer_of
-
-_SHOWN = 8
+from keras_moe.weights._transfer import transfer
 
 
 def read_state(
@@ -71,25 +71,20 @@ def assign_state(
     else:
         build_optimizer(model)
         expected = named_state(model, optimizer)
-    missing = [name for name in expected if name not in state]
-    if not metrics_complete:
-        unmade = {name for name in missing if name.startswith(METRICS)}
-        missing = [name for name in missing if name not in unmade]
-    unexpected = [name for name in state if name not in expected]
-    values = {}
-    different = []
-    for name, value in state.items():
-        if name in expected:
-            variable = expected[name]
-            fitting = _fit(value, variable)
-            if fitting is None:
-                different.append(
-                    f"{name} {tuple(variable.shape)} {variable.dtype} (is "
-                    f"{value.shape} {value.dtype.name})"
-                )
-            else:
-                values[name] = fitting
-    if missing or unexpected or different:
+
+    def rule(name: str) -> str | None:
+        made = metrics_complete or not name.startswith(METRICS)
+        return name if made or name in state else None
+
+    def assign(pairs: Iterable[tuple[keras.Variable, np.ndarray]]) -> None:
+        if not metrics_complete and not weights_only:
+            for metric in model.metrics:
+                metric.reset_state()
+        assign_whole(model, pairs)
+
+    try:
+        transfer(state, expected, rule, use_all=True, assign=assign)
+    except ValueError as error:
         advice = ""
         if not has_all_metrics(model):
             advice = (
@@ -97,14 +92,8 @@ def assign_state(
                 "makes them."
             )
         raise ValueError(
-            f"The state must be one of {model.name!r}; nothing was restored. "
-            f"Missing: {_list(missing)}; unexpected: {_list(unexpected)}; of "
-            f"another shape or dtype: {_list(different)}.{advice}"
-        )
-    if not metrics_complete and not weights_only:
-        for metric in model.metrics:
-            metric.reset_state()
-    assign_whole(model, [(expected[k], value) for k, value in values.items()])
+            f"The state must be one of {model.name!r}. {error}{advice}"
+        ) from error
 
 
 def read_seeds(model: keras.Model) -> dict[str, int]:
@@ -147,25 +136,3 @@ def assign_seeds(model: keras.Model, seeds: Mapping[str, int]) -> None:
 
 def _weights(named: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in named.items() if k.startswith(MODEL)}
-
-
-def _fit(value: np.ndarray, variable: keras.Variable) -> np.ndarray | None:
-    if value.shape != tuple(variable.shape):
-        return None
-    wanted = keras.backend.standardize_dtype(variable.dtype)
-    if value.dtype.name == wanted:
-        return value
-    # Backends count with integers of different widths.
-    if "int" in value.dtype.name and "int" in wanted:
-        fitting = value.astype(wanted)
-        if np.array_equal(fitting, value):
-            return fitting
-    return None
-
-
-def _list(names: list[str]) -> str:
-    if not names:
-        return "none"
-    more = len(names) - _SHOWN
-    shown = ", ".join(names[:_SHOWN])
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -5,6 +5,7 @@ from tfx.dsl.io import fileio
 
 from keras_moe.components import read_locally
 from keras_moe.distillation import load_teacher
+from keras_moe.weights import transfer
 
 
 def start_from(model: keras.Model, base: str | None) -> bool:
@@ -17,6 +18,10 @@ def start_from(model: keras.Model, base: str | None) -> bool:
     Returns:
         Whether it did. It does not where there is no earlier model, or one of
         another configuration.
+
+    Raises:
+        ValueError: If weights of the two differ in name, shape or dtype though
+            the configurations are equal.
     """
     if not base or not fileio.isdir(base):
         return False
@@ -26,5 +31,5 @@ def start_from(model: keras.Model, base: str | None) -> bool:
         return False
     if not model.built:
         model.build()
-    model.set_weights(earlier.get_weights())
+    transfer(earlier, model, use_all=True)
     return True
