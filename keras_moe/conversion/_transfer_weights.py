@@ -60,7 +60,7 @@ def transfer_weights(
         origins |= _origins_of_experts(
             site, sparse, names, dense_names, noise, rng
         )
-    left = [w.path for w in model.weights if names[id(w)] not in origins]
+    left = sorted({names[id(w)] for w in model.weights} - origins.keys())
     if left:
         raise ValueError(
             "Each weight must belong to a layer that can be copied. Left over: "
