@@ -11,6 +11,7 @@ from typing import TypeAlias
 import keras
 import numpy as np
 
+from keras_moe.distillation._checks import check_configs
 from keras_moe.distillation._checks import check_models
 from keras_moe.distillation._teacher_blocks import choose_blocks
 from keras_moe.keras_internals import flatten_layers
@@ -101,6 +102,7 @@ def initialize_dense_student(
     """
     check_choice(FEED_FORWARDS, feed_forward=feed_forward)
     check_models(teacher, student)
+    check_configs(teacher, student)
     _check(teacher, student)
     _check_architectures(teacher, student)
     blocks = choose_blocks(teacher, student, layers)
