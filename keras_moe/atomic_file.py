@@ -62,12 +62,13 @@ def remove_partial_files(directory: str | os.PathLike) -> None:
         directory: to look in.
     """
     for path in pathlib.Path(directory).glob(f".*{_SUFFIX}"):
-        # Another process may have removed it, or it may not be ours to remove.
+        # Another process may have removed the file meanwhile, or its owner may
+        # be another user.
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR)
             try:
-                # The lock is its writer's for as long as the writer lives: the
-                # system frees it, and process numbers need not be compared.
+                # A writer holds the lock while it lives; then the system frees
+                # it. Process numbers need not be compared.
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
             finally:
@@ -78,10 +79,12 @@ def _create(path: pathlib.Path) -> tuple[pathlib.Path, int]:
     while True:
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_SUFFIX}")
         handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        # Where the file system has no locks, nobody removes anything either.
+        # On a file system without locks `remove_partial_files` gets none
+        # either, and removes nothing.
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        # Between the two lines above, it may have been taken for a left one.
+        # Between `open` and `flock` another process may have taken the file for
+        # one that a killed writer left, and removed it: then try again.
         if os.fstat(handle).st_nlink:
             return partial, handle
         os.close(handle)

@@ -43,7 +43,8 @@ def quantized_dtype(layer: keras.layers.Layer) -> Config:
     policies = {}
     for sublayer in flatten_layers(layer, include_self=False):
         if sublayer.quantization_mode is not None:
-            # Wherever the layer comes to lie when it is made again.
+            # The layer may lie in another model when it is made again: any path
+            # may lead to it.
             below = sublayer.path.removeprefix(layer.path)
             pattern = rf"(?:.*/)?{re.escape(layer.name + below)}"
             policies[pattern] = _own_policy(sublayer)

@@ -11,7 +11,7 @@ InitializerLike: TypeAlias = Any
 ActivationLike: TypeAlias = str | Callable[[Tensor], Tensor] | None
 Config: TypeAlias = dict[str, Any]
 
-# Of a tensor's axes, the mesh axis along which each lies; None for whole.
+# For each axis of a tensor the mesh axis along which it lies; None for whole.
 Axes: TypeAlias = tuple[str | None, ...]
 # Names of a layer's weights, as `weights.named_weights` has them, to their
 # axes: see `distribution.layout_map`.

@@ -86,7 +86,7 @@ def check_fraction(**fractions: float) -> None:
 
 def check_in_unit_interval(name: str, values: np.ndarray) -> None:
     """Raises `ValueError` unless all values are in [0, 1]."""
-    # NaN is not in it either: it compares as false.
+    # Negated, since NaN compares as false: `values < 0.0` would let it pass.
     outside = ~((values >= 0.0) & (values <= 1.0))
     if outside.any():
         index = tuple(int(i) for i in np.argwhere(outside)[0])

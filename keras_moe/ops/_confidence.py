@@ -53,7 +53,8 @@ def entropy_confidence(logits: Tensor) -> Tensor:
     0.0
     """
     log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-    # Forbidden tokens have a finite log-probability here: 0 times it is 0.
+    # A forbidden token may have a log-probability of -inf, and 0 * -inf is NaN:
+    # the bound makes its product 0.
     entropy = -ops.sum(ops.exp(log_p) * ops.maximum(log_p, -1e30), axis=-1)
     greatest = math.log(log_p.shape[-1])
     return ops.clip(1.0 - entropy / greatest, 0.0, 1.0)
@@ -81,9 +82,11 @@ def state_saturation(before: Tensor, after: Tensor) -> Tensor:
     before = ops.cast(before, "float32")
     after = ops.cast(after, "float32")
     product = ops.sum(before * after, axis=-1)
-    # A root of each: their product may leave the range of float32.
+    # Norms are divided by one after the other: their product may leave the
+    # range of float32.
     for state in (before, after):
         squares = ops.sum(state * state, axis=-1)
         product = product * ops.rsqrt(ops.maximum(squares, 1e-30))
-    # Rounding must not carry it above a threshold of more than 1.
+    # A threshold above 1 means "never exit": rounding must not carry the
+    # cosine above it.
     return ops.clip(product, -1.0, 1.0)

@@ -90,7 +90,8 @@ def expand_logits(
         log_p = log_p - kept
         rest = ops.full_like(kept, -math.inf)
     else:
-        # Rounding may make it a little more than all, or nothing at all.
+        # Rounding may carry `exp(kept)` to 1 or above: the logarithm of the
+        # rest must stay finite.
         left = ops.maximum(1.0 - ops.exp(kept), 1e-12)
         rest = ops.log(left / (vocabulary_size - k))
     rows = ops.reshape(log_p, (-1, k))

@@ -11,7 +11,7 @@ from keras_moe.ops.linear_attention._state import keys_gradient
 from keras_moe.ops.linear_attention._state import scale_keys
 from keras_moe.types import Tensor
 
-# Tokens whose features exist at once; few enough for a cache.
+# Tokens whose features exist at once: few enough to stay in a cache.
 CHUNK_SIZE = 512
 
 
@@ -63,7 +63,7 @@ def bidirectional_attention(
 
         return outputs, gradient
 
-    # The queries of a group see the same keys: one long row.
+    # All queries of a group see the same keys, so they make one long row.
     batch, heads, group, length, dim = ops.shape(queries)
     row = ops.reshape(queries, (batch, heads, 1, group * length, dim))
     outputs = attend(row, keys, values)
@@ -130,7 +130,7 @@ def _queries_gradient(state, arrays, feature_map, size):
         (
             chunks.pad(queries),
             chunks.pad(outputs),
-            # So that rows beyond the end have features of 0, not of infinity.
+            # The fill gives rows beyond the end features of 0, not infinity.
             chunks.pad(log_scale, fill=1e30),
             chunks.pad(total),
             chunks.pad(upstream),

@@ -16,7 +16,8 @@ from keras_moe.ops.linear_attention._within_chunk import NEAREST
 from keras_moe.ops.linear_attention._within_chunk import Chunk
 from keras_moe.types import Tensor
 
-# A power of two. Larger chunks: fewer steps, more arithmetic within each.
+# Tokens of a chunk, a power of two. Larger chunks mean fewer steps and more
+# arithmetic within each.
 CHUNK_SIZE = 64
 # How much longer a sequence may become to fill its chunks.
 _MOST_PADDING = 1.25
@@ -110,7 +111,8 @@ class _Run(NamedTuple):
         if segment_ids is None:
             return visible, None, None
         ids: Tensor = self.chunks.pad(segment_ids)
-        # The segment of the position before; the first goes on from itself.
+        # `previous` is the segment of the position before; the first position
+        # counts as one that goes on.
         previous = ops.concatenate([ids[..., :1], ids[..., :-1]], axis=-1)
         return visible, ids, previous
 
@@ -233,14 +235,14 @@ class _Run(NamedTuple):
             ),
             self.feature_map.keys_gradient(keys, d_log_keys),
             d_values,
-            # One state serves all queries of a group.
+            # All queries of a group read one state, so its gradients add up.
             ops.sum(d_read, axis=2, keepdims=True),
         )
 
     def _keys_gradient(
         self, keys, values, visible, segment_ids, log_scale, d_sums
     ) -> tuple[Tensor, Tensor]:
-        """Through what one chunk left to later chunks."""
+        """Returns the gradients through what one chunk left to later ones."""
         log_keys = self.feature_map.log_keys(keys)
         seen = _remembered(visible, segment_ids)
         features = scale_keys(log_keys, log_scale, seen)
@@ -274,7 +276,7 @@ class _Run(NamedTuple):
 def _remembered(
     visible: Tensor | None, segment_ids: Tensor | None
 ) -> Tensor | None:
-    """Keys of a chunk that later ones may see: of the segment that goes on."""
+    """Returns which keys later chunks may see: of the segment that goes on."""
     if segment_ids is None:
         return visible
     goes_on = segment_ids == segment_ids[..., -1:]
@@ -283,7 +285,8 @@ def _remembered(
 
 def _fitting_size(length: int, chunk_size: int) -> int:
     """Returns a smaller chunk for lengths that would be mostly padding."""
-    # One chunk for a few positions: decoding goes by single ones.
+    # A few positions make one chunk, no larger than need be: decoding calls
+    # this with a single position.
     least = min(chunk_size, 1 << max(0, length - 1).bit_length(), NEAREST)
     while chunk_size > least:
         covered = -(-length // chunk_size) * chunk_size

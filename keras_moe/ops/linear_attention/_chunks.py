@@ -156,14 +156,14 @@ class Chunks(NamedTuple):
             for index in reversed(order) if reverse else order:
                 state, kept[index] = at(state, index)
             return state, _stacked(kept)
-        # By their numbers: of several arrays of unknown length, Keras's scan
+        # Scanned by number: Keras's scan over several arrays of unknown length
         # fails on TensorFlow.
         numbers = ops.arange(self.number, dtype="int32")
         return ops.scan(at, initial, numbers, reverse=reverse)
 
 
 def _only(x: Tensor) -> Tensor:
-    # Not `x[0]`, which is wrong where another axis is spread over devices.
+    # DTensor answers `x[0]` with other entries where another axis is sharded.
     return ops.squeeze(x, 0)
 
 
@@ -172,7 +172,7 @@ def _as_only(x: Tensor) -> Tensor:
 
 
 def _stacked(results: list) -> Any:
-    """Joins what loops that are unrolled return, DTensor having no others."""
+    """Stacks the results of an unrolled loop, the only kind DTensor has."""
     return keras.tree.map_structure(lambda *x: ops.stack(x), *results)
 
 

@@ -7,7 +7,7 @@ from keras import ops
 from keras_moe.types import Tensor
 
 # Added to "relu" features, which would otherwise be zero for half of all
-# inputs: arXiv:2009.14794, the generalised attention of its code.
+# inputs, as in the code of arXiv:2009.14794 (generalised attention).
 RELU_EPSILON = 1e-3
 
 
@@ -102,7 +102,8 @@ class FeatureMap(NamedTuple):
         if self.kernel == "relu":
             return ops.log(ops.relu(projected) + RELU_EPSILON)
         if self.kernel == "elu":
-            # log(elu(p) + 1): no exponential that is undone again.
+            # log(elu(p) + 1) in two parts, without the exponential, which would
+            # underflow before the logarithm undid it.
             above = ops.log1p(ops.maximum(projected, 0.0))
             return above + ops.minimum(projected, 0.0)
         return projected

@@ -9,7 +9,8 @@ from keras_moe.types import Tensor
 
 COVARIANCES = ("isotropic", "per_dimension", "dense")
 
-# Nothing above is worth telling apart, and it stays finite.
+# Logarithms of variances are cut off here: all above are as bad, and the
+# exponential stays finite.
 _LARGEST_LOG = 80.0
 # A dimension that hardly varies says nothing about its scale.
 _LEAST_SHARE = 1e-6
@@ -81,17 +82,17 @@ def fit_features(
         scale = balancing_scale(
             _diagonal(query_square, dense), _diagonal(key_square, dense)
         )
-    # The second moment of x' + y'. Their means add up where they are not
-    # taken away.
+    # `square` becomes the second moment of x' + y'; means that centring does
+    # not take away add up.
     square = query_square * _outer(scale, scale, dense)
     square = square + key_square / _outer(scale, scale, dense)
     query_mean, key_mean = query_mean - query_center, key_mean - key_center
-    both = _outer(query_mean * scale, key_mean / scale, dense)
+    cross = _outer(query_mean * scale, key_mean / scale, dense)
     if dense:
-        square = square + both + ops.transpose(both, (0, 2, 1))
+        square = square + cross + ops.transpose(cross, (0, 2, 1))
         moment, directions = ops.eigh(square)
     else:
-        moment = square + 2.0 * both
+        moment = square + 2.0 * cross
     if covariance == "isotropic":
         moment = ops.zeros_like(moment) + ops.mean(
             moment, axis=-1, keepdims=True
@@ -105,7 +106,7 @@ def fit_features(
         projection = ops.matmul(
             projection, ops.transpose(directions, (0, 2, 1))
         )
-    # Queries have the same factor: both go to the keys.
+    # Features of queries have the same factor: keys take both.
     log_weights = 2.0 * ops.matmul(ops.square(draws), bound[..., None])[..., 0]
     if antithetic:
         log_weights = ops.concatenate([log_weights, log_weights], axis=-1)

@@ -6,7 +6,8 @@ from keras import ops
 
 from keras_moe.types import Tensor
 
-# The logarithm of nothing. Finite, so that differences stay numbers.
+# Stands for the logarithm of 0. Finite: the difference of two infinities is
+# NaN.
 EMPTY = -1e30
 
 
@@ -27,7 +28,7 @@ class PartialAttention(NamedTuple):
     def merge(self, other: "PartialAttention") -> "PartialAttention":
         """Returns what rows have gathered from the keys of both."""
         scale = ops.maximum(self.log_scale, other.log_scale)
-        # Scales cancel in the quotient: they carry no gradient.
+        # Scales cancel in the quotient of the sums: they carry no gradient.
         mine, others = (
             ops.stop_gradient(ops.exp(each.log_scale - scale))[..., None]
             for each in (self, other)
@@ -48,7 +49,7 @@ class PartialAttention(NamedTuple):
         total = self.sums[..., -1:]
         saw = _saw(total)
         divisor = ops.where(saw, total, 1.0)
-        # So that no gradient enters such rows, either.
+        # `where` also keeps gradients out of rows that saw no key.
         return ops.where(saw, self.sums[..., :-1] / divisor, 0.0)
 
 

@@ -60,7 +60,7 @@ def random_projection(
             f"dim={dim}."
         )
     blocks = -(-num_draws // dim)
-    # Directions and lengths from one draw: two of the same seed would be equal.
+    # One draw makes directions and lengths: two draws of one seed are equal.
     normal = keras.random.normal(
         (2, num_heads, blocks, dim, dim),
         dtype="float32",
@@ -74,7 +74,7 @@ def random_projection(
         if kind == "simplex":
             corners = ops.eye(dim) - 1.0 / dim
             rows = ops.matmul(corners * (dim / (dim - 1)) ** 0.5, rows)
-        # Independent lengths: those of normal vectors.
+        # Lengths are independent of directions, and those of normal vectors.
         rows = rows * ops.norm(normal[1], axis=-1, keepdims=True)
     rows = ops.reshape(rows, (num_heads, blocks * dim, dim))
     return rows[:, :num_draws]

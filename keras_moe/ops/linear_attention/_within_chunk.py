@@ -96,7 +96,7 @@ class Chunk(NamedTuple):
         queries, keys = (
             _blocks(x, size) for x in (self.log_queries, self.log_keys)
         )
-        # TensorFlow does not broadcast groups and positions at once.
+        # TensorFlow cannot broadcast groups and positions in one addition.
         keys = ops.broadcast_to(keys, ops.shape(queries))
         logits = queries[..., :, None, :] + keys[..., None, :, :]
         position = ops.arange(size)
@@ -115,7 +115,8 @@ class Chunk(NamedTuple):
         logits = self._nearest_logits()
         scale = ops.max(logits, axis=(-2, -1))
         weights = ops.exp(logits - scale[..., None, None])
-        # Rows that see nothing: all is as small as the largest.
+        # In a row without a visible key every logit equals the maximum, EMPTY,
+        # and exp(0) = 1: set its weights to 0.
         weights = ops.where(scale[..., None] > EMPTY, ops.sum(weights, -1), 0.0)
         values = _blocks(self.values, self._nearest_size)
         return PartialAttention(
@@ -130,7 +131,8 @@ class Chunk(NamedTuple):
             for x in (log_scale, d_sums, self.values)
         )
         logits = self._nearest_logits()
-        # As in `_nearest`: what is hidden is so at any scale.
+        # A hidden pair must have no weight, even in a row without a visible
+        # key, where exp(EMPTY - EMPTY) = 1.
         features = ops.exp(logits - log_scale[..., None, None])
         features = ops.where(logits > EMPTY, features, 0.0)
         weights = ops.sum(features, axis=-1)
@@ -152,8 +154,8 @@ class Chunk(NamedTuple):
                 visible = _blocks(self.visible, 2, size)[:, :, :, :, 0]
             if self.segment_ids is not None:
                 ids = _blocks(self.segment_ids, 2, size)
-                # Segments do not interleave: rows that see any key of the
-                # left half are of the segment that reaches over the middle.
+                # Segments do not interleave: a row that sees any key of the
+                # left half is of the segment that reaches over the middle.
                 middle = ids[:, :, :, :, 0, -1:]
                 own = ids[:, :, :, :, 0] == middle
                 visible = own if visible is None else visible & own
@@ -189,7 +191,8 @@ class _Level(NamedTuple):
         scale = ops.max(logits, axis=-1)
         queries = ops.exp(logits - scale[..., None])
         keys = scale_keys(self.log_keys, key_max, self.visible)
-        # Nearby keys are few: pair by pair beats sums over all features.
+        # Half a chunk has few keys: weighing pairs is cheaper than summing keys
+        # by feature.
         weights = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
         sums = ops.matmul(weights, self.values)
         return PartialAttention(sums, scale).hide(self.seen)

@@ -6,9 +6,9 @@ from keras import ops
 
 from keras_moe.types import Tensor
 
-# Padding's score, and the logarithm of its entries.
+# The score of padding, and the logarithm of its entries.
 _NOTHING = -1e30
-# Where the entropy weight starts to fall from. Scores are at most 1 apart.
+# The entropy weight falls from here. Scores are at most 1 apart.
 _FIRST_ENTROPY_WEIGHT = 0.1
 
 
@@ -88,10 +88,10 @@ def log_capped_assignment(
         real = ops.ones_like(scores[..., :1], dtype="bool")
     else:
         real = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
-    # Finite, so that the difference of two is a number.
+    # Scores of padding are finite: the difference of two infinite ones is NaN.
     scores = ops.where(real, scores, _NOTHING)
     count = ops.sum(ops.cast(real, "float32"), axis=-2, keepdims=True)
-    # At most so many slots can be filled: [g, 1, 1]
+    # An expert's share, [g, 1, 1]: tokens fill no more slots than they ask for.
     share = ops.minimum(
         ops.cast(expert_capacity, "float32"), count * limit / num_experts
     )
@@ -109,11 +109,11 @@ def log_capped_assignment(
         left = (scores - of_token - of_entry) / weight
         total = ops.logsumexp(left, axis=-2, keepdims=True)
         of_expert = weight * (total - log_share)
-        # Each token's to the limit at most.
+        # Each token's entries sum to the limit at most.
         left = (scores - of_expert - of_entry) / weight
         total = ops.logsumexp(left, axis=-1, keepdims=True)
         of_token = ops.maximum(weight * (total - log_limit), 0.0)
-        # Each entry to 1 at most.
+        # Each entry is 1 at most.
         of_entry = ops.maximum(scores - of_expert - of_token, 0.0)
         return of_expert, of_token, of_entry
 

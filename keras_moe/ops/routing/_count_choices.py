@@ -27,11 +27,12 @@ def count_choices(expert_index: Tensor, num_experts: int) -> Tensor:
     array([[2., 1., 0.]], dtype=float32)
     """
     if is_sharded():
-        # No scatter, which counting by segments is.
+        # One-hot, since counting by segments is a scatter, which DTensor may
+        # write to wrong places without an error.
         chosen = ops.one_hot(expert_index, num_experts, dtype="float32")
         return ops.sum(chosen, axis=(-3, -2))
     groups = ops.shape(expert_index)[0]
-    # One segment more in each group, for the choices that were not made.
+    # Each group has one segment more, for the choices that were not made.
     first = ops.arange(groups, dtype="int32") * (num_experts + 1)
     index = ops.cast(expert_index, "int32") + ops.reshape(first, (-1, 1, 1))
     index = ops.reshape(index, (-1,))

@@ -47,5 +47,5 @@ def einsum_combine(
 
 
 def _group_letters(like: Tensor) -> str:
-    # An ellipsis would do, but not under DTensor.
+    # DTensor's einsum does not know the ellipsis.
     return "bg"[-(len(like.shape) - 2) :]

@@ -5,19 +5,19 @@ from keras import ops
 from keras_moe.backend import shapes_must_be_static
 from keras_moe.ops._batched_take import batched_take
 from keras_moe.ops.routing._capped_assignment import log_capped_assignment
+from keras_moe.ops.routing._checks import check_capacity
+from keras_moe.ops.routing._checks import check_logits
+from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._gates import gates_of_choices
 from keras_moe.ops.routing._gates import gates_of_slots
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.ops.routing._seating import seat_takings
-from keras_moe.ops.routing._top_k_routing import check_capacity
-from keras_moe.ops.routing._top_k_routing import check_logits
-from keras_moe.ops.routing._top_k_routing import check_padding_mask
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_positive
 from keras_moe.validation import check_size
 
-# Of padding: below every score and every logarithm of an assignment.
+# The score of padding: below all others, and every logarithm of an assignment.
 _LOWEST = -3.4e38
 
 
@@ -104,7 +104,7 @@ def expert_choice_routing(
         real = ops.ones_like(logits[..., :1], dtype="bool")
     else:
         real = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
-    # Padding may hold what is not a number.
+    # Padding may hold NaN, which would spread to its whole group.
     logits = ops.where(real, logits, 0.0)
     expert_capacity = _at_most(expert_capacity, tokens)
     scores = _scores(logits, real, softmax_over)
@@ -132,7 +132,7 @@ def expert_choice_routing(
     else:
         choices = ops.max(taken_by, initial=1)
     ask_index, slot_index = seat_takings(token_index, taken_by, choices)
-    # At the sentinel, `e * c`, this is the sentinel `e`.
+    # The sentinel `e * c` becomes the sentinel `e`.
     expert_index = slot_index // ops.shape(token_index)[-1]
 
     gates = gates_of_choices(scores, expert_index)
@@ -158,7 +158,7 @@ def _scores(logits: Tensor, real: Tensor, softmax_over: str) -> Tensor:
     if softmax_over == "experts":
         return ops.softmax(logits, axis=-1)
     logits = ops.where(real, logits, _LOWEST)
-    # Not `softmax`, which warns at groups of one token.
+    # Keras's `softmax` would warn at groups of one token.
     return ops.exp(logits - ops.logsumexp(logits, axis=-2, keepdims=True))
 
 
@@ -170,8 +170,8 @@ def _take_best(
     by_expert = ops.swapaxes(ops.where(real, wanted, _LOWEST), -2, -1)
     score, token = ops.top_k(by_expert, capacity)  # [g, e, c]
     token = ops.cast(token, "int32")
-    # The last one taken draws the line: above its score, or at it and no
-    # later in position.
+    # Tokens are taken down to the score of the last one taken; of those that
+    # tie with it, the ones no later in position.
     position = ops.arange(tokens, dtype="int32")
     taken = (by_expert > score[..., -1:]) | (
         (by_expert == score[..., -1:]) & (position <= token[..., -1:])
@@ -190,7 +190,8 @@ def _is_among_best(wanted: Tensor, taken: Tensor, limit: int) -> Tensor:
 def _without_given_up(token_index: Tensor, taken: Tensor) -> Tensor:
     """Empties the slots whose token went to other experts."""
     *groups, tokens, num_experts = ops.shape(taken)
-    # Flat index of (token, expert) in `taken`, with a false one at the end.
+    # `taken` by token and expert, flat; a false entry at the end answers for
+    # empty slots.
     flat = ops.reshape(taken, (*groups, tokens * num_experts))
     expert = ops.reshape(ops.arange(num_experts, dtype="int32"), (-1, 1))
     at = ops.minimum(token_index * num_experts + expert, tokens * num_experts)

@@ -2,11 +2,11 @@
 
 from keras import ops
 
+from keras_moe.ops.routing._checks import check_capacity
+from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._gates import gates_of_slots
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.ops.routing._seating import seat_choices
-from keras_moe.ops.routing._top_k_routing import check_capacity
-from keras_moe.ops.routing._top_k_routing import check_padding_mask
 from keras_moe.sharding import is_sharded
 from keras_moe.types import Tensor
 from keras_moe.validation import check_size

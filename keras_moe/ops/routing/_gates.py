@@ -16,7 +16,8 @@ def gates_of_choices(scores: Tensor, expert_index: Tensor) -> Tensor:
     Returns:
         float32 `[g, s, k]`.
     """
-    # A gather's gradient would scatter.
+    # A one-hot product, not a gather: the gradient of a gather is a
+    # scatter, slow on TPUs and silently wrong under DTensor.
     chosen = ops.one_hot(expert_index, scores.shape[-1], dtype=scores.dtype)
     return ops.sum(chosen * ops.expand_dims(scores, -2), axis=-1)
 

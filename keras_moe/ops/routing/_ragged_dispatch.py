@@ -55,7 +55,8 @@ def ragged_rows(plan: RoutingPlan) -> RaggedRows:
     in_order = _by_expert(filled, experts)
     rank = tf.cumsum(tf.cast(in_order, tf.int32), axis=1, exclusive=True)
     row = tf.where(in_order, start[:, tf.newaxis] + rank, num_rows)
-    # And the slot of each row: [n], the first behind the last for none.
+    # The slot of each row, [n]; a row of padding has `seats`, the first index
+    # past the last slot.
     slot_of_row = tf.tensor_scatter_nd_update(
         tf.fill([num_rows + 1], seats),
         tf.reshape(row, (-1, 1)),
@@ -137,5 +138,5 @@ def apply_by_expert(
 
 def _sum_of_rows(x: Tensor, rows: RaggedRows) -> Tensor:
     """Gathers `[n, d]` into `[g * s, d]`, summed over choices."""
-    x = tf.pad(x, ((0, 1), (0, 0)))  # what the sentinel reads
+    x = tf.pad(x, ((0, 1), (0, 0)))  # the sentinel reads zeros
     return tf.reduce_sum(tf.gather(x, rows.row_index), axis=1)

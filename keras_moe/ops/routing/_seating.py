@@ -40,17 +40,18 @@ def seat_choices(
     turn = position if turn is None else ops.reshape(turn, (*groups, asks))
     order = _argsort_pairs(expert, turn, asks)  # [g, n]
 
-    # One-hot of an expert out of range is all zero: no ask counts nowhere.
+    # The one-hot of an expert out of range is all zero: what asks for none
+    # counts for none.
     count = ops.sum(ops.one_hot(expert, num_experts, dtype="int32"), axis=-2)
     start = ops.cumsum(count, axis=-1) - count  # [g, e]
     slots = _slots(count, tokens, expert_capacity)
     slot = ops.arange(slots, dtype="int32")  # [c]
     taken = slot < ops.expand_dims(count, -1)  # [g, e, c]
-    # An empty slot reads the sentinel behind the last ask.
+    # An empty slot reads the sentinel after the last ask.
     seat = ops.where(taken, ops.expand_dims(start, -1) + slot, asks)
     ask_index = batched_take(_with_sentinel(order, asks), seat, len(groups))
 
-    # [g, n]
+    # The first ask of the same expert, by ask: [g, n]
     first = batched_take(_with_sentinel(start, 0), expert, len(groups))
     rank = _argsort(order) - first
     kept = (rank < slots) & (expert < num_experts)
@@ -106,7 +107,7 @@ def _argsort_pairs(
     major: Tensor, minor: Tensor, num_minor: int | Tensor
 ) -> Tensor:
     """Sorts by two keys; pairs are unique, so any sort is stable."""
-    # One group of 50,000 tokens overflows int32.
+    # int64: the keys of one group of 50,000 tokens overflow int32.
     major, minor = ops.cast(major, "int64"), ops.cast(minor, "int64")
     return _argsort(major * ops.cast(num_minor, "int64") + minor)
 

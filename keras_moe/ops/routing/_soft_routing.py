@@ -2,9 +2,9 @@
 
 from keras import ops
 
+from keras_moe.ops.routing._checks import check_logits
+from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._soft_routing_plan import SoftRoutingPlan
-from keras_moe.ops.routing._top_k_routing import check_logits
-from keras_moe.ops.routing._top_k_routing import check_padding_mask
 from keras_moe.types import Tensor
 
 
@@ -48,13 +48,13 @@ def soft_routing(
     if padding_mask is not None:
         real = ops.cast(padding_mask, "bool")
         real = ops.reshape(real, (*groups, tokens, 1, 1))
-        # Padding may hold what is not a number.
+        # Padding may hold NaN, which would spread to its whole group.
         logits = ops.where(real, logits, -3.4e38)
     dispatch = ops.softmax(logits, axis=-3)
     flat = ops.reshape(logits, (*groups, tokens, experts * slots))
     combine = ops.reshape(ops.softmax(flat, axis=-1), ops.shape(logits))
     if real is not None:
-        # A group of padding alone would spread evenly.
+        # In a group of padding alone, softmax gives equal weights, not zeros.
         dispatch = ops.where(real, dispatch, 0.0)
         combine = ops.where(real, combine, 0.0)
     return SoftRoutingPlan(

@@ -38,7 +38,8 @@ def spread_groups(x: Tensor) -> Tensor:
     """
     axes = _mesh_axes()
     if len(axes) == 2:
-        # Rows lie along "batch", and with them so do the first of these.
+        # Rows are sharded over "batch", so after this reshape the first axis
+        # is the one that is.
         size = axes[1][1]
         groups, *rest = ops.shape(x)
         x = ops.reshape(x, (size, groups // size, *rest))
@@ -47,7 +48,7 @@ def spread_groups(x: Tensor) -> Tensor:
 
 
 def as_spread(x: Tensor, num_group_axes: int) -> Tensor:
-    """Says of `[groups, ...]` that its groups are spread.
+    """Declares that the groups of `[groups, ...]` are spread.
 
     Args:
         x: a tensor.
@@ -75,7 +76,7 @@ def draw_uniform(
 ) -> Tensor:
     """Draws the numbers that one device would draw for all groups.
 
-    Devices that each drew for their own groups would draw other ones.
+    If each device drew for its own groups, the numbers would be others.
 
     Args:
         like: `[groups, ...]`, spread.
@@ -120,7 +121,8 @@ def from_experts(slots: Tensor) -> Tensor:
 
 def _turned(x: Tensor, before: int, after: int) -> Tensor:
     """Swaps the first two axes, one of which lies along "batch"."""
-    # DTensor refuses to transpose where it has to move anything.
+    # DTensor refuses to transpose a tensor if data must move with it: the
+    # layouts before and after must say that none does.
     x = ops.swapaxes(_along_batch(x, before), 0, 1)
     return _along_batch(x, after)
 

@@ -1,16 +1,17 @@
 """Token-choice routing: each token asks for its best experts."""
 
-import numbers
 from typing import Any
 
 from keras import ops
 
+from keras_moe.ops.routing._checks import check_capacity
+from keras_moe.ops.routing._checks import check_logits
+from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._gates import gates_of_choices
 from keras_moe.ops.routing._gates import gates_of_slots
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.ops.routing._seating import seat_choices
 from keras_moe.ops.routing._spread_groups import draw_uniform
-from keras_moe.sharding import is_sharded
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_positive
@@ -122,7 +123,7 @@ def top_k_routing(
     logits = ops.cast(logits, "float32")
     if padding_mask is not None:
         padding_mask = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
-        # Padding may hold what is not a number.
+        # Padding may hold NaN, which would spread to its whole group.
         logits = ops.where(padding_mask, logits, 0.0)
     probabilities = ops.softmax(logits, axis=-1)
 
@@ -164,8 +165,8 @@ def _best_experts(
     selection_bias: Tensor | None,
 ) -> Tensor:
     if selection_bias is None:
-        # The logits decide, not the probabilities: softmax can round two
-        # close logits to one value.
+        # Logits decide, not probabilities: softmax can round two close logits
+        # to one value.
         ranked = logits
     else:
         ranked = probabilities + ops.cast(selection_bias, "float32")
@@ -226,46 +227,3 @@ def _descending_rank(values: Tensor) -> Tensor:
 def _divided_by_sum(gates: Tensor) -> Tensor:
     total = ops.sum(gates, axis=-1, keepdims=True)
     return gates / ops.where(total > 0.0, total, 1.0)
-
-
-def check_logits(logits: Tensor, rank: int, axes: str) -> None:
-    """Raises `ValueError` unless `logits` has as many axes."""
-    # Spread over two mesh axes, groups have two axes.
-    ranks = (rank, rank + 1) if is_sharded() else (rank,)
-    if len(logits.shape) not in ranks:
-        raise ValueError(
-            f"`logits` must have the shape {axes}. "
-            f"Received: logits.shape={tuple(logits.shape)}."
-        )
-
-
-def check_padding_mask(padding_mask: Tensor | None, logits: Tensor) -> None:
-    """Raises `ValueError` unless the mask has the first axes of `logits`.
-
-    Sizes that are unknown pass.
-    """
-    if padding_mask is None:
-        return
-    received = tuple(ops.shape(padding_mask))
-    rank = len(received) if is_sharded() else 2
-    wanted = tuple(logits.shape[:rank])
-    if len(received) != rank or any(
-        one is not None and other is not None and one != other
-        for one, other in zip(received, wanted, strict=True)
-    ):
-        raise ValueError(
-            f"`padding_mask` must have the shape [groups, tokens], {wanted}. "
-            f"Received: padding_mask.shape={received}."
-        )
-
-
-def check_capacity(expert_capacity: int | Tensor | None) -> None:
-    """Raises `ValueError` for a static capacity below 1, or a fraction."""
-    if isinstance(expert_capacity, numbers.Number) and not (
-        isinstance(expert_capacity, numbers.Integral)
-        and int(expert_capacity) >= 1
-    ):
-        raise ValueError(
-            "`expert_capacity` must be an integer of at least 1, or None for "
-            f"dropless routing. Received: expert_capacity={expert_capacity}."
-        )

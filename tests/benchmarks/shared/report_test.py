@@ -5,7 +5,6 @@ import os
 
 import pytest
 
-from benchmarks.shared import alternating
 from benchmarks.shared.report import Claim
 from benchmarks.shared.report import Report
 
@@ -60,17 +59,3 @@ def test_what_is_not_a_number_holds_nothing():
     assert not Claim("x", float("nan"), 1.0, "<=").holds
     with pytest.raises(ValueError, match="`relation` must be one of"):
         Claim("x", 1.0, 1.0, "~").holds  # noqa: B018
-
-
-def test_turns_alternate():
-    calls = []
-    medians = alternating.median_milliseconds(
-        {name: lambda name=name: calls.append(name) for name in "ab"},
-        rounds=3,
-        warm_up_rounds=1,
-    )
-
-    assert "".join(calls) == "baabbaab"
-    assert medians.keys() == {"a", "b"}
-    with pytest.raises(ValueError, match="`rounds`"):
-        alternating.median_milliseconds({}, rounds=0)
