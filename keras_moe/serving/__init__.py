@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from keras_moe.serving.client._serving_error import (
         ServingError as ServingError,
     )
-    from keras_moe.serving.exporting._saved_model import export as export
+    from keras_moe.serving.exporting._export import export as export
+    from keras_moe.serving.exporting._export_endpoints import (
+        export_endpoints as export_endpoints,
+    )
     from keras_moe.serving.exporting._write_warmup_requests import (
         write_warmup_requests as write_warmup_requests,
     )
@@ -36,7 +39,8 @@ _MODULES = {
     "Server": f"{_ROOM}.server._server",
     "ServingError": f"{_ROOM}.client._serving_error",
     "Tls": f"{_ROOM}.server._tls",
-    "export": f"{_ROOM}.exporting._saved_model",
+    "export": f"{_ROOM}.exporting._export",
+    "export_endpoints": f"{_ROOM}.exporting._export_endpoints",
     "newest_version": f"{_ROOM}.versions._push_version",
     "push_version": f"{_ROOM}.versions._push_version",
     "write_warmup_requests": f"{_ROOM}.exporting._write_warmup_requests",

@@ -1,5 +1,6 @@
 """Runs the embedded model server for TFX's InfraValidator."""
 
+import json
 import os
 import pathlib
 import selectors
@@ -11,15 +12,6 @@ import time
 from tfx.components.infra_validator import error_types
 from tfx.components.infra_validator.model_server_runners import base_runner
 
-# The server ends when its standard input does: with its parent, however that
-# ends.
-_SERVE = """
-import sys
-from keras_moe.serving import Server
-with Server(sys.argv[1], sys.argv[2], rest_port=None) as server:
-    print(server.grpc_port, flush=True)
-    sys.stdin.read()
-"""
 _SECONDS_TO_STOP = 20.0
 
 
@@ -52,7 +44,14 @@ class EmbeddedServerRunner(base_runner.BaseModelServerRunner):
         package = pathlib.Path(__file__).parents[3]
         paths = [str(package), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, self._name, self._base],
+            [
+                *(sys.executable, "-m", "keras_moe.serving.server"),
+                f"--model_name={self._name}",
+                f"--model_base_path={self._base}",
+                "--port=free",
+                # Its input ends with this process, however that ends.
+                "--end_with_stdin",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -76,12 +75,12 @@ class EmbeddedServerRunner(base_runner.BaseModelServerRunner):
                 raise error_types.DeadlineExceeded(
                     "the model server did not start in time"
                 )
-        port = self._process.stdout.readline().strip()
-        if not port:
+        line = self._process.stdout.readline()
+        if not line:
             raise error_types.JobAborted(
                 f"the model server ended with {self._process.wait()}"
             )
-        self._endpoint = f"127.0.0.1:{port}"
+        self._endpoint = f"127.0.0.1:{json.loads(line)['grpc_port']}"
 
     def GetLogs(self) -> str:  # noqa: N802
         """Returns what the server wrote."""

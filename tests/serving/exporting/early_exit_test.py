@@ -73,7 +73,7 @@ def signatures(certified):
 
 def ask(signatures, thresholds, words=WORDS):
     return signatures["with_threshold"](
-        word=tf.constant(words), threshold=tf.constant(thresholds, tf.float32)
+        inputs=tf.constant(words), threshold=tf.constant(thresholds, tf.float32)
     )
 
 
@@ -94,7 +94,7 @@ def assert_same(served, generated):
 
 
 def test_serves_what_python_says_at_the_certified_threshold(model, signatures):
-    served = signatures["serving_default"](word=tf.constant(WORDS))
+    served = signatures["serving_default"](inputs=tf.constant(WORDS))
     generated = generate(model, CERTIFIED)
     assert_same(served, generated)
     depths = np.unique(served["exit_layer"])
@@ -152,6 +152,20 @@ def test_certificate_goes_along(certified, model):
     path = certified / "assets.extra" / "certificate.json"
     assert Certificate.load(path) == certify(model)
     assert json.loads(path.read_text())["threshold"] == CERTIFIED
+
+
+def test_assets_go_along_with_the_certificate(model, tmp_path):
+    export(
+        model,
+        tmp_path / "1",
+        certificate=certify(model),
+        assets={"notes.txt": lambda path: path.write_text("kept")},
+    )
+    extra = tmp_path / "1" / "assets.extra"
+    assert {path.name for path in extra.iterdir()} == {
+        "certificate.json",
+        "notes.txt",
+    }
 
 
 def test_graph_is_pure(certified):
@@ -223,7 +237,7 @@ def test_without_certificate_the_policy_is_the_floor(model, tmp_path):
     policy = dataclasses.replace(POLICY, threshold=CERTIFIED)
     signatures = export(model, tmp_path / "1", early_exit=policy)
     expected = generate(model, CERTIFIED)
-    served = signatures["serving_default"](word=tf.constant(WORDS))
+    served = signatures["serving_default"](inputs=tf.constant(WORDS))
     assert_same(served, expected)
     assert_same(ask(signatures, [ALWAYS]), expected)
     assert not (tmp_path / "1" / "assets.extra").exists()

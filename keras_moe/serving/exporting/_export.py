@@ -2,8 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -11,12 +11,15 @@ import tensorflow as tf
 from keras_moe.calibration import Certificate
 from keras_moe.calibration import exit_policy
 from keras_moe.generation import EarlyExitPolicy
-from keras_moe.generation import decode
 from keras_moe.generation._decode import check_decoding
+from keras_moe.model_folder import CERTIFICATE
+from keras_moe.serving.exporting._export_endpoints import WriteFn
+from keras_moe.serving.exporting._export_endpoints import check_directory
+from keras_moe.serving.exporting._export_endpoints import export_endpoints
+from keras_moe.serving.exporting._text_endpoints import DetokenizeFn
+from keras_moe.serving.exporting._text_endpoints import TextEndpoints
+from keras_moe.serving.exporting._text_endpoints import TokenizeFn
 from keras_moe.weights import fingerprint
-
-TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
-DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
 
 
 def export(
@@ -27,24 +30,25 @@ def export(
     max_length: int = 64,
     example_spec: dict | None = None,
     tracked: Iterable = (),
-    input_name: str = "word",
-    output_name: str = "phonemes",
+    input_name: str = "inputs",
+    output_name: str = "outputs",
     early_exit: EarlyExitPolicy | None = None,
     certificate: Certificate | None = None,
     allow_lower_threshold: bool = False,
+    assets: Mapping[str, WriteFn] | None = None,
 ) -> None:
     """Writes a sequence model as a SavedModel for TensorFlow Serving.
 
     Two signatures, three with `early_exit`, with the same outputs:
 
-    - `serving_default(word: string[None])`,
+    - `serving_default(inputs: string[None])`,
     - `examples(examples: string[None])`, serialized `tf.train.Example`s, for
       TFX's Evaluator and InfraValidator,
-    - `with_threshold(word: string[None], threshold: float32[None])`, a
+    - `with_threshold(inputs: string[None], threshold: float32[None])`, a
       threshold for each row, or one for all. One below the certified is raised
       to it, and one that is not a number lets nothing leave early.
 
-    Outputs: `phonemes`, string `[None]`; `token_ids`, int32 `[None,
+    Outputs: `outputs`, string `[None]`; `token_ids`, int32 `[None,
     max_length]`; `log_probability`, float32 `[None]`; with `early_exit` also
     `exit_layer`, int32, and `confidence`, float32, of each token; and whatever
     else `tokenize` returns, such as a `status` for each row.
@@ -67,14 +71,17 @@ def export(
             example; must hold `input_name`. `None`: that one string.
         tracked: what else holds state of the graph: the layer of a TFX
             Transform, tables.
-        input_name: name of the signature's input, and of the feature.
-        output_name: name of the answer.
+        input_name: name of the signature's input, and of the feature, such as
+            `"word"`.
+        output_name: name of the answer, such as `"phonemes"`.
         early_exit: when a token may leave the decoder early; `None` for never.
         certificate: a `keras_moe.calibration.Certificate` of this model and
             policy. Its threshold is served instead of the policy's, and it
             is written to `assets.extra/certificate.json`.
         allow_lower_threshold: whether a client may ask for less than the
             certified threshold (without a certificate: the policy's).
+        assets: name of another file in `assets.extra` to the function that
+            writes it; see `keras_moe.serving.export_endpoints`.
 
     Raises:
         ValueError: if `directory` holds files already, an argument is out of
@@ -86,8 +93,8 @@ def export(
     >>> keras_moe.serving.export(
     ...     model,
     ...     directory,
-    ...     tokenize=lambda words: {
-    ...         "encoder_token_ids": tf.strings.unicode_decode(words, "UTF-8")
+    ...     tokenize=lambda texts: {
+    ...         "encoder_token_ids": tf.strings.unicode_decode(texts, "UTF-8")
     ...         .to_tensor() % 32
     ...     },
     ...     detokenize=lambda ids: tf.strings.reduce_join(
@@ -96,10 +103,10 @@ def export(
     ...     max_length=8,
     ... )
     >>> served = tf.saved_model.load(directory)
-    >>> sorted(served.signatures["serving_default"](word=tf.constant(["hi"])))
-    ['log_probability', 'phonemes', 'token_ids']
+    >>> answer = served.signatures["serving_default"]
+    >>> sorted(answer(inputs=tf.constant(["hi"])))
+    ['log_probability', 'outputs', 'token_ids']
     """
-    directory = os.fspath(directory)
     if example_spec is None:
         example_spec = {input_name: tf.io.FixedLenFeature([], tf.string)}
     if input_name not in example_spec:
@@ -112,66 +119,28 @@ def export(
             raise ValueError(
                 f"`{name}` must be a function. Received: {name}={function!r}."
             )
-    if tf.io.gfile.exists(directory) and tf.io.gfile.listdir(directory):
-        raise ValueError(
-            "`directory` must be new or empty. Received: "
-            f"directory={directory!r}, which holds files."
-        )
-
     check_decoding(model, max_length, None, early_exit)
+    # Before the certificate, whose check reads all weights of the model.
+    check_directory(os.fspath(directory))
+    assets = dict(assets or {})
     if certificate is not None:
         early_exit = _certified(model, early_exit, certificate, max_length)
-
-    def answer(
-        words: tf.Tensor, threshold: tf.Tensor | None = None
-    ) -> dict[str, tf.Tensor]:
-        features = _check_features(tokenize(words))
-        ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
-        decoded = decode(
-            model, ids, max_length, early_exit=early_exit, threshold=threshold
-        )
-        return {
-            output_name: detokenize(decoded["token_ids"]),
-            **decoded,
-            **features,
-        }
-
-    floor = None
+        assets[CERTIFICATE.name] = certificate.save
+    least_threshold = None
     if early_exit is not None and not allow_lower_threshold:
-        floor = early_exit.threshold
-
-    def answer_with(
-        words: tf.Tensor, threshold: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        threshold = tf.broadcast_to(threshold, tf.shape(words))
-        if floor is not None:
-            unknown = tf.math.is_nan(threshold)
-            threshold = tf.maximum(threshold, floor)
-            threshold = tf.where(unknown, float("inf"), threshold)
-        return answer(words, threshold)
-
-    def answer_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = tf.io.parse_example(examples, example_spec)
-        return answer(tf.reshape(parsed[input_name], [-1]))
-
-    words = tf.TensorSpec([None], tf.string, name=input_name)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    # `archive.name = resource` would not track it.
-    for resource in tracked:
-        archive.track(resource)
-    archive.add_endpoint("serving_default", answer, input_signature=[words])
-    archive.add_endpoint(
-        "examples",
-        answer_examples,
-        input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
+        least_threshold = early_exit.threshold
+    text = TextEndpoints(
+        model,
+        tokenize,
+        detokenize,
+        max_length,
+        input_name,
+        output_name,
+        example_spec,
+        early_exit,
+        least_threshold,
     )
-    if early_exit is not None:
-        threshold = tf.TensorSpec([None], tf.float32, name="threshold")
-        archive.add_endpoint(
-            "with_threshold", answer_with, input_signature=[words, threshold]
-        )
-    _write_out(archive, directory, certificate)
+    export_endpoints(directory, text.endpoints(), (model, *tracked), assets)
 
 
 def _certified(
@@ -183,8 +152,8 @@ def _certified(
     """Returns the policy with the threshold that is certified for it."""
     if early_exit is None:
         raise ValueError(
-            "A `certificate` needs the policy that it was made for. Received: "
-            "early_exit=None."
+            "`early_exit` must be the policy that `certificate` was made for. "
+            "Received: early_exit=None."
         )
     if not isinstance(certificate, Certificate):
         raise ValueError(
@@ -197,33 +166,3 @@ def _certified(
         policy=exit_policy(early_exit, max_length),
     )
     return dataclasses.replace(early_exit, threshold=certificate.threshold)
-
-
-def _check_features(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    if not isinstance(features, dict) or "encoder_token_ids" not in features:
-        raise ValueError(
-            "`tokenize` must return a dictionary with `encoder_token_ids`. "
-            f"Received: {features!r}."
-        )
-    return dict(features)
-
-
-def _write_out(
-    archive: keras.export.ExportArchive,
-    directory: str,
-    certificate: Certificate | None,
-) -> None:
-    """Writes under a temporary name, then renames."""
-    partial = directory.rstrip("/") + ".partial"
-    if tf.io.gfile.exists(partial):
-        tf.io.gfile.rmtree(partial)
-    archive.write_out(partial, verbose=False)
-    if certificate is not None:
-        extra = os.path.join(partial, "assets.extra")
-        tf.io.gfile.makedirs(extra)
-        path = os.path.join(extra, "certificate.json")
-        with tf.io.gfile.GFile(path, "w") as file:
-            file.write(certificate.to_json())
-    if tf.io.gfile.exists(directory):
-        tf.io.gfile.rmtree(directory)
-    tf.io.gfile.rename(partial, directory)

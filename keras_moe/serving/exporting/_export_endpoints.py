@@ -1,0 +1,161 @@
+"""From functions of any model to a SavedModel, whole or not there."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_moe.model_folder import EXTRA_ASSETS
+
+Endpoint = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
+WriteFn = Callable[[pathlib.Path], Any]
+
+
+def export_endpoints(
+    directory: str | os.PathLike[str],
+    endpoints: Mapping[str, Endpoint],
+    tracked: Iterable = (),
+    assets: Mapping[str, WriteFn] | None = None,
+) -> None:
+    """Writes functions as the signatures of a SavedModel.
+
+    For any model: what embeds, what ranks, a cascade of two. A model that
+    answers text with text has `keras_moe.serving.export`.
+
+    Args:
+        directory: where to write; must be new or empty. It appears under its
+            name only when it is complete, and nothing is left where writing
+            fails. (In a remote store it appears as the store renames.)
+        endpoints: name of a signature to its function and the
+            `tf.TensorSpec`s of its arguments, each with the name by which
+            requests give it. A function takes the tensors in this order, and
+            returns a dictionary of tensors. It may serve as `serving_default`,
+            which is what requests mean that name no signature; where there is
+            none, the first of `endpoints` does.
+        tracked: models and other resources, such as lookup tables, that hold
+            state of the functions. Variables of Keras models are found by
+            themselves.
+        assets: name of a file in `assets.extra` to the function that writes it
+            to the path that it is given, such as `model.save`.
+
+    Raises:
+        ValueError: if `directory` holds files already, or an argument is not
+            as described.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input([4]), keras.layers.Dense(2)])
+    >>> keras_moe.serving.export_endpoints(
+    ...     directory,
+    ...     {
+    ...         "serving_default": (
+    ...             lambda features: {"embedding": model(features)},
+    ...             [tf.TensorSpec([None, 4], tf.float32, name="features")],
+    ...         ),
+    ...     },
+    ... )
+    >>> served = tf.saved_model.load(directory).signatures["serving_default"]
+    >>> served(features=tf.ones([3, 4]))["embedding"].shape
+    TensorShape([3, 2])
+    """
+    directory = os.fspath(directory)
+    endpoints, assets = dict(endpoints), dict(assets or {})
+    _check_endpoints(endpoints)
+    _check_assets(assets)
+    check_directory(directory)
+    archive = keras.export.ExportArchive()
+    for resource in tracked:
+        archive.track(resource)
+    for name, (function, specs) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=list(specs))
+    partial = directory.rstrip("/") + ".partial"
+    # An export that was killed may have left this folder.
+    _remove(partial)
+    try:
+        archive.write_out(partial, verbose=False)
+        _write_assets(assets, os.path.join(partial, EXTRA_ASSETS))
+        _remove(directory)
+        tf.io.gfile.rename(partial, directory)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def check_directory(directory: str) -> None:
+    """Raises `ValueError` unless a directory is new or empty."""
+    if tf.io.gfile.exists(directory) and tf.io.gfile.listdir(directory):
+        raise ValueError(
+            "`directory` must be new or empty. Received: "
+            f"directory={directory!r}, which holds files."
+        )
+
+
+def _check_endpoints(endpoints: dict[str, Endpoint]) -> None:
+    if not endpoints:
+        raise ValueError(
+            "`endpoints` must hold at least one signature. Received: "
+            f"endpoints={endpoints!r}."
+        )
+    for name, endpoint in endpoints.items():
+        if not isinstance(endpoint, Sequence) or len(endpoint) != 2:
+            raise ValueError(
+                f"`endpoints[{name!r}]` must be a pair of a function and its "
+                f"`tf.TensorSpec`s. Received: {endpoint!r}."
+            )
+        function, specs = endpoint
+        if not callable(function):
+            raise ValueError(
+                f"`endpoints[{name!r}]` must begin with a function. Received: "
+                f"{function!r}."
+            )
+        if not isinstance(specs, Sequence) or not all(
+            isinstance(spec, tf.TensorSpec) for spec in specs
+        ):
+            raise ValueError(
+                f"`endpoints[{name!r}]` must end with a list of "
+                f"`tf.TensorSpec`s. Received: {specs!r}."
+            )
+        names = [spec.name for spec in specs]
+        if None in names or len(set(names)) < len(names):
+            raise ValueError(
+                f"The `tf.TensorSpec`s of `endpoints[{name!r}]` must have "
+                f"names that differ. Received: {names}."
+            )
+
+
+def _check_assets(assets: dict[str, WriteFn]) -> None:
+    for name, write in assets.items():
+        if name in ("", ".", "..") or "/" in name:
+            raise ValueError(
+                "`assets` must have names of files, without folders. "
+                f"Received: {name!r}."
+            )
+        if not callable(write):
+            raise ValueError(
+                f"`assets[{name!r}]` must be a function that writes a file. "
+                f"Received: {write!r}."
+            )
+
+
+def _write_assets(assets: dict[str, WriteFn], folder: str) -> None:
+    if assets:
+        tf.io.gfile.makedirs(folder)
+    for name, write in assets.items():
+        # Functions such as `model.save` know local files alone.
+        with tempfile.TemporaryDirectory() as local:
+            path = pathlib.Path(local, name)
+            write(path)
+            tf.io.gfile.copy(str(path), os.path.join(folder, name))
+
+
+def _remove(directory: str) -> None:
+    with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.rmtree(directory)

@@ -1,0 +1,113 @@
+"""The functions behind the signatures of a model that answers text."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_moe.generation import EarlyExitPolicy
+from keras_moe.generation import decode
+from keras_moe.serving.exporting._export_endpoints import Endpoint
+
+TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
+
+
+class TextEndpoints:
+    """Answers strings, examples, and strings with thresholds, in a graph.
+
+    Args:
+        model: decodes.
+        tokenize: from strings to a dictionary with `encoder_token_ids`.
+        detokenize: from token ids to strings.
+        max_length: greatest number of tokens of an answer.
+        input_name: name of the strings, and of the feature of an example.
+        output_name: name of the answer.
+        example_spec: of the features of an example.
+        early_exit: when a token may leave the decoder early; `None` for never.
+        least_threshold: lower ones of requests are raised to it; `None` lets
+            all pass.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        tokenize: TokenizeFn,
+        detokenize: DetokenizeFn,
+        max_length: int,
+        input_name: str,
+        output_name: str,
+        example_spec: dict[str, Any],
+        early_exit: EarlyExitPolicy | None = None,
+        least_threshold: float | None = None,
+    ):
+        self._model = model
+        self._tokenize = tokenize
+        self._detokenize = detokenize
+        self._max_length = max_length
+        self._input_name = input_name
+        self._output_name = output_name
+        self._example_spec = example_spec
+        self._early_exit = early_exit
+        self._least_threshold = least_threshold
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Gives the signatures, for `export_endpoints`."""
+        texts = tf.TensorSpec([None], tf.string, name=self._input_name)
+        examples = tf.TensorSpec([None], tf.string, name="examples")
+        threshold = tf.TensorSpec([None], tf.float32, name="threshold")
+        endpoints: dict[str, Endpoint] = {
+            "serving_default": (self.answer, [texts]),
+            "examples": (self.answer_examples, [examples]),
+        }
+        if self._early_exit is not None:
+            endpoints["with_threshold"] = (
+                self.answer_with_threshold,
+                [texts, threshold],
+            )
+        return endpoints
+
+    def answer(
+        self, texts: tf.Tensor, threshold: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Answers strings `[batch]`, at the policy's threshold or these."""
+        features = _check_features(self._tokenize(texts))
+        ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
+        decoded = decode(
+            self._model,
+            ids,
+            self._max_length,
+            early_exit=self._early_exit,
+            threshold=threshold,
+        )
+        return {
+            self._output_name: self._detokenize(decoded["token_ids"]),
+            **decoded,
+            **features,
+        }
+
+    def answer_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answers serialized `tf.train.Example`s `[batch]`."""
+        parsed = tf.io.parse_example(examples, self._example_spec)
+        return self.answer(tf.reshape(parsed[self._input_name], [-1]))
+
+    def answer_with_threshold(
+        self, texts: tf.Tensor, threshold: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Answers strings with a threshold for each, or one for all."""
+        threshold = tf.broadcast_to(threshold, tf.shape(texts))
+        if self._least_threshold is not None:
+            unknown = tf.math.is_nan(threshold)
+            threshold = tf.maximum(threshold, self._least_threshold)
+            threshold = tf.where(unknown, float("inf"), threshold)
+        return self.answer(texts, threshold)
+
+
+def _check_features(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    if not isinstance(features, dict) or "encoder_token_ids" not in features:
+        raise ValueError(
+            "`tokenize` must return a dictionary with `encoder_token_ids`. "
+            f"Received: {features!r}."
+        )
+    return dict(features)
