@@ -121,6 +121,11 @@ def fail(*_):
     raise OSError("disk full")
 
 
+def write_half(module, path, **options):
+    os.makedirs(f"{path}/variables")
+    fail()
+
+
 @pytest.mark.parametrize("where", ["function", "graph", "asset", "no file"])
 def test_a_failure_leaves_nothing(endpoints, tmp_path, monkeypatch, where):
     assets = {"first.txt": lambda path: path.write_text("kept")}
@@ -128,7 +133,7 @@ def test_a_failure_leaves_nothing(endpoints, tmp_path, monkeypatch, where):
     if where == "function":
         endpoints["embed"] = (fail, [FEATURES])
     elif where == "graph":
-        monkeypatch.setattr(tf.saved_model, "save", fail)
+        monkeypatch.setattr(tf.saved_model, "save", write_half)
     elif where == "asset":
         assets["second.txt"] = fail
     else:
