@@ -164,30 +164,38 @@ def test_tags_of_an_image_go_to_the_container_engine(monkeypatch, tmp_path):
     assert reason.startswith("RuntimeError: no such image")
 
 
-def test_a_server_that_ends_is_noticed(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        embedded_server_runner, "_SERVE", "raise SystemExit('no room')"
-    )
+def test_a_server_that_ends_is_noticed(tmp_path):
     runner = embedded_server_runner.EmbeddedServerRunner(
-        str(tmp_path / "m" / "1"), "m"
+        str(tmp_path / "m" / "1"), "not:a-name"
     )
     runner.Start()
     with pytest.raises(error_types.JobAborted, match="ended with 1"):
-        runner.WaitUntilRunning(time.time() + 60)
-    assert "no room" in runner.GetLogs()
+        runner.WaitUntilRunning(time.time() + 120)
+    assert "`model_name` must be a name" in runner.GetLogs()
     runner.Stop()
 
 
-def test_a_server_that_hangs_is_not_waited_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        embedded_server_runner, "_SERVE", "import sys; sys.stdin.read()"
-    )
+def test_a_server_that_does_not_start_in_time_is_not_waited_for(tmp_path):
     runner = embedded_server_runner.EmbeddedServerRunner(
         str(tmp_path / "m" / "1"), "m"
     )
     runner.Start()
+    # It takes seconds to import TensorFlow.
     with pytest.raises(error_types.DeadlineExceeded):
-        runner.WaitUntilRunning(time.time() + 0.5)
+        runner.WaitUntilRunning(time.time() + 0.2)
     runner.Stop()
     with pytest.raises(RuntimeError, match="not running"):
         runner.GetEndpoint()
+
+
+def test_the_server_ends_with_its_input(tmp_path):
+    runner = embedded_server_runner.EmbeddedServerRunner(
+        str(tmp_path / "m" / "1"), "m"
+    )
+    runner.Start()
+    runner.WaitUntilRunning(time.time() + 120)
+    process = runner._process
+    assert runner.GetEndpoint().startswith("127.0.0.1:")
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert "Stopped after" in runner.GetLogs()

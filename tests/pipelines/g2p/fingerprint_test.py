@@ -34,7 +34,7 @@ def test_trainer(files):
         "keras_moe/layers/moe/_sparse_moe.py",
     } <= found
     # How a model is exported is a part of it; how it is served is not.
-    assert "keras_moe/serving/exporting/_saved_model.py" in found
+    assert "keras_moe/serving/exporting/_export.py" in found
     assert "keras_moe/serving/server/_server.py" not in found
     assert not any(name.startswith("keras_moe/components") for name in found)
     assert "pipelines/g2p/demo.py" not in found
