@@ -1,10 +1,10 @@
-"""Random numbers that are a function of what they are for."""
+"""Random numbers without state, as a function of key and counter."""
 
 from keras import ops
 
 from keras_moe.types import Tensor
 
-# Rotations of eight successive rounds; then they repeat.
+# Rotations of eight successive rounds, which repeat.
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
 
@@ -44,15 +44,15 @@ def threefry(
 
 
 def row_uniforms(seed: int, position: Tensor, num_rows: int | Tensor) -> Tensor:
-    """Returns a number in [0, 1) for each row, multiples of 2**-24.
+    """Returns a number in [0, 1) for each row, a multiple of 2**-24.
 
-    Each depends on the seed, the position and the row's place alone, not on
+    A number depends on the seed, the position and the row's place alone, not on
     how many rows there are.
 
     Args:
         seed: an integer in [0, 2**32).
         position: int32 scalar, not negative.
-        num_rows: their number.
+        num_rows: number of rows.
 
     Returns:
         float32 `(num_rows,)`.

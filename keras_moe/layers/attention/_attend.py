@@ -1,4 +1,4 @@
-"""Choosing among the ways to attend."""
+"""The choice between random features and exact attention."""
 
 from keras import ops
 
@@ -24,7 +24,7 @@ def attend(
     causal: bool,
     exact_below: int | None,
 ) -> Tensor:
-    """Returns what heads gather, `[b, n, g, t, value_dim]`.
+    """Returns the attended values of all heads, `[b, n, g, t, value_dim]`.
 
     Args:
         features: the random features.
@@ -33,8 +33,9 @@ def attend(
         values: float32 `[b, n, 1, s, value_dim]`.
         visible: bool `[b, 1, 1, s]`, false for hidden keys; `None` hides none.
         segment_ids: int `[b, 1, 1, t]` of packed sequences.
-        causal: whether positions see none later.
-        exact_below: with fewer keys, and not causal, attention is exact.
+        causal: whether positions are hidden from earlier ones.
+        exact_below: with fewer keys than this, and not causal, attention is
+            exact.
     """
 
     def by_features() -> Tensor:
@@ -54,6 +55,7 @@ def attend(
     if isinstance(length, int):
         return exactly() if length < exact_below else by_features()
     if shapes_must_be_static():
-        # XLA compiles both branches, and fails for one that it will not take.
+        # XLA compiles both branches of a condition, and the exact one fails for
+        # lengths that it would never be taken for.
         return by_features()
     return ops.cond(length < exact_below, exactly, by_features)

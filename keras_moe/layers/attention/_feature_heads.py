@@ -39,7 +39,7 @@ class FeatureHeads(HeadProjections):
 
     Args:
         features: the random features.
-        causal: whether positions see none later.
+        causal: whether positions see no later ones.
         rotary: whether heads are turned by their positions.
         **kwargs: see `HeadProjections`.
     """
@@ -79,7 +79,8 @@ class FeatureHeads(HeadProjections):
 
         Args:
             query: `(batch, queries, dim)`.
-            positions: int `(queries,)` or `(batch, queries)`; `None` counts.
+            positions: int `(queries,)` or `(batch, queries)`; `None` for 0, 1,
+                2, ...
         """
         return self._turn(self.query_heads(query), positions)
 

@@ -13,7 +13,7 @@ from keras_moe.validation import check_size
 
 
 class HeadProjections(keras.layers.Layer):
-    """Projects to heads and back, with weights as Keras's layers have them.
+    """Projects to heads and back, with the weights of Keras's layers.
 
     Names and shapes are those of `keras.layers.MultiHeadAttention` and
     `keras.layers.GroupQueryAttention`, so that weights can be carried over.

@@ -1,4 +1,4 @@
-"""Reading the attention layers of Keras."""
+"""Conversion of the attention layers of Keras."""
 
 import warnings
 
@@ -21,15 +21,15 @@ _SHARED = (
 
 
 def settings_of(layer: keras.layers.Layer) -> Config:
-    """Returns what makes a layer with projections as those of `layer`.
+    """Returns the arguments of a layer with the projections of `layer`.
 
     Args:
         layer: a `keras.layers.MultiHeadAttention` or
             `keras.layers.GroupQueryAttention`.
 
     Raises:
-        TypeError: if it is neither.
-        ValueError: if it attends in a way that has no projections alone.
+        TypeError: if `layer` is neither.
+        ValueError: if `layer` has an option that random features cannot serve.
     """
     if not isinstance(
         layer,
@@ -81,7 +81,7 @@ def copy_projections(
         target.output_projection,
     )
     for source, copy in zip(sources, targets, strict=True):
-        # With LoRA, `kernel` is what it comes to.
+        # With LoRA, `kernel` is the sum of the kernel and its update.
         copy.kernel.assign(source.kernel)
         if copy.bias is not None:
             copy.bias.assign(source.bias)

@@ -47,7 +47,7 @@ class RandomFeatureAttention(FeatureHeads):
             weights falls with their number.
         feature_map: `"favor++"`, `"favor+"`, `"hyperbolic"`, `"relu"` or
             `"elu"`.
-        causal: whether positions see none later. `step` needs it.
+        causal: whether positions see no later ones. `step` needs it.
         value_dim: size of each head of values; `None` for `key_dim`.
         num_key_value_heads: heads of keys and values, where several query
             heads share one; `None` for `num_heads`.
@@ -60,9 +60,9 @@ class RandomFeatureAttention(FeatureHeads):
         redraw_interval: see `RandomFeatures`.
         momentum: see `RandomFeatures`.
         exact_below: with fewer keys than this, attention is computed exactly,
-            pair by pair; `None` for never. Not where it is causal: there the
-            full pass and `step` must agree. Nor where XLA compiles for a
-            length that was not known when the graph was traced.
+            pair by pair; `None` for never. Causal attention ignores this,
+            since the full pass and `step` must agree; so do programs that XLA
+            compiles for a length that was not known when they were traced.
         rotary: whether queries and keys are turned by their positions
             (`keras_moe.ops.rotary_embedding`). For self-attention.
         seed: see `RandomFeatures`.
@@ -269,8 +269,9 @@ class RandomFeatureAttention(FeatureHeads):
     ) -> None:
         """Fits the features to a batch, without training.
 
-        For a layer that was converted, or whose inputs have changed. Takes
-        what `call` takes; masks must be given, none is taken from the inputs.
+        For a layer that was converted, or whose inputs have changed. The
+        arguments are those of `call`; masks must be given, since Keras hands on
+        none from the inputs.
         """
         key = value if key is None else key
         value_mask = intersect_masks(value_mask, key_mask)

@@ -1,4 +1,4 @@
-"""A learned bias for each head and each bucket of distance."""
+"""Biases of attention scores by distance."""
 
 import keras
 from keras import ops
@@ -11,9 +11,9 @@ from keras_moe.types import Tensor
 
 @register
 class RelativePositionBias(keras.layers.Layer):
-    """Turns distances between positions into attention biases.
+    """A learned bias for each head and each bucket of distance.
 
-    One table serves all layers of a stack.
+    One layer serves all attention layers of a stack.
 
     Source: [Raffel et al., 2019](https://arxiv.org/abs/1910.10683),
     section 2.1.
@@ -21,7 +21,8 @@ class RelativePositionBias(keras.layers.Layer):
     Args:
         num_heads: number of heads.
         num_buckets: number of buckets of distance.
-        max_distance: distance from which all share the last bucket.
+        max_distance: distance from which on all distances share the last
+            bucket.
         bidirectional: whether keys may come after the query.
 
     Call arguments:

@@ -20,7 +20,8 @@ from keras_moe.validation import check_size
 class FeedForward(keras.layers.Layer):
     """Two linear layers with an activation between, optionally gated.
 
-    What one expert of `keras_moe.layers.SparseMoE` computes, for every token.
+    Computes for every token what one expert of `keras_moe.layers.SparseMoE`
+    does.
 
     Source: [Raffel et al., 2019](https://arxiv.org/abs/1910.10683); gated:
     [Shazeer, 2020](https://arxiv.org/abs/2002.05202).
@@ -32,7 +33,7 @@ class FeedForward(keras.layers.Layer):
         dropout_rate: dropout of the inner layer.
         use_bias: whether the linear layers have biases.
         kernel_initializer: initialiser of the kernels; by default normal, with
-            a variance of one over the inputs, as T5 has it.
+            a variance of one over the number of inputs, as in T5.
         bias_initializer: initialiser of the biases.
 
     Input shape:
@@ -101,7 +102,7 @@ class FeedForward(keras.layers.Layer):
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            # An initialiser that is used twice would draw the same twice.
+            # An initialiser that is used twice draws the same values twice.
             kernel_initializer=self.kernel_initializer.clone(),
             bias_initializer=self.bias_initializer.clone(),
             dtype=sublayer_dtype(self, name),

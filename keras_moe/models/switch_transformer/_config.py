@@ -23,13 +23,13 @@ ROUTERS = (*CAUSAL_ROUTERS, "v_moe", "expert_choice")
 
 @dataclasses.dataclass(frozen=True)
 class SwitchTransformerConfig:
-    """Everything that makes one `SwitchTransformer` differ from another.
+    """The sizes and options of a `SwitchTransformer`.
 
     Attributes:
         vocabulary_size: ids of the encoder (and of the decoder, unless
             `target_vocabulary_size` is given).
-        target_vocabulary_size: ids of the decoder, where it has a vocabulary
-            of its own; `None` shares one embedding.
+        target_vocabulary_size: ids of the decoder; `None` for one vocabulary
+            and one embedding for both sides.
         model_dim: size of the residual stream.
         num_encoder_layers: blocks of the encoder.
         num_decoder_layers: blocks of the decoder.
@@ -56,8 +56,8 @@ class SwitchTransformerConfig:
         router_z_loss_weight: weight of the router's z-loss.
         dropout_rate: dropout everywhere but inside experts.
         expert_dropout_rate: dropout inside experts.
-        layer_dropout_rate: how often, in training, a row passes the last
-            decoder block by; lower blocks are passed by less often
+        layer_dropout_rate: how often, in training, the last decoder block is
+            left out for a row; lower blocks are left out less often
             (`keras_moe.layers.LayerDropout`).
         exit_classifier: whether the model has a learned confidence of its
             decoder's exits (`keras_moe.training.ExitClassifierTrainer`).
@@ -66,16 +66,19 @@ class SwitchTransformerConfig:
         attention: `"softmax"`, pair by pair, or `"random_feature"`, in time and
             memory linear in length (`keras_moe.layers.RandomFeatureAttention`).
         num_random_features: features of each head, for `"random_feature"`.
-        feature_map: which features they are.
+        feature_map: which random features, see
+            `keras_moe.layers.RandomFeatures`.
         position_encoding: `"relative_bias"`, as T5 has it, or `"rotary"`. The
-            default is the former for `"softmax"`, and for `"random_feature"`
-            the latter: it has no scores that a bias could be added to.
+            default is `"relative_bias"` for softmax attention and `"rotary"`
+            for random features, which have no scores that a bias could be
+            added to.
         num_relative_buckets: buckets of relative distance.
-        max_relative_distance: distance from which all share one bucket.
+        max_relative_distance: distance from which on all distances share one
+            bucket.
         tie_embeddings: whether the logits reuse the target embedding.
         pad_id: id of padding.
         end_id: id that ends a sequence.
-        start_id: id that the decoder starts from (T5 uses padding's).
+        start_id: id that the decoder starts from (in T5 the id of padding).
 
     Raises:
         ValueError: if a size is out of its range.
@@ -136,8 +139,8 @@ class SwitchTransformerConfig:
         self._check_attention()
         check_choice(ROUTERS, encoder_router=self.encoder_router)
         check_choice(CAUSAL_ROUTERS, decoder_router=self.decoder_router)
-        # The encoder's half of the buckets is halved again, for distances
-        # that have a bucket each.
+        # In an encoder each direction has half of the buckets, and half of
+        # these are for single distances: with fewer than 4 there would be none.
         if self.num_relative_buckets < 4:
             raise ValueError(
                 "`num_relative_buckets` must be at least 4. Received: "

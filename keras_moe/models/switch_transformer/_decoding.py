@@ -169,7 +169,7 @@ class Decoding:
 
 if TYPE_CHECKING:
     # Type checkers refuse these lines when a signature leaves its contract.
-    # They are about this class, since whatever inherits from Keras's classes,
-    # which have no types, passes for everything.
+    # A class that inherits from Keras's untyped classes, as the model does,
+    # would pass for anything: this base is checked instead.
     _DECODABLE: type[ExitingDecodable] = Decoding
     _GENERATIVE: type[ExitingGenerative] = Decoding

@@ -1,4 +1,4 @@
-"""The head's weights, as far as an exit needs them."""
+"""The part of the head that a shortlist needs."""
 
 import keras
 from keras import ops
@@ -9,7 +9,7 @@ from keras_moe.types import Tensor
 def head_kernel(
     layer: keras.layers.Layer, size: int, scale: float = 1.0
 ) -> Tensor:
-    """Returns the kernel of the first ids' logits, dequantised.
+    """Returns the kernel of the first ids' logits, as floats.
 
     Args:
         layer: a reversible embedding whose table is its head, or a dense
@@ -21,7 +21,7 @@ def head_kernel(
         `(model_dim, size)`.
 
     Raises:
-        ValueError: if the layer is quantised otherwise than to int8.
+        ValueError: if the layer is quantised to anything but int8.
     """
     mode = getattr(layer, "quantization_mode", None)
     if mode not in (None, "int8"):

@@ -1,4 +1,4 @@
-"""Sizes with a name, and models in a directory."""
+"""Models by name or from a directory."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def load_preset(cls: Any, preset: str, overrides: Config) -> Any:
 
 
 def save_preset(model: keras.Model, directory: str) -> None:
-    """Writes the config and the weights; each appears complete or not."""
+    """Writes the config and the weights, each completely or not at all."""
     os.makedirs(directory, exist_ok=True)
     weights = os.path.join(directory, "model.weights.h5")
     config = os.path.join(directory, "config.json")

@@ -1,4 +1,4 @@
-"""What encoder and decoder have in common."""
+"""The stack of blocks under encoder and decoder."""
 
 from collections.abc import Sequence
 
@@ -122,7 +122,7 @@ def make_attention(
         config: the sizes.
         name: its name, which ends in `"attention"`.
         dtype: its dtype or policy.
-        causal: whether positions see none later.
+        causal: whether positions see no later ones.
         across: whether keys are of another sequence than queries: positions
             then say nothing about distances.
     """

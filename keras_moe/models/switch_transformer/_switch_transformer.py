@@ -119,12 +119,14 @@ class SwitchTransformer(Decoding, keras.Model):
             self.exit_classifier = keras.layers.Dense(
                 1, dtype="float32", name="exit_classifier"
             )
-            # Not trained along: `ExitClassifierTrainer` does it afterwards.
+            # The classifier is trained after the model, by
+            # `ExitClassifierTrainer`.
             self.exit_classifier.trainable = False
         self.build()
 
     def _embedding(self, size: int, name: str) -> keras.layers.Embedding:
-        # Reversible, so that the logits are right for an int8 table, too.
+        # A reversible embedding multiplies by an int8 table as it should be;
+        # a product of our own with `embeddings` would be wrong.
         return keras.layers.ReversibleEmbedding(
             size,
             self.config.model_dim,
@@ -180,7 +182,7 @@ class SwitchTransformer(Decoding, keras.Model):
         memory, memory_mask = self.encode(
             inputs["encoder_token_ids"], training=training
         )
-        # The decoder starts from an id that may be padding's own.
+        # The start id may be the id of padding, but must not be masked.
         first = ops.arange(ops.shape(targets)[1]) == 0
         return {
             "inputs": self.embed(targets),
