@@ -16,9 +16,11 @@ from keras_moe.distillation._sparse_to_dense_distiller import (
     SparseToDenseDistiller,
 )
 from keras_moe.distillation._token_distillation import TokenDistillation
+from keras_moe.generation import Exiting
 from keras_moe.losses import exit_layers
 from keras_moe.losses import exit_weights
 from keras_moe.types import Tensor
+from keras_moe.validation import check_contract
 
 
 class EarlyExitDistiller(SparseToDenseDistiller):
@@ -89,12 +91,7 @@ class EarlyExitDistiller(SparseToDenseDistiller):
                 "`last_exit_weight` must be in [0, 1]. Received: "
                 f"last_exit_weight={last_exit_weight}."
             )
-        if not hasattr(student, "exit_states"):
-            raise ValueError(
-                "`student` must have exits: `exit_states` and `logits`, as "
-                "`SwitchTransformer` has. Received: "
-                f"{type(student).__name__}."
-            )
+        check_contract(Exiting, student=student)
         exits = exit_layers(
             student.config.num_decoder_layers, min_exit_layer, exit_interval
         )

@@ -187,5 +187,5 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_a_student_without_exits_is_refused():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 
-    with pytest.raises(ValueError, match="must have exits"):
+    with pytest.raises(ValueError, match="`student` must be Exiting: it lacks"):
         EarlyExitDistiller(transformer(0), model)
