@@ -25,6 +25,11 @@ class RoomContract(Contract):
         """Looks at what each module of the importers imports."""
         found = []
         for root in self.importers:
+            if root not in graph.modules:
+                raise ValueError(
+                    "`importers` must be packages of `root_packages`. "
+                    f"Received: {root}"
+                )
             for importer in sorted({root} | graph.find_descendants(root)):
                 for imported in sorted(
                     graph.find_modules_directly_imported_by(importer)

@@ -14,7 +14,16 @@ _WITH_A_SENTENCE = (ImportError, OSError, RuntimeError, ValueError)
 
 
 class NothingPushedError(RuntimeError):
-    """The pipeline ran, and no model is there to be served."""
+    """The pipeline ran, and no model is there to be served.
+
+    Example:
+    ```python
+    try:
+        keras_moe.orchestration.require_pushed(outcome, console)
+    except keras_moe.orchestration.NothingPushedError as error:
+        print(error)
+    ```
+    """
 
 
 def require_pushed(outcome: Outcome, console: Console) -> None:

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 
 
 class AnotherRunnerError(RuntimeError):
-    """Another process runs a pipeline on the same metadata."""
+    """Another process runs a pipeline on the same metadata.
+
+    Example:
+    ```python
+    try:
+        runner.run(config)
+    except keras_moe.orchestration.AnotherRunnerError:
+        ...  # try again later
+    ```
+    """
 
 
 @contextlib.contextmanager

@@ -16,6 +16,15 @@ class Places:
     In a cluster, `data_dir` and what `file` returns are TFX's runtime
     parameters: a run may be given others without a new compilation.
 
+    Example:
+    ```python
+    places = keras_moe.orchestration.find_places(config)
+    example_gen = tfx.components.CsvExampleGen(places.data_dir)
+    schema_gen = tfx.components.ImportSchemaGen(
+        places.file("schema_file", "my_project/schema.pbtxt", ".")
+    )
+    ```
+
     Attributes:
         data_dir: The examples.
         pipeline_root: The components' artifacts.

@@ -1,7 +1,9 @@
 """TFX's local orchestrator, which tells what each component made."""
 
 import datetime
+import json
 import os
+import re
 import time
 from collections.abc import Callable
 from collections.abc import Collection
@@ -177,8 +179,22 @@ def _check_resolved(
     (execution,) = store.get_executions_by_id([execution_id])
     if execution.last_known_state == metadata_store_pb2.Execution.FAILED:
         result = execution.custom_properties[_RESULT].string_value
-        error = RuntimeError(result or "it could not be resolved")
-        raise ComponentFailedError(name, error)
+        raise ComponentFailedError(name, RuntimeError(_first_cause(result)))
+
+
+def _first_cause(result: str) -> str:
+    """Finds the first error in TFX's execution result.
+
+    Args:
+        result: JSON, whose `resultMessage` is the text of a traceback: the
+            first cause comes first, and unindented lines name the errors.
+    """
+    try:
+        text = json.loads(result)["resultMessage"]
+    except (ValueError, KeyError, TypeError):
+        text = result
+    causes = re.findall(r"^[\w.]+: .*", text, re.MULTILINE)
+    return causes[0] if causes else "the inputs could not be resolved"
 
 
 def _read_run(
