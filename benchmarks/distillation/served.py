@@ -21,6 +21,7 @@ from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import SparseMoE
 from keras_moe.metrics import symbol_error_rate
 from keras_moe.models import SwitchTransformer
+from keras_moe.weights import transfer
 from pipelines.g2p.modules import text
 
 POLICY = EarlyExitPolicy("softmax")
@@ -47,7 +48,7 @@ def report_served(
         splits: of the dictionary.
     """
     small = SwitchTransformer.from_config(student.get_config())
-    small.set_weights(student.get_weights())
+    transfer(student, small, use_all=True)
     small.quantize("int8")
     with tempfile.TemporaryDirectory() as folder:
         served = {}

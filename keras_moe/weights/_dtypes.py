@@ -1,4 +1,4 @@
-"""Which numbers may become which others without anybody being misled."""
+"""When values of one dtype may become values of another."""
 
 from typing import Any
 

@@ -20,6 +20,9 @@ class Recipe:
             order, as a transposed kernel does. It then counts as copied, and
             otherwise as merged.
 
+    Raises:
+        ValueError: if `sources` is empty.
+
     Example:
 
     >>> transposed = keras_moe.weights.Recipe(
@@ -44,3 +47,10 @@ class Recipe:
     make: Callable[..., Any]
     shape: Callable[..., Shape]
     rearranges: bool = False
+
+    def __post_init__(self):
+        if isinstance(self.sources, str) or not self.sources:
+            raise ValueError(
+                "`sources` must be a tuple of names, at least one. Received: "
+                f"sources={self.sources!r}."
+            )

@@ -1,5 +1,6 @@
 import gc
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_moe.training._build_state import build_state
+from keras_moe.weights import fingerprint
 from keras_moe.weights import named_state
 from keras_moe.weights import named_weights
 from tests.training.example_model import X
@@ -183,6 +185,31 @@ def test_adapted_layers(adapted, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert names(loaded) == plain | new
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_graph_keeps_its_names_in_a_file(seed, tmp_path):
+    choose = random.Random(seed)
+    layers = [keras.layers.Dense(3) for _ in range(choose.randint(2, 5))]
+    inner = [keras.layers.Dense(3) for _ in range(2)]
+    layers.append(keras.Sequential([keras.Input([3]), *inner]))
+    inputs = keras.Input([3])
+    tensors = [inputs]
+    # Layers in any order, unused, used twice, and joined across branches.
+    for layer in choose.choices(layers, k=8):
+        x = choose.choice(tensors)
+        if choose.random() < 0.5:
+            x = keras.layers.Add()([x, choose.choice(tensors)])
+        tensors.append(layer(x))
+    outputs = [tensors[-1], *choose.sample(tensors[1:], k=2)]
+    model = keras.Model(inputs, outputs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    named, again = named_weights(model), named_weights(loaded)
+    assert list(named) == list(again)
+    for name, variable in named.items():
+        np.testing.assert_array_equal(variable, again[name], err_msg=name)
+    assert fingerprint(model) == fingerprint(loaded)
 
 
 IN_ANOTHER_PROCESS = """

@@ -71,6 +71,10 @@ class Counted(collections.abc.Mapping):
 
 
 def averaged(*sources):
+    return averaged_of(sources)
+
+
+def averaged_of(sources):
     return Recipe(
         sources,
         make=lambda *values: np.mean(values, axis=0),
@@ -464,6 +468,12 @@ def test_a_recipe_that_makes_something_else(value, message):
             lambda name: spoilt if name == "dense#2/bias" else name,
         )
     assert bits(target) == before
+
+
+@pytest.mark.parametrize("sources", [(), "dense/kernel"])
+def test_a_recipe_of_nothing(sources):
+    with pytest.raises(ValueError, match="`sources` must be a tuple of names"):
+        averaged_of(sources)
 
 
 def test_shapes_of_recipes_are_checked_first():
