@@ -1,4 +1,4 @@
-"""What lies in the folder of an exported model, and under which names.
+"""The names of the files in the folder of an exported model.
 
 Trainers, teachers, servers and pipelines read and write these files. The names
 are the lowest floor of the library, so that all of them can.
@@ -15,9 +15,9 @@ VARIABLES_INDEX = pathlib.PurePosixPath("variables", "variables.index")
 EXTRA_ASSETS = "assets.extra"
 # The Keras model that was exported: later trainings go on from it.
 KERAS_MODEL = pathlib.PurePosixPath(EXTRA_ASSETS, "model.keras")
-# What is guaranteed of the threshold that is served.
+# The guarantee for the early-exit threshold that is served.
 CERTIFICATE = pathlib.PurePosixPath(EXTRA_ASSETS, "certificate.json")
-# Which model a version was pushed from.
+# The identity of the model that a version was pushed from.
 ORIGIN = pathlib.PurePosixPath(EXTRA_ASSETS, "pushed_from.json")
 # Requests that a server replays before it serves the model.
 WARMUP_REQUESTS = pathlib.PurePosixPath(

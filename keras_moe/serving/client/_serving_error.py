@@ -1,4 +1,4 @@
-"""What a client raises when a model server refuses a request."""
+"""The error that a client raises when a model server refuses a request."""
 
 
 class ServingError(RuntimeError):

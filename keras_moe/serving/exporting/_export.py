@@ -120,7 +120,7 @@ def export(
                 f"`{name}` must be a function. Received: {name}={function!r}."
             )
     check_decoding(model, max_length, None, early_exit)
-    # Before the certificate, whose check reads all weights of the model.
+    # Checked before the certificate, which takes the time to read all weights.
     check_directory(os.fspath(directory))
     assets = dict(assets or {})
     if certificate is not None:

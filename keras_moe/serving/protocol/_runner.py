@@ -1,4 +1,4 @@
-"""What runs a signature, between the session that makes it and its callers."""
+"""The type of what runs a signature: made by a session, called by servers."""
 
 from typing import Protocol
 

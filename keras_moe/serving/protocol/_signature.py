@@ -15,7 +15,7 @@ _INIT_OP = "__saved_model_init_op"
 
 
 class TensorSpec(NamedTuple):
-    """What a signature says about one tensor.
+    """The description of one tensor in a signature.
 
     Attributes:
         tensor_name: name in the graph, such as `"serving_default_word:0"`.

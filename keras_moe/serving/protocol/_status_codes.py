@@ -11,7 +11,7 @@ import tensorflow as tf
 
 _LOG = logging.getLogger(__name__)
 
-# As TensorFlow Serving's HTTP front end maps them.
+# The mapping of TensorFlow Serving's HTTP front end.
 _HTTP = {
     "CANCELLED": 499,
     "UNKNOWN": 500,

@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _set_at_end_of_stdin(stop: threading.Event) -> None:
-    # Not `sys.stdin.read`: its lock would be held when the interpreter ends by
-    # a signal, which is a fatal error.
+    # `sys.stdin.read` would hold a lock. If a signal ends the server first, the
+    # interpreter aborts because a daemon thread still holds that lock.
     while os.read(sys.stdin.fileno(), 1 << 16):
         pass
     stop.set()

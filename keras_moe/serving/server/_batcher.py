@@ -105,7 +105,7 @@ class Batcher:
                 for request in batch:
                     request.runs_alone = True
         finally:
-            # Also after an error: a request that is not woken waits forever.
+            # An error must wake the requests, too, or they would wait forever.
             for request in batch[1:]:
                 request.runs_alone |= request.answer is None
                 request.woken.set()

@@ -9,11 +9,11 @@ from keras_moe.serving.server._server_metrics import ServerMetrics
 
 
 class Call:
-    """What is known of a request by and by.
+    """Facts about a request, as they become known.
 
     Attributes:
-        method: what it asks for, such as `"Predict"`.
-        version: what answers it, once that is known.
+        method: the API's method, such as `"Predict"`.
+        version: the version that answers; `None` until it is known.
         code: canonical status of the answer.
     """
 
@@ -32,7 +32,7 @@ def counted(
     Args:
         metrics: where it is counted.
         api: `"grpc"` or `"rest"`.
-        method: what is asked for; may be set later.
+        method: the API's method; may be set later.
 
     Yields:
         The call, to be told its version.

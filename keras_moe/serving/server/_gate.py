@@ -47,7 +47,7 @@ class Gate:
             len(token) < _MIN_TOKEN_LENGTH
             or not all("!" <= character <= "~" for character in token)
         ):
-            # Not shown: a message may end up in a log.
+            # The message leaves the token out: it may end up in a log.
             raise ValueError(
                 f"`token` must be at least {_MIN_TOKEN_LENGTH} visible ASCII "
                 f"characters. Received: {len(token)} characters"
@@ -94,7 +94,8 @@ class Gate:
 
     def _check_token(self, authorization: str) -> None:
         scheme, _, token = authorization.partition(" ")
-        # The comparison takes as long however much of the token is right.
+        # This comparison takes equally long for every wrong token: its time
+        # must not tell how many characters are right.
         if scheme.lower() != _SCHEME or not hmac.compare_digest(
             token.strip().encode(errors="replace"), self._token or b""
         ):

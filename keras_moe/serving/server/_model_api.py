@@ -18,7 +18,7 @@ from keras_moe.serving.server._model_watcher import ModelWatcher
 from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._server_metrics import ServerMetrics
 
-# As `serving.export` names it.
+# The output that `serving.export` writes for a model that exits early.
 _EXITS = "exit_layer"
 
 

@@ -63,14 +63,14 @@ class ModelWatcher:
         self._num_versions = num_versions
         self._forget = forget
         self._changed = threading.Condition()
-        # All below is guarded by `_changed`.
+        # `_changed` guards the next five attributes.
         self._served: dict[int, Servable] = {}
         self._rollout = Rollout()
         self._users: dict[Servable, int] = {}
         self._retired: set[Servable] = set()
         self._states: dict[int, VersionState] = {}
-        # What a version's files looked like at the last look, and when it
-        # failed. Only the watching thread uses them.
+        # Fingerprints of versions' files: at the last look, and when loading
+        # failed. The watching thread alone uses them.
         self._seen: dict[int, tuple] = {}
         self._failures: dict[int, tuple] = {}
         self._stop = threading.Event()
@@ -162,7 +162,7 @@ class ModelWatcher:
         try:
             rollout = Rollout.read(self.base_path)
         except (OSError, ValueError) as error:
-            # What was decided before stays in force.
+            # A damaged file must not undo the decision that is in force.
             _LOG.error("The rollout is left as it is: %s", error)
             rollout = self._rollout
         # Versions are loaded before `_rollout` changes: labels follow it, and
@@ -196,7 +196,8 @@ class ModelWatcher:
             try:
                 self.refresh()
             except Exception:
-                # Such as a folder that vanished while it was being read.
+                # A folder may vanish while it is being read. The thread must
+                # live on, or no version would be loaded any more.
                 _LOG.exception("Could not look at %s", self.base_path)
             self._stop.wait(self._poll_seconds)
 
@@ -280,7 +281,8 @@ class ModelWatcher:
             del self._served[servable.version]
             self._states[servable.version] = VersionState("UNLOADING")
             self._retired.add(servable)
-            # One that is pushed anew under the same number is looked at anew.
+            # A version may be pushed anew under the same number: without its
+            # fingerprint, two more looks must find it unchanged.
             self._seen.pop(servable.version, None)
             idle = self._is_idle(servable)
             self._changed.notify_all()
@@ -298,7 +300,8 @@ class ModelWatcher:
     def _close(self, servable: Servable) -> None:
         servable.close()
         with self._changed:
-            # Unless the version has been loaded again meanwhile.
+            # A version that was loaded again meanwhile is AVAILABLE, and must
+            # stay so.
             if self._states[servable.version].state == "UNLOADING":
                 self._states[servable.version] = VersionState("END")
                 self._forget(servable.version)

@@ -148,7 +148,7 @@ class RequestLog:
             try:
                 record = self._write_file(record)
             except (OSError, tf.errors.OpError) as error:
-                # Such as a full disk. Only records are lost: requests go on.
+                # A full disk, for one, costs records only: requests go on.
                 _LOG.error("Could not write the request log: %s", error)
                 self._count("dropped")
                 record = self._queue.get()

@@ -63,7 +63,7 @@ class Servable:
             self._making = threading.Lock()
             self.warmup_requests = self._warm_up(max_tensor_bytes)
             # The graph is optimised for each signature, which may take a
-            # second. No request is to wait for that.
+            # second. A request must not wait for that.
             for signature in self.signatures.values():
                 self.runner(signature)
         except BaseException:
@@ -113,8 +113,8 @@ class Servable:
             feed=[spec.tensor_name for spec in signature.inputs.values()],
             fetch=[spec.tensor_name for spec in signature.outputs.values()],
         )
-        # Not the public `make_callable`: with feeds it is `Session.run` under
-        # another name, and several times slower.
+        # The public `make_callable` is `Session.run` under another name when it
+        # has feeds, and several times slower.
         return self._session._make_callable_from_options(options)
 
     def run(

@@ -1,4 +1,4 @@
-"""What a version may have the server read: nothing outside the model base."""
+"""Keeps a version from having the server read files outside the model base."""
 
 import pathlib
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from keras_moe.model_folder import is_saved_model
 
-# Of a signed 64-bit number, as versions are in TensorFlow Serving's messages.
+# Versions are signed 64-bit numbers in TensorFlow Serving's messages.
 MAX_VERSION = 2**63 - 1
 _MAX_DIGITS = 19
 

@@ -28,7 +28,7 @@ class HttpServer(http.server.ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    # Otherwise closing waits for connections that clients keep alive.
+    # A server that blocks would wait for connections that clients keep alive.
     block_on_close = False
     request_queue_size = 64
 

@@ -250,8 +250,8 @@ def _metadata_json(
     version: int,
     definitions: Mapping[str, meta_graph_pb2.SignatureDef],
 ) -> bytes:
-    # Field by field, as the API has it: the gRPC message holds an `Any`, which
-    # would add an "@type".
+    # The document is put together by hand: the gRPC message holds an `Any`,
+    # which would add an "@type" that the API does not have.
     return _to_json(
         {
             "model_spec": _to_document(ModelSpec(name, version).to_proto()),
