@@ -37,3 +37,6 @@ from keras_moe.calibration._p_values import (
 )
 from keras_moe.calibration._validity import ViolationRate as ViolationRate
 from keras_moe.calibration._validity import violation_rate as violation_rate
+from keras_moe.moved_names import find_moved
+
+__getattr__ = find_moved(__name__)

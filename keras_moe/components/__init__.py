@@ -52,3 +52,6 @@ from keras_moe.components.training._exit_task import ExitTask as ExitTask
 from keras_moe.components.training._exit_task import (
     ExitTaskArgs as ExitTaskArgs,
 )
+from keras_moe.moved_names import find_moved
+
+__getattr__ = find_moved(__name__)

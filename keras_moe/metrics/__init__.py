@@ -16,3 +16,6 @@ from keras_moe.metrics._relative_variance import (
 )
 from keras_moe.metrics._routing import expert_counts as expert_counts
 from keras_moe.metrics._routing import routing_statistics as routing_statistics
+from keras_moe.moved_names import find_moved
+
+__getattr__ = find_moved(__name__)

@@ -6,3 +6,6 @@ from keras_moe.models.switch_transformer._config import (
 from keras_moe.models.switch_transformer._switch_transformer import (
     SwitchTransformer as SwitchTransformer,
 )
+from keras_moe.moved_names import find_moved
+
+__getattr__ = find_moved(__name__)
