@@ -3,7 +3,8 @@
 import importlib
 from typing import Any
 
-# First: with `KERAS_MOE_QUIET` set, it imports TensorFlow without its messages.
+# `start_up` comes first: with `KERAS_MOE_QUIET` set, TensorFlow is imported
+# here, without its messages.
 from keras_moe import start_up as start_up
 
 # isort: split

@@ -1,9 +1,9 @@
 """The command that promotes and rolls back the versions of a model.
 
 ```
-python -m keras_moe.serving.rollout status serving/g2p
-python -m keras_moe.serving.rollout promote serving/g2p
-python -m keras_moe.serving.rollout rollback serving/g2p
+python -m keras_moe.serving.rollout status serving/my_model
+python -m keras_moe.serving.rollout promote serving/my_model
+python -m keras_moe.serving.rollout rollback serving/my_model
 ```
 """
 

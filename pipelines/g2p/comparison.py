@@ -13,6 +13,7 @@ from rich.table import Table
 
 from keras_moe.metrics import symbol_error_rate
 from pipelines.g2p.modules import text
+from pipelines.g2p.modules.preprocessing import PHONEMES
 
 Entries = list[tuple[str, tuple[str, ...]]]
 
@@ -91,7 +92,7 @@ def _answer(
     for start in range(0, len(entries), _BATCH):
         words = [word for word, _ in entries[start : start + _BATCH]]
         answer = signature(word=tf.constant(words))
-        said += [p.decode().split() for p in answer["phonemes"].numpy()]
+        said += [p.decode().split() for p in answer[PHONEMES].numpy()]
         emitted = answer["token_ids"].numpy() != text.PAD_ID
         tokens += int(emitted.sum())
         # A model without exits runs all of its layers for each token.

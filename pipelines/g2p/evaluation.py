@@ -6,11 +6,9 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from pipelines.g2p import fingerprint
 from pipelines.g2p.configs import EvaluationConfig
+from pipelines.g2p.modules.preprocessing import PHONEMES
 from pipelines.g2p.modules.preprocessing import PRONUNCIATIONS
 from pipelines.g2p.phonemes import VARIANT_SEPARATOR
-
-# The output of the exported model that is compared.
-PHONEMES = "phonemes"
 
 # The names under which evaluation results appear.
 PHONEME_ERROR_RATE = "phoneme_error_rate"

@@ -1,8 +1,8 @@
 """The command that runs the embedded model server.
 
 ```
-python -m keras_moe.serving.server --model_name=g2p \
-    --model_base_path=serving/g2p --port=8500 --rest_api_port=8501
+python -m keras_moe.serving.server --model_name=my_model \
+    --model_base_path=serving/my_model --port=8500 --rest_api_port=8501
 ```
 
 A line of JSON on the standard output tells the ports as soon as they are

@@ -44,8 +44,10 @@ class RequestLog:
 
     Example:
     ```python
-    log = keras_moe.serving.RequestLog("logs/g2p", sampling_rate=0.01)
-    server = keras_moe.serving.Server("g2p", "serving/g2p", request_log=log)
+    log = keras_moe.serving.RequestLog("logs/my_model", sampling_rate=0.01)
+    server = keras_moe.serving.Server(
+        "my_model", "serving/my_model", request_log=log
+    )
     ```
     """
 

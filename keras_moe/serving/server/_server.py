@@ -1,8 +1,8 @@
 """The embedded model server.
 
 ```
-python -m keras_moe.serving.server --model_name=g2p \
-    --model_base_path=serving/g2p --port=8500 --rest_api_port=8501
+python -m keras_moe.serving.server --model_name=my_model \
+    --model_base_path=serving/my_model --port=8500 --rest_api_port=8501
 ```
 """
 
@@ -48,12 +48,12 @@ class Server:
 
     Example:
     ```python
-    with keras_moe.serving.Server("g2p", "serving/g2p") as server:
+    with keras_moe.serving.Server("my_model", "serving/my_model") as server:
         server.wait_until_available(timeout=60)
         client = keras_moe.serving.Client(
-            "127.0.0.1", server.grpc_port, server.rest_port, model_name="g2p"
+            grpc_port=server.grpc_port, model_name="my_model"
         )
-        client.predict({"word": ["abacus"]})
+        client.predict({"inputs": ["abacus"]})
     ```
 
     Args:

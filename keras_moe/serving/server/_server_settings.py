@@ -26,7 +26,7 @@ class ServerSettings:
     Example:
 
     >>> from keras_moe.serving.server._server_settings import ServerSettings
-    >>> settings = ServerSettings("g2p", "serving/g2p", max_batch_rows=16)
+    >>> settings = ServerSettings("model", "serving/model", max_batch_rows=16)
     >>> settings.host, settings.workers
     ('127.0.0.1', 32)
     """

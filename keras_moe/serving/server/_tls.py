@@ -22,7 +22,7 @@ class Tls:
     Example:
     ```python
     tls = keras_moe.serving.Tls("server.pem", "server.key")
-    server = keras_moe.serving.Server("g2p", "serving/g2p", tls=tls)
+    server = keras_moe.serving.Server("my_model", "serving/my_model", tls=tls)
     ```
     """
 

@@ -16,11 +16,10 @@ from keras_moe.generation import EarlyExitPolicy
 from keras_moe.model_folder import KERAS_MODEL
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules.preprocessing import ENCODER_TOKEN_IDS
+from pipelines.g2p.modules.preprocessing import PHONEMES
 from pipelines.g2p.modules.preprocessing import WORD
 from pipelines.g2p.modules.preprocessing import WORD_STATUS
 
-# The output that `pipelines.g2p.evaluation` and the demo read.
-_PHONEMES = "phonemes"
 # Warm-up requests, one word and a batch, short and long: without them, the
 # first clients after a start would wait for the compilation.
 _WARMUP_WORDS = ("a", "keras", "grapheme", "antidisestablishmentarianism")
@@ -68,7 +67,7 @@ def export_model(
             example_spec={WORD: tf.io.FixedLenFeature([], tf.string)},
             tracked=(transform,),
             input_name=WORD,
-            output_name=_PHONEMES,
+            output_name=PHONEMES,
             early_exit=early_exit,
             certificate=certificate,
             # Later components, and trainings on more examples, load it.

@@ -13,6 +13,9 @@ ENCODER_TOKEN_IDS = "encoder_token_ids"
 TARGET_TOKEN_IDS = "target_token_ids"
 WORD_STATUS = "word_status"
 
+# The answer of the exported model.
+PHONEMES = "phonemes"
+
 
 def preprocessing_fn(
     inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
