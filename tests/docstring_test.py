@@ -14,8 +14,8 @@ import keras_moe
 # Wrapped around TFX, which takes long to import; their examples are not run.
 EXTRAS = (
     "keras_moe.components",
-    "keras_moe.orchestration._component_failed_error",
-    "keras_moe.orchestration._reporting_runner",
+    "keras_moe.orchestration.running._component_failed_error",
+    "keras_moe.orchestration.running._reporting_runner",
 )
 
 

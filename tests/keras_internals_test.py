@@ -254,7 +254,7 @@ PACKAGE = pathlib.Path(keras_moe.__file__).parent
 PUBLIC = {"_replace", "_asdict", "_fields"}
 # Private names of other libraries, with the file that has each.
 OTHERS = {
-    "_DEFAULT_IMAGE_PATH_KEY": "orchestration/_kubeflow_runner.py",
+    "_DEFAULT_IMAGE_PATH_KEY": "orchestration/running/_kubeflow_runner.py",
     "_dtensor_singleton": "distribution/_stale_reads.py",
     "_make_callable_from_options": "serving/server/_servable.py",
 }

@@ -8,63 +8,83 @@ import importlib
 from typing import TYPE_CHECKING
 from typing import Any
 
-from keras_moe.orchestration._cluster_config import (
-    ClusterConfig as ClusterConfig,
-)
 from keras_moe.orchestration._code_fingerprint import (
     code_fingerprint as code_fingerprint,
 )
 from keras_moe.orchestration._code_fingerprint import (
     training_fingerprint as training_fingerprint,
 )
-from keras_moe.orchestration._command_line import CommandLine as CommandLine
-from keras_moe.orchestration._component_progress import (
-    ComponentProgress as ComponentProgress,
-)
-from keras_moe.orchestration._component_run import ComponentRun as ComponentRun
-from keras_moe.orchestration._exit_code import (
-    NothingPushedError as NothingPushedError,
-)
-from keras_moe.orchestration._exit_code import exit_code as exit_code
-from keras_moe.orchestration._exit_code import require_pushed as require_pushed
-from keras_moe.orchestration._flag import Flag as Flag
-from keras_moe.orchestration._kubeflow_runner import (
-    KubeflowRunner as KubeflowRunner,
-)
-from keras_moe.orchestration._load_config import load_config as load_config
-from keras_moe.orchestration._local_path import LocalPath as LocalPath
-from keras_moe.orchestration._local_runner import LocalRunner as LocalRunner
 from keras_moe.orchestration._make_pipeline import (
     make_pipeline as make_pipeline,
 )
-from keras_moe.orchestration._only_runner import (
-    AnotherRunnerError as AnotherRunnerError,
-)
-from keras_moe.orchestration._only_runner import only_runner as only_runner
-from keras_moe.orchestration._outcome import Outcome as Outcome
-from keras_moe.orchestration._outcome import read_outcome as read_outcome
 from keras_moe.orchestration._places import Places as Places
 from keras_moe.orchestration._places import find_places as find_places
-from keras_moe.orchestration._resources import Resources as Resources
-from keras_moe.orchestration._run_config import RunConfig as RunConfig
-from keras_moe.orchestration._section import Section as Section
-from keras_moe.orchestration._silence_frameworks import (
+from keras_moe.orchestration.configuration._cluster_config import (
+    ClusterConfig as ClusterConfig,
+)
+from keras_moe.orchestration.configuration._command_line import (
+    CommandLine as CommandLine,
+)
+from keras_moe.orchestration.configuration._flag import Flag as Flag
+from keras_moe.orchestration.configuration._load_config import (
+    load_config as load_config,
+)
+from keras_moe.orchestration.configuration._local_path import (
+    LocalPath as LocalPath,
+)
+from keras_moe.orchestration.configuration._resources import (
+    Resources as Resources,
+)
+from keras_moe.orchestration.configuration._run_config import (
+    RunConfig as RunConfig,
+)
+from keras_moe.orchestration.configuration._section import Section as Section
+from keras_moe.orchestration.running._component_progress import (
+    ComponentProgress as ComponentProgress,
+)
+from keras_moe.orchestration.running._component_run import (
+    ComponentRun as ComponentRun,
+)
+from keras_moe.orchestration.running._exit_code import (
+    NothingPushedError as NothingPushedError,
+)
+from keras_moe.orchestration.running._exit_code import exit_code as exit_code
+from keras_moe.orchestration.running._exit_code import (
+    require_pushed as require_pushed,
+)
+from keras_moe.orchestration.running._kubeflow_runner import (
+    KubeflowRunner as KubeflowRunner,
+)
+from keras_moe.orchestration.running._local_runner import (
+    LocalRunner as LocalRunner,
+)
+from keras_moe.orchestration.running._only_runner import (
+    AnotherRunnerError as AnotherRunnerError,
+)
+from keras_moe.orchestration.running._only_runner import (
+    only_runner as only_runner,
+)
+from keras_moe.orchestration.running._outcome import Outcome as Outcome
+from keras_moe.orchestration.running._outcome import (
+    read_outcome as read_outcome,
+)
+from keras_moe.orchestration.running._silence_frameworks import (
     silence_frameworks as silence_frameworks,
 )
 
 if TYPE_CHECKING:
-    from keras_moe.orchestration._component_failed_error import (
+    from keras_moe.orchestration.running._component_failed_error import (
         ComponentFailedError as ComponentFailedError,
     )
-    from keras_moe.orchestration._reporting_runner import (
+    from keras_moe.orchestration.running._reporting_runner import (
         ReportingRunner as ReportingRunner,
     )
 
 # Importing their modules imports TFX, which takes seconds: a command's `--help`
 # and its first lines need not wait for it.
 _WITH_TFX = {
-    "ComponentFailedError": "_component_failed_error",
-    "ReportingRunner": "_reporting_runner",
+    "ComponentFailedError": "running._component_failed_error",
+    "ReportingRunner": "running._reporting_runner",
 }
 
 

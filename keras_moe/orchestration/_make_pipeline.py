@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_moe.orchestration._places import find_places
-from keras_moe.orchestration._run_config import RunConfig
+from keras_moe.orchestration.configuration._run_config import RunConfig
 
 
 def make_pipeline(config: RunConfig, components: Iterable[Any]) -> Any:

@@ -5,8 +5,8 @@ import os
 import pathlib
 from typing import Any
 
-from keras_moe.orchestration._cluster_config import ClusterConfig
-from keras_moe.orchestration._run_config import RunConfig
+from keras_moe.orchestration.configuration._cluster_config import ClusterConfig
+from keras_moe.orchestration.configuration._run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import TypeVar
 import yaml
 
 from keras_moe.atomic_file import atomic_file
-from keras_moe.orchestration._cluster_config import ClusterConfig
-from keras_moe.orchestration._command_line import CommandLine
-from keras_moe.orchestration._find_function import find_function
-from keras_moe.orchestration._resources import Resources
-from keras_moe.orchestration._run_config import RunConfig
+from keras_moe.orchestration.configuration._cluster_config import ClusterConfig
+from keras_moe.orchestration.configuration._command_line import CommandLine
+from keras_moe.orchestration.configuration._resources import Resources
+from keras_moe.orchestration.configuration._run_config import RunConfig
+from keras_moe.orchestration.running._find_function import find_function
 from keras_moe.start_up import start_up_messages_left_out
 
 SCHEMA_VERSIONS = ("2.0", "2.1")

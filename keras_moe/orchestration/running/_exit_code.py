@@ -6,8 +6,8 @@ from collections.abc import Callable
 import rich.markup
 from rich.console import Console
 
-from keras_moe.orchestration._outcome import Outcome
-from keras_moe.orchestration._run_config import RunConfig
+from keras_moe.orchestration.configuration._run_config import RunConfig
+from keras_moe.orchestration.running._outcome import Outcome
 
 # Errors whose message is a sentence; others need their name to be understood.
 _WITH_A_SENTENCE = (ImportError, OSError, RuntimeError, ValueError)

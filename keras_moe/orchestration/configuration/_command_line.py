@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import yaml
 
-from keras_moe.orchestration._flag import Flag
-from keras_moe.orchestration._load_config import load_config
-from keras_moe.orchestration._run_config import RunConfig
+from keras_moe.orchestration.configuration._flag import Flag
+from keras_moe.orchestration.configuration._load_config import load_config
+from keras_moe.orchestration.configuration._run_config import RunConfig
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 

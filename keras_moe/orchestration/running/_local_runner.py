@@ -9,16 +9,20 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from keras_moe.orchestration._command_line import CommandLine
-from keras_moe.orchestration._component_progress import ComponentProgress
-from keras_moe.orchestration._exit_code import exit_code
-from keras_moe.orchestration._exit_code import require_pushed
-from keras_moe.orchestration._find_function import find_function
-from keras_moe.orchestration._only_runner import only_runner
-from keras_moe.orchestration._outcome import Outcome
-from keras_moe.orchestration._outcome import read_outcome
-from keras_moe.orchestration._run_config import RunConfig
-from keras_moe.orchestration._silence_frameworks import silence_frameworks
+from keras_moe.orchestration.configuration._command_line import CommandLine
+from keras_moe.orchestration.configuration._run_config import RunConfig
+from keras_moe.orchestration.running._component_progress import (
+    ComponentProgress,
+)
+from keras_moe.orchestration.running._exit_code import exit_code
+from keras_moe.orchestration.running._exit_code import require_pushed
+from keras_moe.orchestration.running._find_function import find_function
+from keras_moe.orchestration.running._only_runner import only_runner
+from keras_moe.orchestration.running._outcome import Outcome
+from keras_moe.orchestration.running._outcome import read_outcome
+from keras_moe.orchestration.running._silence_frameworks import (
+    silence_frameworks,
+)
 from keras_moe.start_up import start_up_messages_left_out
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -122,10 +126,12 @@ class LocalRunner(Generic[ConfigT]):
         # Imported late: until then, the lines above can be read.
         console.print("[dim]Importing TFX[/]")
         with start_up_messages_left_out():
-            from keras_moe.orchestration._reporting_runner import (
+            from keras_moe.orchestration.running._reporting_runner import (
                 ReportingRunner,
             )
-            from keras_moe.orchestration._reporting_runner import record_reason
+            from keras_moe.orchestration.running._reporting_runner import (
+                record_reason,
+            )
 
             create_pipeline = find_function(self._create_pipeline)
         silence_frameworks()

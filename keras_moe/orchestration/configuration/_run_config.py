@@ -3,9 +3,9 @@
 import pathlib
 from typing import ClassVar
 
-from keras_moe.orchestration._cluster_config import ClusterConfig
-from keras_moe.orchestration._local_path import LocalPath
-from keras_moe.orchestration._section import Section
+from keras_moe.orchestration.configuration._cluster_config import ClusterConfig
+from keras_moe.orchestration.configuration._local_path import LocalPath
+from keras_moe.orchestration.configuration._section import Section
 
 
 class RunConfig(Section):

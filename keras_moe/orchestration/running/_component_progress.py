@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
-from keras_moe.orchestration._component_run import ComponentRun
+from keras_moe.orchestration.running._component_run import ComponentRun
 
 
 class ComponentProgress:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from keras_moe.orchestration._section import Section
+from keras_moe.orchestration.configuration._section import Section
 
 
 class Resources(Section):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from keras_moe.orchestration._component_run import ComponentRun
+from keras_moe.orchestration.running._component_run import ComponentRun
 
 # The custom property that says why nothing was pushed.
 REASON = "reason"

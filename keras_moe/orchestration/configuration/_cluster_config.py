@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from keras_moe.orchestration._resources import Resources
-from keras_moe.orchestration._section import Section
+from keras_moe.orchestration.configuration._resources import Resources
+from keras_moe.orchestration.configuration._section import Section
 
 
 class ClusterConfig(Section):

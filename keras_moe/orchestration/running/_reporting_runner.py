@@ -18,10 +18,12 @@ from tfx.orchestration.portable import launcher
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from keras_moe.orchestration._component_failed_error import ComponentFailedError
-from keras_moe.orchestration._component_run import ComponentRun
-from keras_moe.orchestration._outcome import REASON
-from keras_moe.orchestration._outcome import Outcome
+from keras_moe.orchestration.running._component_failed_error import (
+    ComponentFailedError,
+)
+from keras_moe.orchestration.running._component_run import ComponentRun
+from keras_moe.orchestration.running._outcome import REASON
+from keras_moe.orchestration.running._outcome import Outcome
 
 _RESOLVER = "Resolver"
 _RESULT = "__execution_result__"  # TFX's name

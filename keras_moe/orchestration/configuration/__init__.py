@@ -1,0 +1,1 @@
+"""What a run is told: sections of a YAML file, and flags over them."""
