@@ -17,6 +17,7 @@ CORE = [
     "rapidfuzz>=3.14",
     "scipy",
     "tensorflow>=2.21,<2.22",
+    "typing-extensions>=4.10",
 ]
 SERVING = [
     "grpcio",

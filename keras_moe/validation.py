@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from typing_extensions import is_protocol
 
 
 def check_size(**sizes: int | None) -> None:
@@ -124,7 +125,7 @@ def check_contract(contract: type, **values: Any) -> None:
 def _missing(contract: type, value: Any, path: str = "") -> Iterator[str]:
     """Yields what a protocol asks for and an object has not."""
     for base in reversed(contract.__mro__):
-        if not getattr(base, "_is_protocol", False):
+        if not is_protocol(base):
             continue
         for name, member in vars(base).items():
             if name.startswith("_"):
@@ -136,6 +137,6 @@ def _missing(contract: type, value: Any, path: str = "") -> Iterator[str]:
                 yield path + name
             else:
                 part: Any = typing.get_type_hints(member.fget).get("return")
-                if getattr(part, "_is_protocol", False):
+                if is_protocol(part):
                     part_of_value = getattr(value, name)
                     yield from _missing(part, part_of_value, f"{path}{name}.")
