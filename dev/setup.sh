@@ -3,8 +3,8 @@
 # the argument "tools" it stops before the packages: dev/lock.sh needs no more.
 # Idempotent: a finished set-up is recognised by its stamp; an interrupted one
 # is taken up where it stopped. Writes only inside the checkout (and into the
-# package caches of uv and pip). See docs/design.md, "The stack", for why an old system
-# needs a C library of its own.
+# package caches of uv and pip). See docs/stack.md for why an old system needs a
+# C library of its own.
 #
 # What is fetched from the package index is verified: it is a file whose hash
 # constraints/ holds, or the set-up stops. This covers the tools that install,

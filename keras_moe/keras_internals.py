@@ -2,8 +2,9 @@
 
 Keras has no public way to what these functions do, and may rename a private
 name in any release. A new release of Keras is therefore tried with
-`tests/keras_internals_test.py` first: it has a test for each function, and a
-scan that finds private names of Keras in any other file of the library.
+`tests/keras_internals_test.py` first, which has a test for each function.
+`tests/private_names_test.py` finds private names of Keras in any other file of
+the library.
 
 One class overrides a private method of Keras, which a function cannot do for
 it: `layers.routers._replica_losses.ReplicaLosses` has its own

@@ -1,3 +1,5 @@
+"""Layouts of the weights of all layers, wherever they are."""
+
 import keras
 import numpy as np
 import pytest
@@ -6,58 +8,17 @@ from keras_moe import distribution
 from keras_moe import layers
 from keras_moe import models
 from keras_moe import training
-
-DIM = 8
-
-
-def mesh(**axes):
-    count = int(np.prod([*axes.values()]))
-    return keras.distribution.DeviceMesh(
-        (*axes.values(),), [*axes], devices=[f"cpu:{i}" for i in range(count)]
-    )
-
-
-def axes_of(model, device_mesh=None):
-    """Path of a weight that a table names to its axes."""
-    device_mesh = device_mesh or mesh(batch=1, expert=2, model=2)
-    layouts = distribution.layout_map(device_mesh, model)
-    assert layouts.device_mesh is device_mesh
-    return {path: layout.axes for path, layout in layouts.items()}
-
-
-def below(layer, axes):
-    """The part of a layer's own, by the rest of the path."""
-    prefix = f"{layer.path}/"
-    return {
-        path.removeprefix(prefix): value
-        for path, value in axes.items()
-        if path.startswith(prefix)
-    }
-
-
-INNER, OUTER = (None, "model"), ("model", None)
-T5 = {
-    "query/kernel": INNER,
-    "key/kernel": INNER,
-    "value/kernel": INNER,
-    "output/kernel": OUTER,
-}
-NETWORK = {"wi/kernel": INNER, "wo/kernel": OUTER}
-EXPERTS = {
-    "experts/wi/kernel": ("expert", None, "model"),
-    "experts/wo/kernel": ("expert", "model", None),
-}
-HEADS = {
-    "query/kernel": (None, "model", None),
-    "query/bias": ("model", None),
-    "key/kernel": (None, "model", None),
-    "key/bias": ("model", None),
-    "value/kernel": (None, "model", None),
-    "value/bias": ("model", None),
-    "attention_output/kernel": ("model", None, None),
-    "attention_output/bias": (None,),
-}
-
+from tests.distribution.layout_map_case import DIM
+from tests.distribution.layout_map_case import EXPERTS
+from tests.distribution.layout_map_case import HEADS
+from tests.distribution.layout_map_case import INNER
+from tests.distribution.layout_map_case import NETWORK
+from tests.distribution.layout_map_case import OUTER
+from tests.distribution.layout_map_case import T5
+from tests.distribution.layout_map_case import axes_of
+from tests.distribution.layout_map_case import below
+from tests.distribution.layout_map_case import functional
+from tests.distribution.layout_map_case import mesh
 
 # === What the docstring promises ===
 
@@ -214,13 +175,6 @@ def test_one_table_of_embeddings_may_serve_both_sides(separate):
 # === Where layers may be ===
 
 
-def functional(*sublayers):
-    x = inputs = keras.Input([4, DIM])
-    for layer in sublayers:
-        x = layer(x)
-    return keras.Model(inputs, x)
-
-
 def test_models_within_models_and_shared_layers_are_found():
     shared = layers.FeedForward(16)
     inner = functional(shared, layers.FeedForward(16))
@@ -272,73 +226,6 @@ def test_a_layout_can_be_added_and_taken_out():
     assert layouts[network.inner.kernel.path] is None
 
 
-# === Tables of one's own ===
-
-
-class Own(keras.layers.Layer):
-    def __init__(self, table, **kwargs):
-        super().__init__(**kwargs)
-        self.LAYOUT = table
-        self.dense = keras.layers.Dense(16)
-        self.network = layers.FeedForward(16)
-
-    def build(self, shape):
-        self.scale = self.add_weight(name="scale", shape=(DIM,))
-        self.dense.build(shape)
-        self.network.build((*shape[:-1], 16))
-
-    def call(self, x):
-        return self.network(self.dense(x * self.scale))[..., :DIM]
-
-
-def test_a_layer_of_ones_own_has_a_table():
-    own = Own(
-        {
-            "scale": ("model",),
-            # Without the number that Keras may have given the layer.
-            "dense/kernel": ("model", None),
-            "dense/bias": ("model",),
-            "gone/kernel?": ("model", None),
-            "feed_forward/wi/kernel": (None, None),
-        },
-        name="own",
-    )
-    keras.layers.Dense(1)  # counts on
-    axes = axes_of(functional(own))
-    assert axes[own.scale.path] == ("model",)
-    assert axes[own.dense.kernel.path] == OUTER
-    # Named itself: does not follow the kernel.
-    assert axes[own.dense.bias.path] == ("model",)
-    # The outermost table counts.
-    assert axes[own.network.inner.kernel.path] == (None, None)
-    assert axes[own.network.outer.kernel.path] == OUTER
-
-
-def test_a_subclass_inherits_the_table():
-    class Mine(layers.FeedForward):
-        pass
-
-    network = Mine(16)
-    assert below(network, axes_of(functional(network))) == NETWORK
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ({"dens/kernel": (None, "model")},
-         "'dens/kernel' of Own 'own', which has no such weight: .*'dense/ker"),
-        ({"dense/kernel": ("model",)},
-         r"'dense/kernel' of Own 'own', which has shape \(8, 16\): \('model"),
-        ({"scale": "model"}, "'scale' of Own 'own', which has shape"),
-        ("NHWC", "must be a dictionary.*Own.LAYOUT='NHWC'"),
-    ],
-)  # fmt: skip
-def test_a_table_that_does_not_fit_is_refused(table, message):
-    model = functional(Own(table, name="own"))
-    with pytest.raises(ValueError, match=message):
-        distribution.layout_map(mesh(model=2), model)
-
-
 # === Refusals ===
 
 
@@ -368,32 +255,3 @@ def test_a_mesh_is_a_mesh():
     model = functional(layers.FeedForward(16))
     with pytest.raises(ValueError, match="`device_mesh` must be"):
         distribution.layout_map({"model": 2}, model)
-
-
-class Pair(keras.Model):
-    """Two layers of one name, each built before."""
-
-    def __init__(self, other):
-        super().__init__()
-        self.network = layers.FeedForward(16, name="part")
-        self.other = other
-        for layer in (self.network, self.other):
-            layer.build((None, DIM))
-        self.built = True
-
-
-class Plain(keras.layers.Layer):
-    """Has a kernel of a network's name, but no table."""
-
-    def build(self, shape):
-        self.dense = keras.layers.Dense(16, name="wi")
-        self.dense.build(shape)
-
-
-def test_weights_of_one_path_must_lie_alike():
-    same = Pair(layers.FeedForward(16, name="part"))
-    assert below(same.network, axes_of(same)) == NETWORK
-    other = Pair(Plain(name="part"))
-    assert other.other.dense.kernel.path == other.network.inner.kernel.path
-    with pytest.raises(ValueError, match="different paths.*'part/wi/kernel'"):
-        axes_of(other)

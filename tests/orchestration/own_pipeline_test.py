@@ -1,4 +1,4 @@
-"""The project of docs/pipeline.md, "Your own pipeline", as it stands there."""
+"""The project of docs/own_pipeline.md, as it stands there."""
 
 import importlib
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "pipeline.md"
+DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "own_pipeline.md"
 WORDS = 400
 
 pytestmark = pytest.mark.tfx
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.tfx
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Writes the files that the document names, and a few examples."""
-    section = DOCUMENT.read_text().partition("## Your own pipeline")[2]
-    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", section, re.DOTALL)
+    page = DOCUMENT.read_text()
+    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", page, re.DOTALL)
     for name, text in blocks:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
