@@ -30,7 +30,7 @@ _ARTIFACTS = ("Certificate", "DataBlessing", "ExpertLoad", "ModelCard")
 
 
 def __getattr__(name: str) -> Any:
-    """Finds what needs the extra [tfx], which takes seconds to import."""
+    """Imports what needs the extra [tfx] when it is asked for: it is slow."""
     if name in ("components", "orchestration"):
         return importlib.import_module(f"keras_moe.{name}")
     if name in _ARTIFACTS:

@@ -56,7 +56,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def remove_partial_files(directory: str | os.PathLike) -> None:
-    """Removes what writers that were killed left; not what others write now.
+    """Removes partial files of killed writers, but none that is being written.
 
     Args:
         directory: to look in.

@@ -57,11 +57,11 @@ def metrics_are_in_reach() -> bool:
 
 
 def refuse_ignored_distribution() -> None:
-    """Refuses what Keras would take, and not act upon.
+    """Refuses a `keras.distribution` where Keras would ignore it.
 
     Raises:
-        RuntimeError: on the TensorFlow backend under
-            `keras.distribution.set_distribution`, which JAX's has alone.
+        RuntimeError: if `keras.distribution.set_distribution` was called on
+            the TensorFlow backend; only JAX's acts upon it.
     """
     distribution = keras.distribution.distribution()
     if distribution is None or keras.backend.backend() != "tensorflow":

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from typing import TypeAlias
 
-# Keras is typed loosely on purpose (a tensor is whatever the backend says).
+# `Tensor` and the like are `Any`: a tensor is whatever Keras's backend says.
 Tensor: TypeAlias = Any
 Shape: TypeAlias = tuple[int | None, ...]
 InitializerLike: TypeAlias = Any

@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--state", type=pathlib.Path, default=STATE)
     options = parser.parse_args()
-    # As in `benchmarks.early_exit`: operations are too small for two threads.
+    # One thread, as in `benchmarks.early_exit`: the operations are too small to
+    # share.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     console = Console()
@@ -78,7 +79,7 @@ def main() -> None:
         }
     )
     report.add_claim("parameter_ratio", sizes[1] / sizes[0], 0.1, "<=")
-    # The last recipe's students are those whose exits were taught.
+    # Students of the last recipe were trained at every exit: serve one of them.
     final = Run(list(RECIPES)[-1], SEEDS[0], options.state).student()
     report_served(report, teacher, final, splits)
     report.show()

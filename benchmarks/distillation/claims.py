@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmarks.shared.report import Report
 
-# In each of these the student is to keep a share of the teacher's gain.
+# The student must keep a share of the teacher's gain in each of these figures.
 _MEASURES = ("nats_per_token", "phoneme_error_rate")
 
 
@@ -74,7 +74,8 @@ def report_recipes(
         )
     console.print(table)
     for figure in _MEASURES:
-        # Or shares of it would mean nothing.
+        # A share of the teacher's gain means nothing unless the gain is well
+        # above what seeds change by chance.
         report.add_claim(
             f"teacher_gain_over_seed_spread_{figure}",
             (base[figure] - teacher[figure])

@@ -15,7 +15,7 @@ from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
 
-# Of 42 phonemes and special tokens.
+# Logits kept of each token; the vocabulary has 42 phonemes and special tokens.
 TOP_K = 8
 _SHARDS = 2
 _WRITTEN_AT_ONCE = 1024
@@ -69,7 +69,8 @@ def _answered(
     """Returns each word once, with the teacher's answer."""
     words = tf.constant([word for word, _ in entries])
     source = text.encode_words(words)["encoder_token_ids"].numpy()
-    # Words of like length together: the longest decides how many steps run.
+    # Batches of words of like length decode fastest: the longest word of a
+    # batch decides how many steps it runs.
     order = np.argsort((source != text.PAD_ID).sum(axis=1), kind="stable")
     source = source[order]
     answers = teacher_sequences(

@@ -66,7 +66,8 @@ class Recipe:
     per_exit: bool = False
 
 
-# Each adds one thing to the one before, as in table 6 of arXiv:2101.03961.
+# Each recipe adds one thing to the recipe above it, as in table 6 of
+# arXiv:2101.03961.
 RECIPES = {
     "dense": Recipe(1.0),
     "plain": Recipe(0.0),
@@ -106,11 +107,11 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it was trained."""
+        """Whether this run's student was trained and is kept."""
         return self._figures.exists()
 
     def figures(self) -> dict[str, float]:
-        """Returns what was measured on the test split."""
+        """Returns the figures measured on the test split."""
         return json.loads(self._figures.read_text())
 
     def student(self) -> SwitchTransformer:
@@ -120,7 +121,7 @@ class Run:
         return student
 
     def train(self, teacher: SwitchTransformer, splits: dict) -> None:
-        """Trains, measures, and keeps both."""
+        """Trains and measures the student; keeps weights and figures."""
         recipe = RECIPES[self.recipe]
         keras.utils.set_random_seed(self.seed)
         student = make_student()

@@ -127,7 +127,8 @@ def _report_errors(
     certificate: Certificate | None,
     entries: list,
 ) -> None:
-    # Nothing is as sure as that.
+    # Without a certificate no token may leave early: no confidence reaches an
+    # infinite threshold.
     threshold = np.inf if certificate is None else certificate.threshold
     policy = dataclasses.replace(POLICY, threshold=threshold)
     answers, layers = [], []
@@ -160,7 +161,7 @@ def _export(
     name: str,
     certificate: Certificate | None = None,
 ) -> tuple[Any, float]:
-    """Writes and loads a model as it would be served; also its megabytes."""
+    """Exports a model, loads it as a server would; also its megabytes."""
     directory = pathlib.Path(folder) / name
     serving.export(
         model,

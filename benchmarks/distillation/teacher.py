@@ -23,9 +23,11 @@ from pipelines.g2p.modules import training
 STATE = pathlib.Path("build/distillation")
 STEPS = 2000
 BATCH_SIZE = 256
-# Enough for a rate after each turn; the test split is scored whole.
+# Validation words scored after each turn, enough for an error rate; the test
+# split is scored whole.
 _VALIDATION_WORDS = 600
-# The student has the same width, so that weights can be copied.
+# The width is the preset's, which the student has, too: weights can be copied
+# only between layers of one width.
 TEACHER: dict[str, Any] = {
     "num_encoder_layers": 6,
     "num_decoder_layers": 8,
@@ -42,7 +44,8 @@ def make_teacher(state: pathlib.Path = STATE) -> Variant:
         batch_size=BATCH_SIZE,
         peak_learning_rate=1e-3,
         max_minutes=0.0,
-        # A smoothed teacher says less about the wrong answers.
+        # Label smoothing would flatten what the teacher says about wrong
+        # answers, from which the student learns.
         label_smoothing=0.0,
     )
     return Variant("teacher", TEACHER, config, dropout_rate=0.0, state=state)

@@ -7,7 +7,8 @@ from benchmarks.shared.report import Report
 from keras_moe.calibration import violation_rate
 
 _DRAWS = 1000
-# Smaller than the pool: the pool then stands for the truth.
+# Words drawn for each calibration. The pool must be larger, since its risks
+# stand for the true ones.
 _SAMPLE = 1000
 
 
@@ -59,7 +60,8 @@ def report_validity(report: Report, losses: np.ndarray) -> None:
     rate = violation_rate(losses, **settings)
 
     def broken(losses, tolerance):
-        # Takes the mean for the truth, as a threshold picked by eye does.
+        # This p-value is wrong on purpose: it takes the sample's mean for the
+        # true risk, as someone who picks a threshold by eye does.
         return np.where(losses.mean(axis=0) <= tolerance, 0.0, 1.0)
 
     caught = violation_rate(losses, p_value=broken, **settings)

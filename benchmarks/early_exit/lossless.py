@@ -1,4 +1,4 @@
-"""That self-speculative decoding says what greedy decoding says."""
+"""Checks that self-speculative decoding gives greedy decoding's answers."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,8 @@ from keras_moe.ops import softmax_margin
 from pipelines.g2p.modules import text
 
 _AT_ONCE = 512
-# Nearer than this, two tokens are alike to the last bits of a float.
+# Answers may differ where two tokens' log-probabilities are nearer than this:
+# rounding decides there.
 _MARGIN = 1e-5
 _STRATEGY = SelfSpeculative(draft_layer=2, draft_length=4)
 

@@ -12,7 +12,7 @@ from keras_moe import visualization
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
 
-# None of them chosen for its depths; all are in English books.
+# Common English words, chosen before their exit depths were known.
 _WORDS = ("photograph", "colonel", "keyboard", "rhythm", "butter")
 
 

@@ -17,7 +17,7 @@ from keras_moe.generation import decode_from
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
 
-# Enough to be typical; each is decoded by each decoder in each round.
+# Words that are timed: each decoder decodes each of them in every round.
 _WORDS = 160
 _ROUNDS = 9
 _NAMES = ("full", "early")
@@ -88,12 +88,13 @@ def speedups(
 def encoded_batches(
     model: SwitchTransformer, words: list[str], size: int
 ) -> list[dict[str, Any]]:
-    """Returns what the loops take, `size` words at a time."""
+    """Returns the inputs of the decoding loops, `size` words at a time."""
     batches = []
     for start in range(0, len(words), size):
         ids = text.encode_words(tf.constant(words[start : start + size]))
         ids = ids["encoder_token_ids"]
-        # The server trims nothing; a batch is as long as its longest word.
+        # Cut the batch to its longest word here: nothing after this trims
+        # padding.
         used = int(np.max(np.sum(ids != model.config.pad_id, axis=1)))
         ids = tf.cast(ids[:, :used], tf.int32)
         batches.append(

@@ -26,17 +26,19 @@ from pipelines.g2p.modules import training
 
 STATE = pathlib.Path("build/early_exit")
 STEPS = 2500
-# Enough for a rate after each turn; the test split is scored whole.
+# Validation words scored after each turn, enough for an error rate; the test
+# split is scored whole.
 _VALIDATION_WORDS = 600
-# Wide enough for a layer to cost more than TensorFlow's own work between
-# operations, which no exit can save.
+# The model is wide enough for a layer to cost more than TensorFlow's own work
+# between operations, which no exit can save.
 _COMMON: dict[str, Any] = {
     "num_experts": 0,
     "position_encoding": "rotary",
     "model_dim": 192,
     "hidden_dim": 768,
 }
-# The exits. An exit at every layer would be asked twice as often.
+# Every second layer is an exit: with an exit at every layer, confidences would
+# be computed twice as often.
 EXITS = {"min_exit_layer": 2, "exit_interval": 2}
 _LAYERS = {"exits": 8, "shallow": 3}
 

@@ -30,14 +30,14 @@ from benchmarks.shared.variant import Variant
 from benchmarks.shared.variant import error_rates
 from pipelines.g2p.modules import training
 
-# Otherwise alike: in training, a Switch layer computes as much for a token as
-# the dense layer that it replaces (times the capacity factor).
+# The variants are otherwise alike: in training, a Switch layer computes as much
+# for a token as the dense layer that it replaces (times the capacity factor).
 _VARIANTS: dict[str, dict[str, Any]] = {
     "sparse": {},
     "dense": {"num_experts": 0},
 }
-# Word error rates on CMUdict without stress, as published. Their version of
-# the dictionary and their split differ from ours.
+# Word error rates on CMUdict without stress, as published, on other versions of
+# the dictionary and other splits than ours.
 _PUBLISHED = (
     ("bidirectional LSTM (arXiv:1506.00196)", 23.55),
     ("LSTM with n-gram (Rao et al., 2015)", 21.3),

@@ -12,10 +12,10 @@ _TARGETS = {
 }
 _OVER_TRANSFORMERS = 1.1
 _SPEEDUP_OVER_TF_MODELS = 2.5
-# The group size that the layer's documentation recommends.
+# The group size that tf-models-official's documentation recommends.
 _RECOMMENDED = "group_4096"
 
-# Number of experts to what a timing program answered.
+# Maps a number of experts to the figures that a timing program printed.
 Figures = dict[int, dict[str, Any]]
 
 
@@ -36,7 +36,8 @@ def add_ours(report: Report, ours: Figures) -> None:
                 f"dense_forward_ms_e{experts}": forward[DENSE],
                 f"gather_forward_over_dense_e{experts}": forward["gather"],
                 f"ragged_forward_over_dense_e{experts}": forward["ragged"],
-                # One-hot products are quadratic in the group: 512 tokens.
+                # `einsum` is timed on groups of 512 tokens only: its one-hot
+                # products are quadratic in the group.
                 f"einsum_512_over_dense_e{experts}": both["einsum_sequences"],
                 f"ragged_fresh_tokens_over_dense_e{experts}": both[
                     "ragged_fresh"
@@ -46,8 +47,9 @@ def add_ours(report: Report, ours: Figures) -> None:
         )
     experts = max(ours)
     traffic = ours[experts]["traffic"]
-    # Forward reads each kernel, backward reads it again and writes its
-    # gradient. At best all of it hides behind the products.
+    # Memory traffic bounds the layer from below: the forward pass reads each
+    # kernel, the backward pass reads it again and writes its gradient. At best
+    # all of the traffic hides behind the products.
     moved = 2 * traffic["read"] + traffic["write"]
     report.add_figures(
         {

@@ -17,7 +17,7 @@ def _load():
     path = (purelib / _NAME.replace(".", "/")).with_suffix(".py")
     spec = importlib.util.spec_from_file_location(_NAME, path)
     module = importlib.util.module_from_spec(spec)
-    # Its data classes look their module up.
+    # The file's data classes look up their module in `sys.modules`.
     sys.modules[_NAME] = module
     spec.loader.exec_module(module)
     return module

@@ -23,7 +23,7 @@ from benchmarks.moe_layer.task import read_task
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
 
-# As users get it: the preset, one group of the whole batch.
+# The layer as users get it: the preset, with the whole batch as one group.
 _PRESET = {
     name: {"dispatch": name, "router": "switch"}
     for name in ("gather", "ragged")
@@ -33,8 +33,8 @@ _FRESH = "ragged_fresh"
 
 def make_layers(task: Task) -> dict[str, keras.layers.Layer]:
     """Returns the dense layer and the sparse ones, built."""
-    # As the peers route: each sequence on its own, without jitter (theirs is
-    # off by default or not usable here), and with their capacity.
+    # The layer as the peers route: a group for each sequence, no jitter (theirs
+    # is off by default or not usable here), and their capacity.
     as_peers = {
         "capacity_factor": CAPACITY_FACTOR,
         "min_expert_capacity": 1,
@@ -61,8 +61,7 @@ def make_layers(task: Task) -> dict[str, keras.layers.Layer]:
         name: SparseMoE(
             task.experts,
             task.hidden_dim,
-            # What is in the kernels does not matter; that it is there quickly
-            # does.
+            # Values of kernels do not change the time; zeros are drawn fastest.
             kernel_initializer="zeros",
             **arguments,
         )
@@ -78,7 +77,7 @@ def make_layers(task: Task) -> dict[str, keras.layers.Layer]:
 def make_calls(
     layers: dict[str, keras.layers.Layer], task: Task
 ) -> dict[str, dict[str, Callable[[], Any]]]:
-    """Returns, for each phase, what is to be timed."""
+    """Returns, for each phase, the functions to time."""
     tokens = tf.constant(task.tokens())
     gradient = tf.constant(task.output_gradient())
     phases: dict[str, dict[str, Callable[[], Any]]] = {
@@ -92,9 +91,9 @@ def make_calls(
         ):
             call = make(layer, gradient)
             phases[phase][name] = lambda call=call: call(tokens)
-    # Never the same tokens twice. The library under TensorFlow compiles a
-    # product for each new shape, and ragged rows have other shapes in every
-    # step.
+    # Each call gets other tokens, as in training: TensorFlow's library of
+    # products compiles one for each new shape, and ragged rows have new shapes
+    # whenever tokens change.
     batches = itertools.cycle(
         tf.random.stateless_normal(tokens.shape, (seed, 0)) for seed in range(8)
     )
@@ -128,7 +127,7 @@ def _backward(layer, gradient):
 
 
 def make_traffic(layer: SparseMoE) -> dict[str, Callable[[], Any]]:
-    """Returns what reads and what writes each kernel once, and no more."""
+    """Returns functions that read, and write, each kernel once, no more."""
     kernels = [
         weight
         for weight in layer.experts.trainable_weights

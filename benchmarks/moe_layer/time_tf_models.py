@@ -9,8 +9,8 @@ from benchmarks.moe_layer.task import over_dense
 from benchmarks.moe_layer.task import read_task
 from benchmarks.moe_layer.tf_models_moe import moe
 
-# Of the sizes that divide the batch; 4096 tokens is what the layer's
-# documentation recommends, one sequence what its constructor defaults to.
+# Group sizes that divide the batch; the layer's documentation recommends 4096
+# tokens, its constructor's default is one sequence.
 _TOKENS_OF_GROUP = (4096, 512, 256, 128)
 
 
@@ -27,7 +27,8 @@ def main() -> None:
         task.experts, task.hidden_dim, activation=tf.nn.relu
     )
     for group in _TOKENS_OF_GROUP:
-        # Below, an expert would have no slot and the layer give zeros.
+        # Smaller groups are left out: an expert would have no slot, and the
+        # layer would give zeros.
         if (
             group <= task.batch * task.length
             and CAPACITY_FACTOR * group >= task.experts
@@ -55,7 +56,8 @@ def main() -> None:
             gradients = tape.gradient(
                 outputs, [tokens, *layer.trainable_variables], gradient
             )
-            # Or the dense layer's last product would be left out.
+            # Without the outputs TensorFlow would leave out the dense layer's
+            # last product, which no gradient needs.
             return outputs, gradients
 
         return call

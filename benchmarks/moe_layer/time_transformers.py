@@ -23,7 +23,8 @@ def main() -> None:
         num_experts=task.experts,
         expert_capacity=task.capacity_of_sequence,
         dropout_rate=0.0,
-        # Its jitter is in place: in float32 the experts see it, too.
+        # Jitter is off: transformers multiplies the input in place, so that in
+        # float32 the experts would see the noise, too.
         router_jitter_noise=0.0,
     )
     sparse = switch.SwitchTransformersSparseMLP(config).train()
@@ -45,7 +46,8 @@ def main() -> None:
         wanted = (tokens, *layer.parameters())
 
         def call():
-            # With few slots some expert may get no token.
+            # With few slots some expert may get no token, and its weights no
+            # gradient.
             return torch.autograd.grad(
                 layer(tokens), wanted, gradient, allow_unused=True
             )

@@ -12,7 +12,8 @@ from benchmarks.shared.report import Report
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 SOFTMAX, SMALL, LARGE = "softmax", "features_128", "features_256"
 _HEADS, _FLOAT = 8, 4
-# Scores, weights, their gradients: what the peer holds at once, at most.
+# Arrays of the size of the scores that `MultiHeadAttention` holds at once, at
+# most: scores and weights, and in training their gradients.
 _SCORES = {"forward": 2, "both": 4}
 _LARGEST = 12 * 2**30
 _COMPARED = 8192
@@ -42,7 +43,8 @@ def measure_times(direction: str, compiled: bool, rounds: int) -> Figures:
     for length in LENGTHS:
         layers = layers_at(length, direction)
         flags = ["--compiled"] if compiled else []
-        # The peer, compiled, takes long beyond all doubt.
+        # Long lengths get half the rounds: softmax attention is slower there
+        # by so much that noise does not matter.
         turns = rounds if length < _COMPARED else max(2, rounds // 2)
         seconds = run(
             *("--length", length, "--direction", direction),
@@ -100,11 +102,13 @@ def add_times(report: Report, all_times: dict[str, Figures]) -> None:
                     / min(by_token),
                 }
             )
-    # A training step, as TensorFlow runs it unless told otherwise.
+    # The claims are about a training step as TensorFlow runs it by default,
+    # without XLA.
     step = all_times["both_graph"]
     speedup = step[SOFTMAX][_COMPARED] / step[SMALL][_COMPARED]
     report.add_claim(f"speedup_{_COMPARED}", speedup, 10.0, ">=")
-    # Within 15 % over a factor of 8.
+    # This exponent is 15 % more time for each token over a factor of 8 in
+    # length.
     report.add_claim("time_exponent", exponent(step[SMALL]), 1.067, "<=")
 
 

@@ -66,7 +66,8 @@ def float32_error(scale: float, bounded: bool, causal: bool) -> float:
     draws = rng.normal(size=(_FEATURES, _DIM)).astype("float32")
     bound = 0.0
     if bounded:
-        # FAVOR++ with one number for all directions, for these inputs.
+        # The bound of FAVOR++ with one number for all directions, computed for
+        # these inputs.
         lam = ((q**2).mean() + (k**2).mean()) * _DIM**-0.5
         bound = (1 - 2 * lam - np.sqrt((2 * lam + 1) ** 2 + 8 * lam)) / 16
     layer = make_layer(np.float32(bound), draws)

@@ -48,7 +48,8 @@ def make_call(
             outputs = layer(x, x, training=True)
             loss = tf.reduce_mean(tf.square(outputs))
         weights = [weight.value for weight in layer.trainable_weights]
-        # The outputs, too: what nobody asks for is left out of a graph.
+        # The outputs are returned, too: TensorFlow leaves out of a graph what
+        # nobody asks for.
         return outputs, tape.gradient(loss, [x, *weights])
 
     function = tf.function(
@@ -88,7 +89,8 @@ def main() -> None:
     inputs = tf.constant(rng.normal(size=shape).astype("float32"))
     if options.memory:
         (name,) = options.layers
-        # What frameworks and code take is there before the long call.
+        # A short call first: memory that frameworks and code take does not
+        # count as the long call's.
         make_call(name, inputs[:, :64], options.direction, options.compiled)()
         call = make_call(name, inputs, options.direction, options.compiled)
         before = resident_bytes()

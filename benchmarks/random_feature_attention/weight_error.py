@@ -12,7 +12,8 @@ from benchmarks.shared.report import Report
 from keras_moe.layers import RandomFeatures
 
 _LENGTH, _DRAWS = 256, 30
-# As published: no statistics but the mean of |q + k|^2 (FAVOR++).
+# Feature maps as published: FAVOR++ knows no statistics but the mean of |q +
+# k|^2.
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "favor+": {"feature_map": "favor+"},
     "hyperbolic": {"feature_map": "hyperbolic"},
@@ -26,7 +27,8 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 }
 _SIMPLEX = {**_PUBLISHED["favor++"], "projection": "simplex"}
 _DEFAULT = {"feature_map": "favor++"}
-# Dimension, standard deviation, features: isotropic, as published.
+# Isotropic inputs, as in the papers: dimension, standard deviation, number of
+# features.
 _ISOTROPIC = (
     (64, 0.25, 64),
     (64, 0.5, 64),
@@ -73,7 +75,7 @@ def error(
         seed=seed,
         **options,
     )
-    # One row, one head of keys, one group of queries.
+    # Axes for a batch of one row, one head of keys and one group of queries.
     batch = [np.float32(x)[None, None, None] for x in (queries, keys)]
     features.build(*(x[:, 0].shape for x in batch))
     features.adapt(*batch)

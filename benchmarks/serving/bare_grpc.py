@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 _METHOD = "/floor/Call"
-# About the size of a request for one word, and of its answer.
+# Bytes of about the size of a request for one word, and of its answer.
 _REQUEST, _ANSWER = b"?" * 100, b"!" * 400
 
 
@@ -51,7 +51,7 @@ def behind_bare_grpc(function: Callable[[], Any]) -> Iterator[int]:
 
 @contextlib.contextmanager
 def bare_call(port: int) -> Iterator[Callable[[], bytes]]:
-    """Gives a call of what runs behind a port of `behind_bare_grpc`."""
+    """Gives a function that calls the port of `behind_bare_grpc`."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(_METHOD)
         yield lambda: call(_REQUEST)

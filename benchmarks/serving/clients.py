@@ -22,7 +22,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from benchmarks.serving.server_process import MODEL
 
 _TIMEOUT = 30.0
-# Text output to what the model says to the word.
+# Maps the name of an output to the model's answer for one word.
 Answer = dict[str, Any]
 Ask = Callable[[str], tuple[int | None, Answer]]
 
@@ -61,7 +61,7 @@ def words_proto(words: Sequence[str]) -> tensor_pb2.TensorProto:
 
 @contextlib.contextmanager
 def grpc_client(port: int, label: str = "") -> Iterator[Ask]:
-    """Gives what asks for one word over gRPC.
+    """Gives a function that asks for one word over gRPC.
 
     Args:
         port: of the server.
@@ -92,7 +92,7 @@ def grpc_client(port: int, label: str = "") -> Iterator[Ask]:
 
 @contextlib.contextmanager
 def rest_client(port: int, label: str = "") -> Iterator[Ask]:
-    """Gives what asks for one word over REST, on a connection that is kept.
+    """Gives a function that asks for one word over a kept REST connection.
 
     Args:
         port: of the server.

@@ -24,7 +24,7 @@ _METHOD = "/tensorflow.serving.PredictionService/Predict"
 _PATH = f"/v1/models/{MODEL}:predict"
 _WORDS = ["ab", "pronunciation", "", "zürich", "a" * 50]
 _TIMEOUT = 20.0
-# Words that a request rightly asks for, or `None`: it is malformed.
+# The words that a well-formed request asks for; `None` for a malformed one.
 Words = list[bytes] | None
 
 
@@ -85,7 +85,7 @@ def send(server: ServerProcess, count: int, seed: int) -> Outcome:
 
 
 def _message(rng: random.Random) -> bytes:
-    """A request with or without a fault that parses."""
+    """Makes a request that parses, with a fault or without."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = rng.choice([MODEL] * 9 + ["other"])
     if rng.random() < 0.2:
@@ -151,7 +151,7 @@ def _mutate(rng: random.Random, data: bytes) -> bytes:
 
 
 def _words_of_message(data: bytes) -> Words:
-    """Reads a message by the letter of the API; not with the server's code."""
+    """Reads a message as the API is written, without the server's code."""
     try:
         request = predict_pb2.PredictRequest.FromString(data)
     except message.DecodeError:
@@ -164,7 +164,7 @@ def _words_of_message(data: bytes) -> Words:
         or (choice == "version" and spec.version.value != VERSION)
         or (
             choice == "version_label"
-            # An empty label is none.
+            # An empty label counts as no label.
             and spec.version_label not in ("", "stable", "canary")
         )
         or list(request.inputs) != ["word"]
@@ -235,7 +235,8 @@ def _is_right(words: Words, answer: dict[str, list]) -> bool:
     )
 
 
-# REST shows bytes that are no text with a mark: compare both so.
+# REST shows bytes that are not UTF-8 with a replacement mark: decode gRPC's
+# answer alike before the two are compared.
 def _as_text(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
@@ -288,13 +289,13 @@ def _ask_rest(
 def _ask_noise(
     rng: random.Random, server: ServerProcess, crashes: list[str]
 ) -> dict | None:
-    """Sends what is no HTTP, or not the HTTP that it says it is."""
+    """Sends bytes that are not HTTP, or break the promises of their header."""
     noise = rng.choice(list(_noise(rng)))
     port = rng.choice([server.rest_port] * 3 + [server.grpc_port])
     try:
         with socket.create_connection(("127.0.0.1", port), _TIMEOUT) as peer:
             peer.sendall(noise)
-            # The server may have hung up by then.
+            # The server may have closed the connection already.
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_WR)
             answer = b""
@@ -306,7 +307,8 @@ def _ask_noise(
         crashes.append(f"{noise[:100]!r}: {error!r}")
         return None
     if answer.startswith(b"HTTP/1.1 5") and b" 501 " not in answer[:20]:
-        # 505 is what a version of HTTP that is not spoken is owed.
+        # 505 is the right answer to a version of HTTP that the server does not
+        # speak, as 501 is to a method; any other 5xx is a crash.
         if b" 505 " not in answer[:20]:
             crashes.append(f"{noise[:100]!r}: {answer!r}")
     if answer.startswith(b"HTTP/1.1 200"):

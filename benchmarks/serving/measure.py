@@ -46,7 +46,8 @@ def overhead(folder: pathlib.Path, rounds: int) -> dict[str, float]:
     models.save_words(folder / "base/1", malformed.SCALE)
     array = np.array([WORDS[0].encode()], dtype=object)
     with contextlib.ExitStack() as stack:
-        # Nobody asks this server; the callable is the one that it would call.
+        # This server gets no requests: it loads the model, and the timed
+        # callable is the one that it would call.
         idle = stack.enter_context(serving.Server(MODEL, folder / "base"))
         idle.wait_until_available(START_SECONDS)
         runner = idle.servable.runner(idle.servable.signature())
@@ -69,7 +70,8 @@ def overhead(folder: pathlib.Path, rounds: int) -> dict[str, float]:
     return {
         **times,
         "rest_overhead_ms": times["rest_ms"] - times["direct_ms"],
-        # What of it is gRPC's own, in Python, on this machine.
+        # The part of the overhead that any gRPC server in Python would add on
+        # this machine.
         "bare_grpc_overhead_ms": times["bare_grpc_ms"] - times["direct_ms"],
     }
 
@@ -87,7 +89,8 @@ def latency(
     shutil.copytree(saved, folder / "base/1")
     figures = {}
     for name, options in (
-        # As many threads, to compare nothing but batching.
+        # Both servers get the same number of threads, so that they differ in
+        # batching alone.
         ("unbatched", {"max_workers": max(CLIENTS)}),
         ("batched", {"max_batch_rows": MAX_BATCH_ROWS}),
     ):
@@ -193,7 +196,8 @@ def attack(folder: pathlib.Path, count: int, seed: int) -> dict[str, float]:
     with server_process(
         folder / "base", folder / "log", max_request_bytes=malformed.MAX_BYTES
     ) as server:
-        # Buffers and caches grow at first, whatever is sent.
+        # Warm the server up first: buffers and caches grow with the first
+        # requests, whatever these hold.
         malformed.send(server, max(1, count // 5), seed + 1)
         before = server.resident_mib()
         outcome = malformed.send(server, count, seed)
@@ -220,7 +224,7 @@ def attack(folder: pathlib.Path, count: int, seed: int) -> dict[str, float]:
 
 
 def measure(options: argparse.Namespace, folder: pathlib.Path) -> Report:
-    """Runs all of it."""
+    """Measures everything that the benchmark reports."""
     report = Report("The embedded model server")
     report.add_figures({"load_average": os.getloadavg()[0]})
     times = overhead(folder / "overhead", options.rounds)
@@ -246,7 +250,7 @@ def measure(options: argparse.Namespace, folder: pathlib.Path) -> Report:
     broken = attack(folder / "attack", options.malformed, options.seed)
     for name in ("malformed_crashes", "malformed_successes"):
         report.add_claim(name, broken.pop(name), 0, "==")
-    # Flat: less than what a leak of a kilobyte a request would be.
+    # Memory counts as flat if it grew by less than a kilobyte a request.
     report.add_claim(
         "malformed_memory_growth_mib",
         broken.pop("malformed_memory_growth_mib"),
@@ -267,7 +271,7 @@ def _answers(saved: pathlib.Path) -> dict[str, Answer]:
 
 
 def _same(expected: Answer, answer: Answer) -> bool:
-    """Compares: equal text and tokens, close numbers, as is promised."""
+    """Tells whether answers agree: text and tokens equal, numbers close."""
     if expected.keys() != answer.keys():
         return False
     for name, value in expected.items():

@@ -1,4 +1,4 @@
-"""Small models to serve: one whose answers anybody can tell, one that works."""
+"""Models to serve: one whose answers are known, and a real, untrained one."""
 
 import pathlib
 

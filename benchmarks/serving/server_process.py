@@ -72,7 +72,8 @@ def server_process(
         try:
             yield ServerProcess(process, *_ports(process, log))
         finally:
-            # It ends when its input does.
+            # `communicate` closes the server's standard input, at which the
+            # server ends.
             process.communicate()
 
 

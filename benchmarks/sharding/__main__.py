@@ -63,7 +63,8 @@ def _report_losses(report: Report) -> None:
         ]
         early.append(max(differences[:EARLY_STEPS]))
         late.append(differences[-1])
-        # Where a token is routed otherwise, the losses part for good.
+        # A token that rounding sends to another expert makes the two trainings
+        # part for good: the step where that happens is a figure, not a failure.
         parted = (i for i, gap in enumerate(differences) if gap > 1e-5)
         report.add_figures(
             {

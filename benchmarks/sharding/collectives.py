@@ -6,13 +6,13 @@ import pathlib
 import re
 from typing import NamedTuple
 
-# For processes whose steps are to be read: TensorFlow then writes down each
-# step after each pass.
+# Variables of processes whose steps are read afterwards: they make TensorFlow
+# write down each step after each compiler pass.
 TRACING = {"TF_CPP_VMODULE": "dtensor_mlir_passes=5,bridge_logger=5"}
 FOLDER_VARIABLE = "TF_DUMP_GRAPH_PREFIX"
 
-# After this pass tensors are those of one device, and what is exchanged is
-# still called by its name.
+# The pass after which the graph is read: tensors have the shapes of one device
+# by then, and exchanges still have their names.
 _PASS = "after_CSE"
 _OPERATION = re.compile(r'= "tf\.DTensor(All\w+|ReduceScatter)"\(')
 _SHAPE = re.compile(r"-> tensor<((?:\d+x)*)(f32|f16|bf16|f64|i32|i64|i1)>")
@@ -37,7 +37,7 @@ class Collective(NamedTuple):
 
     @property
     def bytes_sent(self) -> float:
-        """What a device sends, at least: to itself it sends nothing.
+        """The bytes that a device sends at least: none to itself.
 
         An all-reduce is a scattered reduction and a gathering. What is
         scattered alone is there already.
@@ -73,7 +73,9 @@ def read_collectives(
             )
             moved = (before ^ after) or (before & after)
             moved.discard("unsharded")
-            # An all-to-all keeps its axis, in another place.
+            # An all-to-all moves one mesh axis to another tensor axis, so the
+            # sets before and after do not differ: only "expert" is moved like
+            # that here.
             num_devices = (
                 axis_sizes["expert"]
                 if match[1] == "AllToAll"
@@ -112,7 +114,8 @@ def _last_step(folder: str | os.PathLike) -> str:
             f"with {FOLDER_VARIABLE} and {TRACING}."
         )
     last = max(steps.values(), key=lambda group: max(map(_time, group)))
-    # The pass runs more than once for a step; the first is the one.
+    # The pass runs more than once for a step; its first dump is the one to
+    # read.
     chosen = min(path for path in last if _PASS in path.name)
     return chosen.read_text()
 

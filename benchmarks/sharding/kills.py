@@ -1,4 +1,4 @@
-"""Trainings that are killed at random moments, and whether they notice."""
+"""Kills trainings at random moments, and compares their losses."""
 
 import json
 import multiprocessing
@@ -13,8 +13,8 @@ EPOCHS = 4
 EXAMPLES, BATCH = 160, 4
 _CURVE = "curve.jsonl"
 
-# Of the runs that begin a training; those that go on with one have others, as
-# all must come from the checkpoint.
+# The seed of runs that begin a training. Runs that resume one get other seeds:
+# all their numbers must come from the checkpoint.
 _FIRST_SEED = 1
 
 
@@ -38,8 +38,8 @@ def kill_and_resume(
         after a kill; `kills`, `trainings` and `kills_while_writing`, those that
         left a file half written.
     """
-    # The server imports and computes nothing: TensorFlow has no threads yet
-    # that its forks would lack.
+    # The fork server imports and computes nothing: a fork of a process in which
+    # TensorFlow has started threads would lack them and hang.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["keras_moe.training", __name__])
     from keras_moe.training import Checkpoints
@@ -70,7 +70,8 @@ def kill_and_resume(
             process.join()
             losses = _losses(path, run)
             if losses or not process.exitcode:
-                # This is what the kills since the last progress led to.
+                # The losses of this run show whether the training survived the
+                # kills since the last progress.
                 if all(expected[step] == loss for step, loss in losses):
                     resumes += pending
                 pending = 0
@@ -123,7 +124,8 @@ def train(directory: pathlib.Path, run: int) -> None:
     y = np.sort(x, axis=1)[..., :3]
 
     def of_epoch(epoch: int) -> tf.data.Dataset:
-        # The order of `tf.data`'s `shuffle` follows the process's seed, too.
+        # NumPy shuffles, because the order of `tf.data`'s `shuffle` also
+        # depends on the process's global seed.
         order = np.random.default_rng(epoch).permutation(EXAMPLES)
         return tf.data.Dataset.from_tensor_slices((x[order], y[order])).batch(
             BATCH
@@ -134,7 +136,8 @@ def train(directory: pathlib.Path, run: int) -> None:
         def note(batch: int, logs: dict[str, float]) -> None:
             step = int(model.optimizer.iterations)
             line = [run, step, {k: float(v).hex() for k, v in logs.items()}]
-            # On a line of its own, whatever a kill left of the one before.
+            # The line break comes first: a kill may have cut off the line
+            # before.
             curve.write("\n" + json.dumps(line) + "\n")
 
         callback = keras.callbacks.LambdaCallback(on_train_batch_end=note)
@@ -174,8 +177,8 @@ def _run(context, directory: pathlib.Path, run: int):
 def _kill(
     process, directory: pathlib.Path, run: int, choose: random.Random
 ) -> bool:
-    """Kills a run at a random moment; `False` if it was faster."""
-    # Some while they start, most while they train.
+    """Kills a run at a random moment; `False` if the run ended first."""
+    # One run in four is killed while it starts, the others while they train.
     if choose.random() < 0.75:
         while process.is_alive() and not _losses(directory, run):
             time.sleep(0.01)
@@ -201,7 +204,7 @@ def _lines(path: pathlib.Path) -> Iterator[list]:
     if not path.exists():
         return
     for line in path.read_text().splitlines():
-        # A kill may cut a line in two.
+        # A line that a kill cut in two is no JSON: leave it out.
         try:
             yield json.loads(line)
         except json.JSONDecodeError:

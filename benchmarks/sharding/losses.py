@@ -37,7 +37,7 @@ _BATCH, _LENGTH, _VOCABULARY, _GROUP_SIZE = 16, 8, 32, 16
 
 @keras.saving.register_keras_serializable("benchmarks")
 class DenseAdam(keras.optimizers.Adam):
-    """Adam, on one device as on many.
+    """Adam that updates embeddings alike on one device and on many.
 
     Keras's own takes the rows of an embedding's gradient one by one, where one
     device has them: it adds up squares where it should square the sum.
@@ -59,7 +59,7 @@ def make_model(kind: str) -> keras.Model:
         hidden_dim=32,
         num_heads=2,
         num_experts=8,
-        # A mesh draws other masks of dropout than one device.
+        # Dropout is off: on a mesh it draws other masks than on one device.
         dropout_rate=0.0,
         expert_dropout_rate=0.0,
         **KINDS[kind],

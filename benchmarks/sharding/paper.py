@@ -12,7 +12,8 @@ from typing import NamedTuple
 FLOAT, HALF = 4, 2
 LENGTH = 512
 CAPACITY_FACTOR = 1.25
-# Weights, their gradients, and the two moments of Adam, in float32.
+# Float32 copies of each weight: the weight, its gradient, and Adam's two
+# moments.
 COPIES = 4
 
 
@@ -30,12 +31,12 @@ class Shape(NamedTuple):
 
     @property
     def expert_weights(self) -> int:
-        """Every other network is one of experts."""
+        """Weights of experts: every other feed-forward network is sparse."""
         return self.num_layers * self.num_experts * self._network
 
     @property
     def dense_weights(self) -> int:
-        """All others: attention (twice in the decoder), networks, tokens."""
+        """Other weights: attention (twice in the decoder), networks, tokens."""
         width = self.num_heads * self.key_dim
         attention = 3 * self.num_layers * 4 * self.model_dim * width
         return (
@@ -70,18 +71,21 @@ def row(shape: Shape, mesh: tuple[int, int, int], batch: int) -> list[str]:
     weights += shape.dense_weights / along_model
     shares = along_batch * along_expert
     tokens = batch * LENGTH / shares
-    # With devices along both, attention is computed along "batch" alone.
+    # Where devices lie along both "batch" and "expert", attention is computed
+    # along "batch" alone.
     rows = batch * LENGTH / (along_batch if along_batch > 1 else along_expert)
-    # Kept for the way back, where each block is computed again: the inputs of
-    # 2.5 sublayers a layer, in bfloat16, and the slots of one layer of experts.
+    # Activations kept for the backward pass, which computes each block again:
+    # the inputs of 2.5 sublayers a layer, in bfloat16, and the slots of one
+    # layer of experts.
     blocks = 5 * shape.num_layers * rows * shape.model_dim * HALF
     slots = CAPACITY_FACTOR * tokens * HALF
     slots *= 2 * shape.model_dim + 2 * shape.hidden_dim / along_model
-    # To the experts and back, forward and in the gradient.
+    # All-to-alls: to the experts and back, in the forward pass and in the
+    # gradient.
     exchange = 4 * shape.num_layers * CAPACITY_FACTOR * tokens
     exchange *= shape.model_dim * HALF * (along_expert - 1) / along_expert
-    # An all-reduce sends everything twice: dense gradients over all that
-    # share them, those of experts over "batch".
+    # All-reduces send everything twice: dense gradients go over all devices
+    # that share them, those of experts over "batch".
     reduce = 2 * (shares - 1) / shares * shape.dense_weights / along_model
     reduce += (
         2
@@ -90,7 +94,8 @@ def row(shape: Shape, mesh: tuple[int, int, int], batch: int) -> list[str]:
         * shape.expert_weights
         / (along_expert * along_model)
     )
-    # And the sums of split networks and attention, forward and back.
+    # Sums of attention and networks that are split along "model", forward and
+    # backward.
     sums = 2 * 2 * (along_model - 1) / along_model * blocks
     total = shape.expert_weights + shape.dense_weights
     return [

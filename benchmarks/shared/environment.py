@@ -36,12 +36,12 @@ def make(name: str) -> pathlib.Path:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     uv = ROOT / ".venv" / "bin" / "uv"
-    # The interpreter that .venv was made from: that in .venv may be bound to
-    # a C library of its own.
+    # Use the interpreter that .venv was made from: the one in .venv may be
+    # bound to a C library of its own.
     base = pathlib.Path(sys.base_prefix) / "bin" / "python3.11"
     run([uv, "venv", "-q", "--python", base, folder], _environment())
-    # No dependencies beyond the lock: what the layer imports is in it, the
-    # rest of the peer's requirements is not.
+    # Install nothing beyond the lock: it has what the timed layer imports; the
+    # peer's other requirements are not needed.
     run(
         [uv, "pip", "install", "-q", "--no-deps", "--python", python]
         + ["--requirement", lock],

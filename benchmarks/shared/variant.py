@@ -23,7 +23,7 @@ _DECODED_AT_ONCE = 1024
 
 
 class Variant:
-    """One model on its way: its state on disk and its learning curve.
+    """One model in training: its state on disk and its learning curve.
 
     Args:
         name: what it is called.
@@ -88,7 +88,8 @@ class Variant:
                 target,
                 self.model.config,
                 self.config.batch_size,
-                # Each turn has an order of its own, resumed or not.
+                # Each turn has its own order of examples, the same whether
+                # training was resumed or not.
                 seed=self.config.seed + self.step,
             ),
             steps_per_epoch=steps,
@@ -102,7 +103,7 @@ class Variant:
         self._keep()
 
     def _keep(self) -> None:
-        """Writes the state; the curve last, since it says what is kept."""
+        """Writes the state; the curve last, since `restore` looks for it."""
         partial = self._weights.with_name(f"{self.name}.partial.weights.h5")
         self.trainer.save_weights(partial)
         os.replace(partial, self._weights)

@@ -66,7 +66,7 @@ from benchmarks.switch_pretraining.run import train
 
 
 def fingerprint(schedule: Schedule) -> str:
-    """Returns what tells runs under other settings apart."""
+    """Returns a hash that runs of the same settings share."""
     settings = {
         "length": LENGTH,
         "sizes": dataclasses.asdict(SIZES),

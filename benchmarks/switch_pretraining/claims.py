@@ -1,4 +1,4 @@
-"""What is compared, and what the runs come to: ratios of steps, and claims."""
+"""The variants that are compared, their ratios of steps, and the claims."""
 
 import dataclasses
 import math
@@ -33,7 +33,8 @@ LABELS = {
     "switch_e64": "Switch, 64 experts",
     EXPERT_CHOICE: "expert choice, 64 experts",
 }
-# The dense model sets the target; then those that most is claimed of.
+# The dense model runs first, since its loss is the target of the others; then
+# the variants of which most is claimed.
 ORDER = (DENSE, *(name for name in reversed(VARIANTS) if name != DENSE))
 
 Runs = Mapping[str, Sequence[Record]]
@@ -117,7 +118,7 @@ def _details(runs: Runs, name: str, by_seed: list[float]) -> dict:
 
 
 def add_claims(report: Report, steps: Mapping[str, float]) -> None:
-    """Adds the claims; what was not run is not a number, and does not hold.
+    """Adds the claims; those of variants that were not run are NaN and fail.
 
     Args:
         report: where to.

@@ -43,7 +43,7 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """In what the compared models differ.
+    """The settings in which the compared models differ.
 
     Attributes:
         name: of the variant.
@@ -212,7 +212,8 @@ def _router(sizes: Sizes, router: str) -> layers.Router:
             kernel_initializer=initializer,
             name="router",
         )
-    # As many slots as Switch has, so that the cost is the same.
+    # Expert choice gets as many slots as Switch has, so that both cost the
+    # same.
     return layers.ExpertChoiceRouter(
         capacity_factor=sizes.capacity_factor,
         jitter_noise=sizes.jitter_noise,

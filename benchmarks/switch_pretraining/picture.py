@@ -64,7 +64,8 @@ def plot(
         ylabel="held-out loss, nats per byte",
         title="Span corruption, State of the Union addresses",
     )
-    # The first evaluations are far above all that is compared.
+    # The axis leaves out the first evaluations, which lie far above the losses
+    # that are compared.
     axes.set_ylim(target - 0.05, target + 0.5)
     axes.grid(alpha=0.3)
     axes.legend(title="equal arithmetic for a token")

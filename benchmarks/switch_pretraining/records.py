@@ -74,7 +74,7 @@ def read(folder: pathlib.Path, variant: str, seed: int) -> Record | None:
 
 
 def from_dict(document: dict[str, Any]) -> Record:
-    """Undoes `dataclasses.asdict`."""
+    """Makes a record of what `dataclasses.asdict` made of one."""
     curve = tuple(Point(**point) for point in document["curve"])
     return Record(**{**document, "curve": curve})
 

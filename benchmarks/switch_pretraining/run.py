@@ -17,14 +17,14 @@ from benchmarks.switch_pretraining.records import Record
 from benchmarks.switch_pretraining.span_corruption import Corrupted
 from keras_moe.losses import token_crossentropy
 
-# No run's own seed: all are evaluated on the same corruption.
+# A seed that no run has: all runs are evaluated on the same corruption.
 _HELD_OUT_SEED = 20_000
 _NEVER = -1  # an id that no label has
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long and how all are trained.
+    """How all variants are trained, and how long.
 
     Attributes:
         steps: updates of the dense model, and at most of any other.
@@ -89,7 +89,7 @@ def train(
         began = time.process_time()
         model.optimizer.learning_rate = schedule.learning_rate_at(step)
         model.train_on_batch([batch.token_ids, batch.positions], batch.labels)
-        # The first update traces the graph; it is nobody's cost of a step.
+        # The first update traces the graph, which is not a cost of a step.
         if step > 1:
             seconds += time.process_time() - began
         if step % schedule.steps_per_evaluation and step < schedule.steps:
@@ -126,13 +126,14 @@ def _loss(labels, logits):
 def _make_evaluation(
     model: models.Pretrained, corpus: Corpus, schedule: Schedule
 ) -> Callable[[], float]:
-    """Returns what computes the held-out loss, without auxiliary losses."""
+    """Returns a function that computes the held-out loss alone."""
     generator = np.random.default_rng(_HELD_OUT_SEED)
     count = min(schedule.held_out_rows, len(corpus.held_out))
     chosen = generator.choice(len(corpus.held_out), count, replace=False)
     held_out = [
         span_corruption.corrupt(corpus.held_out[rows], generator)
-        # Whole batches, so that experts choose among as many as in training.
+        # Held-out batches are as large as in training: expert choice chooses
+        # among the tokens of a batch.
         for rows in np.split(chosen, range(schedule.rows, count, schedule.rows))
     ]
 

@@ -47,7 +47,8 @@ def corrupt(rows: np.ndarray, generator: np.random.Generator) -> Corrupted:
     noisy = noise_mask(*rows.shape, generator)
     starts = noisy & ~np.pad(noisy[:, :-1], ((0, 0), (1, 0)))
     sentinel = np.cumsum(starts, axis=1) - 1
-    # Equally many in each row.
+    # Every row has the same number of noise tokens, so the positions fill a
+    # rectangle.
     positions = np.nonzero(noisy)[1].reshape(len(rows), -1)
     return Corrupted(
         np.where(noisy, sentinel, rows).astype("int32"),
@@ -70,7 +71,8 @@ def noise_mask(
     lengths = np.stack([kept_lengths, noise_lengths], axis=2)
     ends = np.cumsum(lengths.reshape(count, -1), axis=1)
     position = np.arange(length)[None, :, None]
-    # The number of spans that ended before a position; odd ones are noise.
+    # `number` counts the spans that ended before a position. Kept and noisy
+    # spans alternate, so odd numbers are noise.
     number = np.sum(position >= ends[:, None, :], axis=2)
     return number % 2 == 1
 

@@ -248,7 +248,8 @@ class Certificate:
             expected = RISK_P_VALUES[self.p_value](
                 self.risks, self.n, self.tolerance
             )
-            # Not exactly: another version of SciPy may round otherwise.
+            # Compare within a tolerance: another version of SciPy may round
+            # otherwise.
             if not np.allclose(self.p_values, expected, 1e-6, 1e-300):
                 raise ValueError(
                     "`p_values` must be those of the risks, "

@@ -108,7 +108,7 @@ def problem(site: FeedForwardSite, calls: Counter[int]) -> str | None:
 
 
 def _compose(activations: list):
-    """Returns the one that is not linear; `None` where there are two."""
+    """Returns the one activation that is not linear; `None` for two."""
     linear = keras.activations.linear
     active = [function for function in activations if function is not linear]
     if len(active) > 1:

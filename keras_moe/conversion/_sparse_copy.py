@@ -35,7 +35,7 @@ class SparseCopy:
     def copy_transformer(
         self, dense: SwitchTransformer, **changes
     ) -> SwitchTransformer:
-        """Returns a model of another config; its blocks are paired by place."""
+        """Returns a model of a changed config, its blocks paired in order."""
         config = {**dense.config.to_dict(), **changes}
         model = type(dense)(**config, dtype=dense.dtype_policy, name=dense.name)
         self._pair(dense, model, "")

@@ -119,7 +119,7 @@ def _origins_of_experts(
         if bank.bias is not None:
             bias = None
             if dense.bias is not None:
-                # One row for all slots of an expert.
+                # A bias has one row, which all slots of an expert share.
                 bias = _replicated(dense_names[id(dense.bias)], (number, 1))
             origins[names[id(bank.bias)]] = bias
     return origins

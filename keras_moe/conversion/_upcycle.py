@@ -235,7 +235,8 @@ def _router_name(
 ) -> str:
     """Returns what the config of a `SwitchTransformer` has as its router."""
     if router is None:
-        # Top-1 has one gate, which normalised would be one and teach nothing.
+        # With one expert, top-k's normalised gate would always be 1 and teach
+        # the router nothing: "switch" does not normalise.
         return "top_k" if num_experts > 1 else "switch"
     name = router if isinstance(router, str) else None
     if callable(router) and not isinstance(router, Router):

@@ -9,9 +9,10 @@ from keras import ops
 from keras_moe.keras_internals import get_mask
 from keras_moe.types import Tensor
 
-# Whether an example's label is known to be right.
+# Reserved name of an input: whether an example's label is known to be right.
 LABELLED = "labelled"
-# The part of the teacher's logits that `write_teacher_logits` keeps.
+# Reserved names of inputs: the part of the teacher's logits that
+# `write_teacher_logits` keeps.
 TEACHER_TOKEN_IDS = "teacher_token_ids"
 TEACHER_LOG_PROBABILITIES = "teacher_log_probabilities"
 _RESERVED = (LABELLED, TEACHER_TOKEN_IDS, TEACHER_LOG_PROBABILITIES)

@@ -206,7 +206,7 @@ def _merged(bank: str, shares: np.ndarray) -> Recipe:
 def _check_siblings(
     teacher: keras.Model, student: keras.Model, moved: Mapping[str, str]
 ) -> None:
-    """Refuses to pair by order what may have another order."""
+    """Refuses layers that only their order names, if their numbers differ."""
     theirs, ours = (
         Counter(
             re.sub(r"#\d+$", "", name)
@@ -242,7 +242,7 @@ def _check_finite(source: Mapping[str, Any], origins: Origins) -> None:
 
 
 def _check_architectures(teacher: Any, student: Any) -> None:
-    """Raises `ValueError` where weights of one shape mean something else."""
+    """Raises `ValueError` if weights of equal shape mean different things."""
     for field in _ARCHITECTURE:
         given = getattr(getattr(teacher, "config", None), field, None)
         wanted = getattr(getattr(student, "config", None), field, None)

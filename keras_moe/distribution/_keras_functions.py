@@ -107,7 +107,8 @@ def _on_iterator(
     def run(iterator: Iterator) -> dict[str, float]:
         batch = next(iterator)
         if not has_all_metrics(model):
-            # Keras would make them within the step, where they stay behind.
+            # Make the metrics' variables before the step: those that Keras
+            # makes within it would stay off the mesh.
             build_state(model, batch)
             engine.distribute(model)
         logs = step(engine.batch(batch))
@@ -130,7 +131,8 @@ def _predict_function(engine: CompilingEngine, model: keras.Model) -> Callable:
         for batch in batches:
             rows = len(keras.tree.flatten(batch)[0])
             missing = -rows % count
-            # As many rows as devices can share; what is made up is cut off.
+            # Repeat the last row until the devices can share the batch evenly;
+            # outputs of the repeated rows are cut off below.
             full = keras.tree.map_structure(
                 functools.partial(_repeat_last, times=missing), batch
             )

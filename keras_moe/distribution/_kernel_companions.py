@@ -68,7 +68,8 @@ def _output_axes(
 def _aligned(axes: Axes, shape: tuple[int, ...]) -> Axes:
     """Returns the last axes, as many as `shape` has; whole where it has one."""
     if len(axes) < len(shape):
-        # Scales of groups of rows, as int4 has them, say of which rows.
+        # int4 has scales for groups of rows: no axis of the kernel says where
+        # the axis of groups lies, so they stay whole.
         return (None,) * len(shape)
     last = axes[len(axes) - len(shape) :]
     return tuple(

@@ -115,6 +115,6 @@ def layout_map(
     layouts = keras.distribution.LayoutMap(device_mesh)
     for path, axes in by_path.items():
         if axes:
-            # Keras takes keys for regular expressions.
+            # `LayoutMap` takes keys for regular expressions: escape the path.
             layouts[re.escape(path)] = axes
     return layouts

@@ -11,7 +11,7 @@ from keras_moe.types import LayoutTable
 from keras_moe.weights._layer_names import named_layers
 from keras_moe.weights._named_weights import named_weights
 
-# At the end of an entry: the layer may have no such weight.
+# Mark at the end of a table's entry: the layer may lack this weight.
 _OPTIONAL = "?"
 
 

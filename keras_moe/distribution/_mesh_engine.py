@@ -17,7 +17,7 @@ from keras_moe.weights._named_state import named_state
 
 
 class MeshEngine(abc.ABC):
-    """A mesh, and what may lie on it.
+    """Base of the engines: a mesh, and the models that lie on it.
 
     Args:
         layouts: a `keras.distribution.DeviceMesh`, on which each model lies as
@@ -88,7 +88,7 @@ class MeshEngine(abc.ABC):
         variables: Mapping[str, keras.Variable],
         axes_of: Mapping[str, Axes],
     ) -> None:
-        """Does what `distribute` says, after it has checked.
+        """Moves the variables, after `distribute` has checked its arguments.
 
         Args:
             model: built, and so is its optimizer.
@@ -194,7 +194,7 @@ class MeshEngine(abc.ABC):
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
     ) -> ShardedCheckpoint:
-        """Returns what saves and restores a model on whatever devices.
+        """Returns a checkpoint, which may be restored on any other devices.
 
         Args:
             model: one that `distribute` moved.

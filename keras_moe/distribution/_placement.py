@@ -104,7 +104,8 @@ def differing(values: dict[str, np.ndarray], mesh: dtensor.Mesh) -> list[str]:
     if not values:
         return []
     digests = [zlib.crc32(np.asarray(v).tobytes()) for v in values.values()]
-    # Each device shows those of its process, in a place of its own.
+    # Each process writes its digests into rows of their own, one a device, so
+    # that gathering shows those of all processes.
     own = np.array(digests, "uint32").astype("int32")
     own = own.reshape([1] * len(mesh.dim_names) + [-1])
     layout = dtensor.Layout([*mesh.dim_names, dtensor.UNSHARDED], mesh)

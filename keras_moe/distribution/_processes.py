@@ -6,7 +6,7 @@ import keras
 
 from keras_moe.distribution._cluster_config import cluster_config
 
-# Who trains, in the order in which they are numbered.
+# Jobs whose tasks train, in the order in which their processes are numbered.
 _JOBS = ("chief", "worker")
 
 
@@ -74,7 +74,8 @@ def initialize() -> None:
     try:
         dtensor.initialize_accelerator_system()
     except ValueError as error:
-        # DTensor would believe them later.
+        # Put the variables back: DTensor reads them whenever it starts, and
+        # would count on processes that never joined.
         for name, value in before.items():
             del os.environ[name]
             if value is not None:

@@ -15,7 +15,7 @@ VARIABLE = "DTENSOR_ENABLE_COMBINE_ALL_REDUCES_OPTIMIZATION"
 
 
 def forbid_stale_reads() -> None:
-    """Turns the pass off, or says why that is not possible.
+    """Turns off DTensor's pass that joins all-reduces; refuses if too late.
 
     Raises:
         RuntimeError: if the environment turns it on, or DTensor has run

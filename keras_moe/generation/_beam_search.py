@@ -14,7 +14,8 @@ from keras_moe.generation.contracts._decodable import Decodable
 from keras_moe.types import Tensor
 from keras_moe.validation import check_size
 
-# The log probability of the impossible; all others are above the bound.
+# `_NEVER` is the log probability of an impossible answer; those of possible
+# answers are above `_POSSIBLE`.
 _NEVER = -1e9
 _POSSIBLE = -5e8
 
@@ -137,7 +138,8 @@ class _Search:
         self.num_beams = settings.num_beams
         self.slot = ops.arange(max_length, dtype="int32")[None]
         lengths = np.arange(1, max_length + 1)
-        # One table, so that the bound and the scores agree to the last bit.
+        # Penalties come from one table, so that the bound and the scores agree
+        # to the last bit.
         self.penalties = ops.convert_to_tensor(
             ((5 + lengths) / 6) ** settings.length_penalty, dtype="float32"
         )

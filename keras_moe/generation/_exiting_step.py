@@ -12,7 +12,7 @@ from keras_moe.types import Tensor
 
 
 class _Rows(NamedTuple):
-    """A position on its way up through the layers.
+    """What layers hand on of one position: a row each of the batch.
 
     Attributes:
         state: `(batch, 1, model_dim)`; of a row that left, the state at its
@@ -48,7 +48,7 @@ class _Position(NamedTuple):
 
 
 class ExitingStep:
-    """Computes one position, and no layer that no row needs.
+    """Computes one position, and leaves out layers that no row needs.
 
     Keys and values of layer i are complete for the positions before
     `caches[i].position`. At all positions from there on every row left at or
@@ -201,7 +201,8 @@ class ExitingStep:
     ) -> tuple[Tensor, Any]:
         inputs = state
         if self.deferred and number > 0:
-            # Positions whose tokens left below this layer, and this one.
+            # `slots` are the positions whose keys and values this layer lacks,
+            # because their tokens left below it, and the present position.
             slots = tf.range(cache.position, here.position + 1)
             states = here.history.write(here.position, state[:, 0])
             inputs = tf.transpose(states.gather(slots), (1, 0, 2))

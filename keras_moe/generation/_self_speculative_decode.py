@@ -70,7 +70,8 @@ def _decode(
     max_length: int,
 ) -> dict[str, Tensor]:
     width = step.width
-    # Room for a draft that goes on after the greatest length.
+    # The buffer is longer than the greatest length by one draft, which may run
+    # over it.
     slot = tf.range(max_length + width)[None, :]
     offset = tf.range(width)[None, :]
     ended = ~tf.reduce_any(memory_mask, axis=1)
@@ -82,7 +83,7 @@ def _decode(
     def advance(position, token, ended, ids, score, passes, caches):
         said, log_p, matches, caches = step(token, position, caches)
         over = tf.cast(said == config.end_id, tf.int32)
-        # Which of the new tokens come after an end.
+        # `after_end` marks the new tokens that come after an end id.
         after_end = (tf.cumsum(over, axis=1, exclusive=True) > 0) | (
             ended[:, None]
         )

@@ -68,7 +68,8 @@ class TokenByToken(abc.ABC):
         """
         config = model.config
         slot = ops.expand_dims(ops.arange(max_length, dtype="int32"), 0)
-        # A row without a single token has nothing to say.
+        # A row without a single source token has ended before the first step:
+        # its answer is empty.
         ended = ~ops.any(memory_mask, axis=1)
         # Shaped after the input, so that the batch stays dynamic.
         row = ops.zeros_like(ended, dtype="int32")

@@ -70,8 +70,8 @@ def load_balancing_loss(
     tokens = ops.sum(real, axis=-2)  # [g, 1]
     if across_replicas:
         choices, tokens = _mean_over_replicas(choices, tokens)
-        # Dividing by the mean number of tokens of a replica, not by its own,
-        # lets replicas weigh as many tokens as they hold.
+        # Divide by the mean number of tokens over replicas, not by each
+        # replica's own: then a replica weighs as much as it has tokens.
         mass = _sum_over_groups(mass)
     fraction = ops.divide_no_nan(
         choices, ops.sum(choices, axis=-1, keepdims=True)

@@ -55,7 +55,8 @@ def routing_statistics(
         num_tokens = ops.shape(plan.probabilities)[-2]
         slots = ops.shape(plan.token_index)
         filled = ops.sum(ops.cast(plan.token_index < num_tokens, "float32"))
-        # Tokens are counted, not choices: one choice left saves a token.
+        # A token is left behind only if all its choices are: count tokens, not
+        # choices.
         taken = ops.any(plan.slot_index < slots[-2] * slots[-1], axis=-1)
         routed = ops.sum(ops.cast(taken, "float32"))
         left_behind = ops.divide_no_nan(tokens - routed, tokens)

@@ -89,7 +89,7 @@ _WITH_TFX = {
 
 
 def __getattr__(name: str) -> Any:
-    """Finds what imports TFX."""
+    """Imports the names that need TFX when they are asked for."""
     if name in _WITH_TFX:
         module = importlib.import_module(f"{__name__}.{_WITH_TFX[name]}")
         return getattr(module, name)

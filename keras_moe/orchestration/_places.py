@@ -11,7 +11,7 @@ from keras_moe.orchestration.configuration._run_config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Places, as the components are told. `find_places` makes it.
+    """Where the files of a pipeline are; made by `find_places`.
 
     In a cluster, `data_dir` and what `file` returns are TFX's runtime
     parameters: a run may be given others without a new compilation.
@@ -104,7 +104,8 @@ def find_places(config: RunConfig) -> Places:
 
 
 def _parameter(name: str, default: str) -> Any:
-    # Imported late: TFX takes seconds, and one machine needs no parameters.
+    # Imported late: TFX takes seconds, and a run on one machine has no runtime
+    # parameters.
     from tfx import v1 as tfx
 
     return tfx.dsl.experimental.RuntimeParameter(

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from keras_moe.training._gradient_accumulator import GradientAccumulator
 
-# Takes an iterator over batches and how many of them to take; returns the logs
-# after each batch.
+# A function of an iterator over batches and of how many to take, which returns
+# the logs after each batch.
 Steps: TypeAlias = Callable[[Any, int], list[dict[str, float]]]
 
 

@@ -13,7 +13,8 @@ from keras_moe.training.nonfinite._name_nonfinite import name_nonfinite
 from keras_moe.training.nonfinite._nonfinite_error import NonfiniteError
 from keras_moe.training.nonfinite._nonfinite_error import check_variables
 
-# From the user's call of `fit` down to the warning.
+# Frames between the user's call of `fit` and the warning, which should point
+# there.
 _FRAMES_BELOW_USER = 6
 
 
@@ -102,7 +103,7 @@ class Recovery:
         restored = self.checkpoints.restore()
         if restored is None:
             raise FloatingPointError(str(error)) from None
-        # Batches found bad since that checkpoint are not known to it.
+        # The checkpoint does not know of batches that were found bad after it.
         return restored.with_skipped(position.skipped)
 
     def leave_out(

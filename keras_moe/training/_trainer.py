@@ -222,7 +222,8 @@ class Trainer:
         while self.position.epoch < epochs and not stopped:
             epoch = self.position.epoch
             if begun != epoch:
-                # Callbacks see an epoch that is trained again only once.
+                # `on_epoch_begin` is called once an epoch, also if the epoch is
+                # trained again.
                 callbacks.on_epoch_begin(epoch)
                 begun = epoch
             try:

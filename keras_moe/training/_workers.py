@@ -98,6 +98,7 @@ class Workers:
         if not self.are_many:
             return False
         number = self.sum(1.0)
-        # Give integers: the mean of equal fractions may be rounded.
+        # Only integers compare exactly: the mean of equal fractions may be
+        # rounded.
         mean = self.sum(value) / number
         return self.any(value != mean)

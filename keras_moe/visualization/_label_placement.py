@@ -54,7 +54,8 @@ def place_labels(
         + [_sampled(to_pixels(line)) for line in lines]
         + [to_pixels([marker]) for marker in markers]
     )
-    # Forces add up: where points are dense they would throw labels about.
+    # adjustText adds up the forces of all obstacles: dense ones would throw
+    # labels about, so keep one obstacle a cell.
     cells = np.round(obstacles / _STEP)
     apart = obstacles[np.unique(cells, axis=0, return_index=True)[1]]
     adjust_text(

@@ -257,7 +257,7 @@ def _draw_scale(
         ),
         cax=axes,
         orientation="horizontal",
-        # Ticks are counted from the last layer down, so that it has one.
+        # Ticks are counted down from the last layer, which thus always has one.
         ticks=[1, *range(len(colours), step, -step)[::-1]],
     )
     bar.minorticks_off()

@@ -1,4 +1,4 @@
-"""Names of a model's weights, and what is told and moved by them."""
+"""Names of a model's weights; transfers and fingerprints that go by them."""
 
 from keras_moe.weights._fingerprint import fingerprint as fingerprint
 from keras_moe.weights._lazy_array import LazyArray as LazyArray

@@ -90,8 +90,8 @@ def _walk(
     layer: keras.layers.Layer, name: str, path: str, seen: set[int]
 ) -> Iterator[NamedLayer]:
     yield NamedLayer(layer, name, path)
-    # A layer that was met before takes up a name, too: its siblings' names
-    # would otherwise depend on where else it is used.
+    # A child that was visited before keeps its place in the numbering: skipping
+    # it would make its siblings' names depend on where else it is used.
     for own, child in named_sublayers(layer).items():
         if id(child) not in seen:
             seen.add(id(child))

@@ -109,9 +109,9 @@ def _named_slots(
     optimizer: keras.optimizers.Optimizer, weights: dict[str, keras.Variable]
 ) -> dict[str, keras.Variable]:
     """Names an optimizer's variables, most of them after their weight."""
-    # Keras names a slot after its weight's path, slashes replaced, and the
-    # path may contain counted names. One weight's path may begin another's:
-    # the longest is the one that is meant.
+    # Keras names a slot after its weight's path, slashes replaced; the path may
+    # contain counted names. One weight's path may begin another's, so the
+    # longest match wins.
     references = sorted(
         (
             (f"{variable.path.replace('/', '_')}_", name)

@@ -65,7 +65,7 @@ def named_weights(model: keras.layers.Layer) -> dict[str, keras.Variable]:
 def without_state(
     named: dict[str, keras.Variable], model: keras.layers.Layer
 ) -> dict[str, keras.Variable]:
-    """Leaves out what is no weight in the sense of Keras: states of seeds.
+    """Leaves out variables that Keras counts as no weights: states of seeds.
 
     Args:
         named: of `named_weights`.

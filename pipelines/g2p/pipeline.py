@@ -21,7 +21,8 @@ from pipelines.g2p.evaluation import evaluation_config
 from pipelines.g2p.modules import text
 
 _MODULES = "pipelines.g2p.modules"
-# The repository, of which `pipelines/` goes into the image of the components.
+# The repository's root; its folder `pipelines/` goes into the image of the
+# components.
 _PROJECT = pathlib.Path(pipelines.__file__).parents[1]
 _PROJECT_CODE = "pipelines"
 # No component before ExitCalibrator and Evaluator sees calibration and test.
@@ -48,7 +49,7 @@ def create_pipeline(
 
 
 def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
-    """Examples, what they look like, and whether they look as they must."""
+    """The nodes of the data: examples, statistics, schema, gate, transform."""
     static = None
     if span is not None:
         static = tfx.proto.RangeConfig(
@@ -98,7 +99,8 @@ def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
         splits_config=tfx.proto.SplitsConfig(
             analyze=["train"], transform=["train", "validation"]
         ),
-        # StatisticsGen has them; a second pass over the ids tells nothing new.
+        # StatisticsGen has computed statistics already; statistics of ids tell
+        # nothing new.
         disable_statistics=True,
         custom_config={
             "keep_stress": config.data.keep_stress,
@@ -117,7 +119,7 @@ def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
 
 
 def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
-    """Teacher, student, and the student with certified exits."""
+    """The nodes that train: teacher, student, certified student."""
     made: Nodes = {}
     examples = nodes["example_gen"].outputs["examples"]
     transformed = nodes["transform"].outputs["transformed_examples"]
@@ -203,7 +205,7 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
 
 
 def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
-    """What the certified model must pass, and where it then goes."""
+    """The nodes that judge the certified model, and the one that pushes it."""
     if config.cluster is not None and config.infra_image_tags:
         raise ValueError(
             "`infra_image_tags` needs a container engine, which a component in "
@@ -265,7 +267,7 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
 
 
 def _blessed_before(name: str, before: Any) -> tfx.dsl.Resolver:
-    """The model that was the last blessed one when something came."""
+    """The model that was the last blessed one before an artifact existed."""
     models = {"model": tfx.dsl.Channel(type=standard_artifacts.Model)}
     if name == "warm_start":
         models["teacher"] = tfx.dsl.Channel(type=standard_artifacts.Model)

@@ -49,7 +49,8 @@ class EmbeddedServerRunner(base_runner.BaseModelServerRunner):
                 f"--model_name={self._name}",
                 f"--model_base_path={self._base}",
                 "--port=free",
-                # Its input ends with this process, however that ends.
+                # The pipe to the server closes when this process ends, however
+                # it ends: the server never outlives it.
                 "--end_with_stdin",
             ],
             stdin=subprocess.PIPE,

@@ -23,7 +23,8 @@ from keras_moe.components.pushing._pusher import REASON
 
 _POLLING_SECONDS = 0.2
 _LOG_LINES = 3
-# In place of the tags of an image, which TFX's specification requires.
+# TFX's specification requires tags of an image; this one stands for the
+# embedded server.
 _EMBEDDED = "embedded"
 
 

@@ -60,7 +60,8 @@ def upload_version(source: str, base_directory: str, origin: str) -> str:
             return newest
     version = os.path.join(base_directory, str(next_version(numbers)))
     try:
-        # The origin comes first: it marks what an upload leaves as ours.
+        # Write the origin first: it marks the folder as ours, so that a later
+        # push may remove what an upload that was cut off left.
         _write_origin(version, origin)
         copy_tree(source, version, leave_out=(*_GRAPHS, str(ORIGIN)))
         fileio.copy(

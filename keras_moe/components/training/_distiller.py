@@ -16,7 +16,7 @@ from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import json_utils
 from tfx.utils import path_utils
 
-# In `custom_config`: the directory of the student to go on from.
+# Key in `custom_config`: the directory of the student to go on from.
 BASE_STUDENT = "base_student"
 
 

@@ -55,7 +55,7 @@ def attend(
     if isinstance(length, int):
         return exactly() if length < exact_below else by_features()
     if shapes_must_be_static():
-        # XLA compiles both branches of a condition, and the exact one fails for
-        # lengths that it would never be taken for.
+        # XLA compiles both branches of a condition, and exact attention fails
+        # at lengths for which it would never be chosen.
         return by_features()
     return ops.cond(length < exact_below, exactly, by_features)

@@ -296,7 +296,8 @@ class RandomFeatures(keras.layers.Layer):
     def _fitted(self) -> tuple:
         if not self.is_softmax:
             return self.drawn_projection, self.fitted_projection
-        # After the first, in the order of `FittedFeatures`.
+        # `drawn_projection` comes first; the rest has the order of
+        # `FittedFeatures`.
         return (
             self.drawn_projection,
             self.fitted_projection,

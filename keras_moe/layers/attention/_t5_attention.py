@@ -65,7 +65,8 @@ class T5Attention(keras.layers.Layer):
     TensorShape([1, 5, 16])
     """
 
-    # By heads, which are next to each other in the inner size.
+    # Heads lie next to each other in the inner size, so "model" splits it head
+    # by head.
     LAYOUT: LayoutTable = {
         "query/kernel": (None, "model"),
         "key/kernel": (None, "model"),
@@ -201,8 +202,8 @@ class T5Attention(keras.layers.Layer):
         """
         before, state = state, self.remember(query, state)
         count = num_queries or query.shape[1]
-        # Where all positions are queries, this is the very tensor that the keys
-        # were turned by: the angles are computed once.
+        # If all positions are queries, `first` is the very tensor that the keys
+        # were turned by, so that the angles are computed once.
         first = before.position
         if query.shape[1] != count:
             first = state.position - count

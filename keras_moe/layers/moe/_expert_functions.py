@@ -8,7 +8,7 @@ from keras import ops
 from keras_moe.keras_internals import stored_kernel
 from keras_moe.types import Tensor
 
-# From this number of experts on, each sees few rows of a batch.
+# With this many experts or more, each sees few rows of a batch.
 _MANY_EXPERTS = 64
 
 ExpertFunction = Callable[[Tensor], Tensor]

@@ -28,7 +28,7 @@ from keras_moe.validation import check_positive
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
 
-# Most memory of a group's one-hot arrays with `group_size="auto"`.
+# Limit, in bytes, of a group's one-hot arrays with `group_size="auto"`.
 _ONE_HOT_BYTES = 2**26
 
 
@@ -150,8 +150,8 @@ class Router(ReplicaLosses):
                 f"input_shape={input_shape}."
             )
         self.add_state(dim, num_experts)
-        # Readers of the logs look for the name of the layer: leave out the
-        # router's own, with which its path ends.
+        # Metrics are named after the sparse layer, for which readers of logs
+        # look: cut the router's own name off the path.
         prefix = self.path.rsplit("/", 1)[0]
         self.trackers = {
             name: keras.metrics.Mean(name=f"{prefix}/{name}")

@@ -145,7 +145,7 @@ def make_attention(
         rotary=rotary,
         use_bias=False,
         dtype=dtype,
-        # A name of its own: it is in saved configs and in checkpoints.
+        # This name is in saved configs and in checkpoints, and must stay.
         name=name.replace("attention", "random_feature_attention"),
     )
 

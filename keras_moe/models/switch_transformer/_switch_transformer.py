@@ -70,7 +70,8 @@ class SwitchTransformer(Decoding, keras.Model):
     TensorShape([1, 6])
     """
 
-    # (vocabulary, model_dim); one for both sides where `config` says so.
+    # Tables are `(vocabulary, model_dim)`; both sides share one if `config`
+    # says so, hence the "?".
     LAYOUT: LayoutTable = {
         "source_embedding/embeddings?": (None, "model"),
         "target_embedding/embeddings": (None, "model"),
@@ -125,8 +126,8 @@ class SwitchTransformer(Decoding, keras.Model):
         self.build()
 
     def _embedding(self, size: int, name: str) -> keras.layers.Embedding:
-        # A reversible embedding multiplies by an int8 table as it should be;
-        # a product of our own with `embeddings` would be wrong.
+        # `ReversibleEmbedding` dequantises an int8 table before it multiplies;
+        # a product of our own with `embeddings` would take the raw integers.
         return keras.layers.ReversibleEmbedding(
             size,
             self.config.model_dim,

@@ -130,7 +130,8 @@ def _queries_gradient(state, arrays, feature_map, size):
         (
             chunks.pad(queries),
             chunks.pad(outputs),
-            # The fill gives rows beyond the end features of 0, not infinity.
+            # The huge fill makes the features of padded rows 0; with the
+            # default they would be infinite.
             chunks.pad(log_scale, fill=1e30),
             chunks.pad(total),
             chunks.pad(upstream),

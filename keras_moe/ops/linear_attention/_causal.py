@@ -19,7 +19,7 @@ from keras_moe.types import Tensor
 # Tokens of a chunk, a power of two. Larger chunks mean fewer steps and more
 # arithmetic within each.
 CHUNK_SIZE = 64
-# How much longer a sequence may become to fill its chunks.
+# Greatest length after padding to whole chunks, over the length before.
 _MOST_PADDING = 1.25
 
 

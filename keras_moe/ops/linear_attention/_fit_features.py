@@ -82,8 +82,8 @@ def fit_features(
         scale = balancing_scale(
             _diagonal(query_square, dense), _diagonal(key_square, dense)
         )
-    # `square` becomes the second moment of x' + y'; means that centring does
-    # not take away add up.
+    # `square` becomes the second moment of x' + y'; means that centring leaves
+    # over are added below.
     square = query_square * _outer(scale, scale, dense)
     square = square + key_square / _outer(scale, scale, dense)
     query_mean, key_mean = query_mean - query_center, key_mean - key_center
@@ -106,7 +106,8 @@ def fit_features(
         projection = ops.matmul(
             projection, ops.transpose(directions, (0, 2, 1))
         )
-    # Features of queries have the same factor: keys take both.
+    # Queries' features have this factor, too; the keys' weights take both,
+    # hence the 2.
     log_weights = 2.0 * ops.matmul(ops.square(draws), bound[..., None])[..., 0]
     if antithetic:
         log_weights = ops.concatenate([log_weights, log_weights], axis=-1)

@@ -74,7 +74,8 @@ def random_projection(
         if kind == "simplex":
             corners = ops.eye(dim) - 1.0 / dim
             rows = ops.matmul(corners * (dim / (dim - 1)) ** 0.5, rows)
-        # Lengths are independent of directions, and those of normal vectors.
+        # Rows get the lengths of normal vectors, drawn independently of the
+        # directions.
         rows = rows * ops.norm(normal[1], axis=-1, keepdims=True)
     rows = ops.reshape(rows, (num_heads, blocks * dim, dim))
     return rows[:, :num_draws]

@@ -6,9 +6,11 @@ from keras import ops
 
 from keras_moe.types import Tensor
 
-# The score of padding, and the logarithm of its entries.
+# Finite stand-in for minus infinity: the score of padding, and the logarithm of
+# its entries.
 _NOTHING = -1e30
-# The entropy weight falls from here. Scores are at most 1 apart.
+# The entropy weight falls from this value, which suits scores that are at most
+# 1 apart.
 _FIRST_ENTROPY_WEIGHT = 0.1
 
 

@@ -170,8 +170,8 @@ def _take_best(
     by_expert = ops.swapaxes(ops.where(real, wanted, _LOWEST), -2, -1)
     score, token = ops.top_k(by_expert, capacity)  # [g, e, c]
     token = ops.cast(token, "int32")
-    # Tokens are taken down to the score of the last one taken; of those that
-    # tie with it, the ones no later in position.
+    # An expert takes all tokens that score above the last token that it takes;
+    # of those that tie with that token, the ones no later in position.
     position = ops.arange(tokens, dtype="int32")
     taken = (by_expert > score[..., -1:]) | (
         (by_expert == score[..., -1:]) & (position <= token[..., -1:])
@@ -190,7 +190,7 @@ def _is_among_best(wanted: Tensor, taken: Tensor, limit: int) -> Tensor:
 def _without_given_up(token_index: Tensor, taken: Tensor) -> Tensor:
     """Empties the slots whose token went to other experts."""
     *groups, tokens, num_experts = ops.shape(taken)
-    # `taken` by token and expert, flat; a false entry at the end answers for
+    # `flat` holds `taken` by token and expert, and a false entry at the end for
     # empty slots.
     flat = ops.reshape(taken, (*groups, tokens * num_experts))
     expert = ops.reshape(ops.arange(num_experts, dtype="int32"), (-1, 1))

@@ -4,7 +4,7 @@ import pydantic
 
 
 class Section(pydantic.BaseModel):
-    """A part of a configuration: a pydantic model that forgives nothing.
+    """A part of a configuration: a strict, frozen pydantic model.
 
     Unknown names are errors, defaults are checked too, and nothing changes once
     it is checked.

@@ -1,4 +1,4 @@
-"""From what a command did to its exit code and its last lines."""
+"""The exit code and the last lines of a command, from how it ended."""
 
 import traceback
 from collections.abc import Callable

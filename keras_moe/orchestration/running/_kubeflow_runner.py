@@ -115,8 +115,9 @@ class KubeflowRunner(Generic[ConfigT]):
         defaults = _runtime_parameters(pipeline)
         job = runner.run(pipeline, parameter_values=defaults, write_out=False)
         spec = job["pipelineSpec"]
-        # TFX leaves both out, and a file of the specification alone has
-        # nothing else to say them.
+        # TFX leaves the pipeline root and the parameters' defaults out of the
+        # specification; whoever runs the compiled file has no other place to
+        # find them.
         spec["defaultPipelineRoot"] = pipeline.pipeline_info.pipeline_root
         if schema_version == "2.1":
             given = spec["root"].get("inputDefinitions", {})

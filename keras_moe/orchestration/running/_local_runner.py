@@ -146,9 +146,9 @@ class LocalRunner(Generic[ConfigT]):
         with ComponentProgress(console, self._talking) as progress:
             outcome = run_once(progress)
             if outcome.needs_push:
-                # The configuration is one that ran before, or the pushed
-                # version was removed: all is in the cache, and yet something
-                # else is served.
+                # All components came from the cache, and yet another version is
+                # served: the configuration had run before, or the pushed
+                # version was removed.
                 console.print("[dim]Pushing the cached model anew[/]")
                 outcome = run_once(progress, self._pusher)
         if outcome.reason:

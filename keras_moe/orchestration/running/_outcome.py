@@ -139,7 +139,8 @@ def read_outcome(
     if artifact.custom_properties["pushed"].int_value:
         destination = artifact.custom_properties["pushed_destination"]
         pushed = pathlib.Path(destination.string_value)
-        # A remote store has no other runner of this pipeline to be outdone by.
+        # In a remote store nobody but this pipeline pushes: what it pushed
+        # is taken for the newest version without a look.
         remote = "://" in destination.string_value
         return Outcome(
             pushed=pushed,

@@ -130,8 +130,8 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
                     name, RuntimeError("TFX found none of its inputs")
                 )
             if node.pipeline_node.node_info.type.name.endswith(_RESOLVER):
-                # A resolver looks something up, and makes nothing. Where it
-                # fails, TFX goes on as if there were nothing to be found.
+                # A resolver only looks something up. If it fails, TFX goes on
+                # as if nothing had been found: check its execution.
                 with metadata.Metadata(connection) as handle:
                     _check_resolved(handle.store, name, info.execution_id)
                 continue

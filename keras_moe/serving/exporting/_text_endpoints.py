@@ -71,7 +71,7 @@ class TextEndpoints:
     def answer(
         self, texts: tf.Tensor, threshold: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        """Answers strings `[batch]`, at the policy's threshold or these."""
+        """Answers strings `[batch]`, at given thresholds or the policy's."""
         features = _check_features(self._tokenize(texts))
         ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
         decoded = decode(

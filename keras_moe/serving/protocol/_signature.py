@@ -128,7 +128,7 @@ def read_signatures(
     return {
         name: Signature(name, definition)
         for name, definition in definitions.items()
-        # The loader's own entry, whose "output" is an operation.
+        # `_INIT_OP` is the loader's own entry, whose "output" is an operation.
         if name != _INIT_OP
     }
 

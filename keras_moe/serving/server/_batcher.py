@@ -128,7 +128,7 @@ class Batcher:
         return batch
 
     def _run_joined(self, runner: Runner, batch: list["_Request"]) -> bool:
-        """Answers all of them; tells whether that was possible."""
+        """Answers requests by one joined run; tells whether it succeeded."""
         columns = zip(*(request.inputs for request in batch), strict=True)
         joined = [np.concatenate(arrays) for arrays in columns]
         rows = sum(request.rows for request in batch)

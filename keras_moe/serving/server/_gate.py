@@ -72,7 +72,7 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether it lets everything in."""
+        """Whether the gate has neither a token nor a rate to check."""
         return self._token is None and self._rate is None
 
     def check(self, authorization: str | None) -> None:

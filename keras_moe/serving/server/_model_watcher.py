@@ -290,7 +290,7 @@ class ModelWatcher:
             self._close(servable)
 
     def _is_idle(self, servable: Servable) -> bool:
-        """Tells, once, that a retired version may be closed."""
+        """Tells whether to close a version: retired and unused; true once."""
         if servable not in self._retired or self._users.get(servable):
             return False
         self._retired.discard(servable)

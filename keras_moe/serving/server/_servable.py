@@ -177,7 +177,7 @@ def _session_config(intra_op_threads: int) -> config_pb2.ConfigProto:
     """
     config = config_pb2.ConfigProto(
         use_per_session_threads=True,
-        # Negative: the thread that calls.
+        # A negative number makes the session run in the thread that calls it.
         inter_op_parallelism_threads=-1,
         intra_op_parallelism_threads=intra_op_threads,
     )

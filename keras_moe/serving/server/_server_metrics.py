@@ -20,7 +20,7 @@ _SECONDS = (
     *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
-# Layers, at which a token leaves the decoder.
+# Buckets of the histogram of exit layers.
 _DEPTHS = (*range(1, 13), 16, 20, 24, 32, 48)
 
 

@@ -56,7 +56,7 @@ class Tls:
         self.context = context
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
-        """Gives the same for a gRPC server."""
+        """Gives certificate and key as credentials of a gRPC server."""
         return grpc.ssl_server_credentials(
             [(self._key, self._certificate)],
             root_certificates=self._authority,

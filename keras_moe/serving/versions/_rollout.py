@@ -169,7 +169,7 @@ class Rollout(NamedTuple):
         base_path: str,
         num_versions: int = 2,
     ) -> model_server_config_pb2.ModelServerConfig:
-        """Says the same to TensorFlow Serving.
+        """Gives the decision as TensorFlow Serving's configuration.
 
         Args:
             versions: those that there are.

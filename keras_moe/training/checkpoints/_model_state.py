@@ -35,7 +35,8 @@ def read_state(
     """
     build_optimizer(model)
     return {
-        # Variables do not take the argument `copy` of `np.array`: call twice.
+        # Copy by a second call: variables do not take `np.array`'s argument
+        # `copy`.
         name: np.array(np.asarray(variable))
         for name, variable in named_state(model, optimizer).items()
     }

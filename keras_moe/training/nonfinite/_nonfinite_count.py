@@ -95,7 +95,7 @@ def _to_array(leaf: Any) -> np.ndarray | None:
 def _count(array: np.ndarray) -> NonfiniteCount:
     finite = int(np.count_nonzero(np.isfinite(array)))
     if finite == array.size:
-        # Nearly always: spare three more looks at each weight of a checkpoint.
+        # Most arrays are finite: skip three more passes over each weight.
         return NonfiniteCount(size=array.size)
     positive = int(np.count_nonzero(array == np.inf))
     negative = int(np.count_nonzero(array == -np.inf))

@@ -105,8 +105,8 @@ def records_path(directory: pathlib.Path, split: str) -> pathlib.Path:
 def _sample(words: Dictionary, max_words: int | None) -> Dictionary:
     if max_words is None or max_words >= len(words):
         return words
-    # The salt makes the sample independent of the splits, of which it then
-    # holds the same shares.
+    # The salt makes the sample independent of the splits, so that each split
+    # keeps its share.
     chosen = sorted(words, key=lambda word: position(word, salt="sample:"))
     return {word: words[word] for word in sorted(chosen[:max_words])}
 

@@ -10,7 +10,7 @@ from pipelines.g2p.phonemes import VARIANT_SEPARATOR
 
 _COMPRESSION = "GZIP"
 _READ_AT_ONCE = 4096
-# The greatest length of a group, in characters, and the name of the group.
+# Groups of words by length: the greatest length, in characters, and the name.
 _LENGTHS = {4: "1-4", 7: "5-7", 10: "8-10"}
 _LONG = "11+"
 
@@ -99,7 +99,7 @@ def _count_readable(path: pathlib.Path) -> int:
 
 
 def length_of(word: str) -> str:
-    """Returns which of the lengths that are told apart a word has."""
+    """Returns the name of a word's group of lengths."""
     for longest, name in _LENGTHS.items():
         if len(word) <= longest:
             return name

@@ -13,7 +13,7 @@ ENCODER_TOKEN_IDS = "encoder_token_ids"
 TARGET_TOKEN_IDS = "target_token_ids"
 WORD_STATUS = "word_status"
 
-# The answer of the exported model.
+# Name of the exported model's answer.
 PHONEMES = "phonemes"
 
 

@@ -17,7 +17,8 @@ _DEMO = {
     "expert_dropout_rate": 0.0,
 }
 
-# The demo's own, which trains in minutes on two cores, and the library's.
+# The demo's preset trains in minutes on two cores; the others are the
+# library's.
 PRESETS: dict[str, Config] = {
     "switch_g2p_demo": _DEMO,
     **{

@@ -10,7 +10,8 @@ from pipelines.g2p.modules import text
 from pipelines.g2p.modules.preprocessing import ENCODER_TOKEN_IDS
 from pipelines.g2p.modules.transformed import read_pairs
 
-# So many pairs measure the shares of a few experts well enough.
+# Number of pairs that the teacher is run over: enough to measure the shares of
+# a few experts well.
 _PAIRS = 4096
 
 

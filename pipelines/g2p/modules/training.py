@@ -116,10 +116,10 @@ def train(
         source, target, model.config, config.batch_size, config.seed
     )
     if tf.distribute.get_strategy() is not model.distribute_strategy:
-        # The model was made under a strategy, for each of which the library's
-        # loop works.
+        # Keras's `fit` fails under some strategies; the library's loop works
+        # under each.
         return training.Trainer(model).fit(stream, **options)
-    # The stream of batches is shuffled already.
+    # Shuffling is off in `fit`: the stream of batches is shuffled already.
     return model.fit(stream, shuffle=False, **options)
 
 

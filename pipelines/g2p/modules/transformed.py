@@ -39,7 +39,7 @@ def read_pairs(file_patterns: list[str]) -> tuple[np.ndarray, np.ndarray]:
             parsed[TARGET_TOKEN_IDS].values.numpy(),
             parsed[TARGET_TOKEN_IDS].row_splits.numpy(),
         )
-        # A refused word is padding throughout: nothing to learn from.
+        # Words that were refused are padding throughout: leave them out.
         accepted = source[words, 0] != text.PAD_ID
         sources.append(source[words][accepted].astype(np.int32))
         targets.append(target[accepted])

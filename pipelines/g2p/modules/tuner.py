@@ -11,7 +11,7 @@ from pipelines.g2p.modules import training
 from pipelines.g2p.modules.trainer import new_teacher
 from pipelines.g2p.modules.transformed import read_pairs
 
-# A trial has this share of the steps and the budget of the real training.
+# Share of the real training's steps, and of its minutes, that a trial gets.
 _SHARE = 0.05
 
 
@@ -79,7 +79,8 @@ def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
         space,
         objective=keras_tuner.Objective("val_loss", "min"),
         max_trials=options["trials"],
-        # By default a failing trial is passed over, and any may be the best.
+        # By default Keras Tuner passes over failing trials, so that the best of
+        # the rest would hide a broken training.
         max_consecutive_failed_trials=1,
         seed=options["training"]["seed"],
         directory=fn_args.working_dir,

@@ -61,8 +61,8 @@ class GrpcApi:
             options=[
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", -1),
-                # With it, a second server on the same port would take half of
-                # the requests.
+                # With `SO_REUSEPORT` on, a second server on the same port would
+                # silently take half of the requests.
                 ("grpc.so_reuseport", 0),
             ],
         )

@@ -243,7 +243,8 @@ def _to_list(name: str, array: np.ndarray) -> Any:
     if array.dtype.kind == "O":
         texts = np.empty(array.size, dtype=object)
         for index, value in enumerate(array.ravel().tolist()):
-            # The API's convention: the name says what is not text.
+            # TensorFlow Serving's convention: outputs whose name ends with
+            # "_bytes" are not text, and travel as base64.
             if name.endswith("_bytes"):
                 texts[index] = {"b64": base64.b64encode(value).decode()}
             else:

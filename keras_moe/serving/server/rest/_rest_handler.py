@@ -77,7 +77,8 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
         self._gate = gate
         self._max_body_bytes = max_body_bytes
         self._call = Call("")
-        # The base class answers all requests of the connection in here.
+        # The base class's constructor answers all requests of the connection,
+        # so attributes must be set before.
         super().__init__(*connection)
 
     def do_GET(self) -> None:  # noqa: N802
