@@ -65,7 +65,7 @@ from benchmarks.switch_pretraining.run import Schedule
 from benchmarks.switch_pretraining.run import train
 
 
-def fingerprint(schedule: Schedule) -> str:
+def settings_digest(schedule: Schedule) -> str:
     """Returns a hash that runs of the same settings share."""
     settings = {
         "length": LENGTH,
@@ -129,7 +129,7 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     console = Console()
     schedule = Schedule(steps=options.steps)
-    state = options.state / fingerprint(schedule)
+    state = options.state / settings_digest(schedule)
     try:
         if not options.report:
             train_missing(state, schedule, options.seeds, console)

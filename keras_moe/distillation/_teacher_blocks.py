@@ -51,7 +51,7 @@ def choose_blocks(
                 f"{ours} of the student. `layers` may use one twice."
             )
         if chosen is None:
-            chosen = spread_evenly(ours, theirs)
+            chosen = evenly_spaced(ours, theirs)
         if len(chosen) != ours or not all(
             1 <= layer <= theirs for layer in chosen
         ):
@@ -69,12 +69,12 @@ def choose_blocks(
     return blocks
 
 
-def spread_evenly(number: int, layers: int) -> tuple[int, ...]:
+def evenly_spaced(number: int, layers: int) -> tuple[int, ...]:
     """Returns `number` layers, counted from 1, spread evenly over `layers`.
 
     The first and the last are among them; of more than there are, none.
 
-    Example: `spread_evenly(3, 8)` is `(1, 4, 8)`.
+    Example: `evenly_spaced(3, 8)` is `(1, 4, 8)`.
     """
     if number > layers:
         return ()

@@ -18,9 +18,9 @@ from keras_moe.distribution._keras_functions import uninstall
 from keras_moe.distribution._mesh_engine import MeshEngine
 from keras_moe.distribution._placement import differing
 from keras_moe.distribution._placement import dtensor_mesh
-from keras_moe.distribution._placement import gather
 from keras_moe.distribution._placement import layout_of
 from keras_moe.distribution._placement import place
+from keras_moe.distribution._placement import to_whole
 from keras_moe.distribution._sharded_variable import ShardedVariable
 from keras_moe.distribution._stale_reads import forbid_stale_reads
 from keras_moe.keras_internals import backend_variable
@@ -158,7 +158,7 @@ class DTensorEngine(MeshEngine):
     ) -> float:
         compute = _loss_of(model, loss, training=False)
         value = self.function(compute)(self.batch(x), self.batch(y))
-        return float(gather(value))
+        return float(to_whole(value))
 
     def checkpoint(
         self,

@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe.distribution._compiling_engine import CompilingEngine
-from keras_moe.distribution._placement import gather
 from keras_moe.keras_internals import trained_variables
 from keras_moe.training._build_state import build_state
 from keras_moe.training._build_state import has_all_metrics
@@ -38,7 +37,7 @@ def install(engine: CompilingEngine, model: keras.Model) -> None:
             "A model on a mesh of devices is always compiled. Received: a "
             "model that was compiled with run_eagerly=True."
         )
-    _forget_functions(model)
+    _drop_functions(model)
     makers = (_train_function, _test_function, _predict_function)
     for kind, make in zip(_KINDS, makers, strict=True):
         setattr(
@@ -57,13 +56,13 @@ def uninstall(model: keras.Model) -> None:
     """
     if "make_train_function" not in vars(model):
         return
-    _forget_functions(model)
+    _drop_functions(model)
     for kind in _KINDS:
         delattr(model, f"make_{kind}_function")
     delattr(model, "get_metrics_result")
 
 
-def _forget_functions(model: keras.Model) -> None:
+def _drop_functions(model: keras.Model) -> None:
     for kind in _KINDS:
         setattr(model, f"{kind}_function", None)
 
@@ -155,7 +154,7 @@ def _repeat_last(x: Any, times: int) -> Any:
 
 
 def _to_host(structure: Any) -> Any:
-    return keras.tree.map_structure(gather, structure)
+    return keras.tree.map_structure(to_whole, structure)
 
 
 class _LaidOutGradients:

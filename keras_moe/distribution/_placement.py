@@ -81,7 +81,7 @@ def _part(length: int, position: int | None, count: int | None) -> slice:
     return slice(position * size, (position + 1) * size)
 
 
-def gather(x: Tensor) -> np.ndarray:
+def to_whole(x: Tensor) -> np.ndarray:
     """Returns the whole array that a sharded tensor is."""
     if not dtensor.is_dtensor(x):
         return np.asarray(x)
@@ -110,6 +110,6 @@ def differing(values: dict[str, np.ndarray], mesh: dtensor.Mesh) -> list[str]:
     own = own.reshape([1] * len(mesh.dim_names) + [-1])
     layout = dtensor.Layout([*mesh.dim_names, dtensor.UNSHARDED], mesh)
     parts = [tf.constant(own)] * mesh.num_local_devices()
-    shown = gather(dtensor.pack(parts, layout)).reshape(-1, len(digests))
+    shown = to_whole(dtensor.pack(parts, layout)).reshape(-1, len(digests))
     same = (shown == shown[0]).all(axis=0)
     return [name for name, equal in zip(values, same, strict=True) if not equal]

@@ -4,7 +4,7 @@ import os
 
 import keras
 
-from keras_moe.distribution._cluster_config import cluster_config
+from keras_moe.distribution._tf_config import read_tf_config
 
 # Jobs whose tasks train, in the order in which their processes are numbered.
 _JOBS = ("chief", "worker")
@@ -51,7 +51,7 @@ def initialize() -> None:
         )
     from tensorflow.experimental import dtensor
 
-    config = cluster_config()
+    config = read_tf_config()
     if config.job not in _JOBS:
         raise ValueError(
             'The "task" in `TF_CONFIG` must be a "chief" or a "worker", whose '

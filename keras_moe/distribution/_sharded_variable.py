@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.experimental import dtensor
 
-from keras_moe.distribution._placement import gather
 from keras_moe.distribution._placement import place
+from keras_moe.distribution._placement import to_whole
 
 
 class ShardedVariable(dtensor.DVariable):
@@ -27,7 +27,7 @@ class ShardedVariable(dtensor.DVariable):
 
     def numpy(self) -> np.ndarray:
         """Returns the whole array."""
-        return gather(self.read_value())
+        return to_whole(self.read_value())
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self.numpy(), dtype=dtype)

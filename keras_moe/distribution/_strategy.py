@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_moe.distribution._cluster_config import cluster_config
+from keras_moe.distribution._tf_config import read_tf_config
 from keras_moe.validation import check_choice
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def strategy(
 
 
 def _multi_worker(tf: Any) -> Any:
-    cluster_config()
+    read_tf_config()
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:

@@ -314,7 +314,7 @@ def _label(
         )
     required = len(labels)
     pixels = axes.transData.transform(points)
-    for i in _spread(pixels, [] if certified is None else [certified]):
+    for i in _far_apart(pixels, [] if certified is None else [certified]):
         labels.append(
             axes.annotate(
                 f"{thresholds[i]:.3g}",
@@ -334,7 +334,7 @@ def _label(
     )
 
 
-def _spread(pixels: np.ndarray, taken: list[int]) -> list[int]:
+def _far_apart(pixels: np.ndarray, taken: list[int]) -> list[int]:
     """Returns the indices of points that lie apart, and of both ends."""
     ends = {0, len(pixels) - 1}
     chosen = sorted(ends.union(taken))

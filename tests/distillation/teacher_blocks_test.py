@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_moe.distillation._teacher_blocks import spread_evenly
+from keras_moe.distillation._teacher_blocks import evenly_spaced
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ from keras_moe.distillation._teacher_blocks import spread_evenly
     ],
 )
 def test_blocks_are_spread_evenly(number, depth, chosen):
-    assert spread_evenly(number, depth) == chosen
+    assert evenly_spaced(number, depth) == chosen
 
 
 @pytest.mark.parametrize("number", range(1, 13))
 def test_blocks_are_never_chosen_twice(number):
     for depth in range(number, 13):
-        chosen = spread_evenly(number, depth)
+        chosen = evenly_spaced(number, depth)
         assert list(chosen) == sorted(set(chosen))
         assert len(chosen) == number
         assert chosen[-1] == depth

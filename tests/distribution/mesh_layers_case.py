@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.sharding.losses import DenseAdam
-from keras_moe.distribution._placement import gather
+from keras_moe.distribution._placement import to_whole
 from keras_moe.layers import FeedForward
 from keras_moe.layers import RandomFeatureAttention
 from keras_moe.layers import SparseMoE
@@ -58,7 +58,7 @@ def layer(router, dispatch, mesh, masked=True):
             present = [None if a is None else tf.constant(a) for a in arrays]
             return [np.asarray(x) for x in tf.function(step)(*present)]
         on.distribute(model)
-        return [gather(x) for x in on.function(step)(*on.batch(arrays))]
+        return [to_whole(x) for x in on.function(step)(*on.batch(arrays))]
 
     return [gap(a, b) for a, b in zip(run(), run(engine(mesh)), strict=True)]
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from benchmarks.sharding.losses import DenseAdam
 from keras_moe import training
 from keras_moe import weights
-from keras_moe.distribution._placement import gather
+from keras_moe.distribution._placement import to_whole
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import Experts
 from tests.distribution.mesh_model_case import IDS
@@ -138,7 +138,7 @@ def own_loop():
             on.distribute(model, optimizer)
             step = on.train_step(model, optimizer, loss)
             losses = [
-                float(gather(step(on.batch(x), on.batch(y))))
+                float(to_whole(step(on.batch(x), on.batch(y))))
                 for x, y, _ in data()
             ]
             with tempfile.TemporaryDirectory() as folder:

@@ -17,9 +17,9 @@ from tensorflow.experimental import dtensor
 
 from benchmarks.sharding.program import make_devices
 from keras_moe import distribution
-from keras_moe.distribution._placement import gather
 from keras_moe.distribution._placement import layout_of
 from keras_moe.distribution._placement import place
+from keras_moe.distribution._placement import to_whole
 from keras_moe.distribution._stale_reads import VARIABLE
 
 CHOOSE = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def compute(on, function, *arguments):
     """Returns what a mesh computes, and what one device does."""
     values = [value for value, _ in arguments]
     placed = [place(v, layout_of(on.mesh, axes)) for v, axes in arguments]
-    wrong = gather(on.function(function)(*placed))
+    wrong = to_whole(on.function(function)(*placed))
     return [wrong.tolist(), np.asarray(function(*values)).tolist()]
 
 
@@ -57,7 +57,7 @@ def stale_read(allowed=None):
         return read
 
     x = place(np.ones(8, "float32"), layout_of(on.mesh, ("batch",)))
-    return [[float(gather(step(x))) for _ in range(3)], [8.0, 16.0, 24.0]]
+    return [[float(to_whole(step(x))) for _ in range(3)], [8.0, 16.0, 24.0]]
 
 
 def exchange():

@@ -16,7 +16,9 @@ KEPT = (TEACHER_TOKEN_IDS, TEACHER_LOG_PROBABILITIES)
 Fields = dict[str, tuple[str, tuple[int, ...]]]
 
 
-def describe(batch: dict[str, np.ndarray], vocabulary_size: int) -> Fields:
+def describe_fields(
+    batch: dict[str, np.ndarray], vocabulary_size: int
+) -> Fields:
     """Returns the dtypes and shapes in which the fields of a batch are kept.
 
     Args:
@@ -43,7 +45,7 @@ def describe(batch: dict[str, np.ndarray], vocabulary_size: int) -> Fields:
     return fields
 
 
-def encode(example: dict[str, np.ndarray], fields: Fields) -> bytes:
+def serialize_record(example: dict[str, np.ndarray], fields: Fields) -> bytes:
     """Returns a record.
 
     Args:
@@ -62,7 +64,9 @@ def encode(example: dict[str, np.ndarray], fields: Fields) -> bytes:
     return whole.SerializeToString(deterministic=True)
 
 
-def decode(record: tf.Tensor, fields: Fields) -> tuple[dict[str, Any], Any]:
+def parse_record(
+    record: tf.Tensor, fields: Fields
+) -> tuple[dict[str, Any], Any]:
     """Returns the inputs and the labels of a record.
 
     The teacher's part is made as long as the labels, with zeros for padding.

@@ -18,9 +18,9 @@ from keras_moe.distillation.teachers._cached_teacher import teacher_inputs
 from keras_moe.distillation.teachers._records import KEPT
 from keras_moe.distillation.teachers._records import LABELS
 from keras_moe.distillation.teachers._records import Fields
-from keras_moe.distillation.teachers._records import decode
-from keras_moe.distillation.teachers._records import describe
-from keras_moe.distillation.teachers._records import encode
+from keras_moe.distillation.teachers._records import describe_fields
+from keras_moe.distillation.teachers._records import parse_record
+from keras_moe.distillation.teachers._records import serialize_record
 from keras_moe.losses._token_kl_divergence import real_logits
 from keras_moe.ops import compress_logits
 from keras_moe.validation import check_size
@@ -165,7 +165,7 @@ def read_teacher_logits(directory: str | pathlib.Path) -> tf.data.Dataset:
         tf.data.TFRecordDataset, cycle_length=len(paths), block_length=16
     )
     return records.map(
-        lambda record: decode(record, written.fields),
+        lambda record: parse_record(record, written.fields),
         num_parallel_calls=tf.data.AUTOTUNE,
     ).apply(tf.data.experimental.assert_cardinality(written.num_examples))
 
@@ -215,7 +215,7 @@ def _write(
             for name in shards
         ]
         for batch, vocabulary in _run(teacher, dataset, k, pad_id, verbose):
-            found = describe(batch, vocabulary)
+            found = describe_fields(batch, vocabulary)
             if found != (fields := fields or found):
                 raise ValueError(
                     "Each batch must hold the same fields, of the same shapes "
@@ -226,7 +226,9 @@ def _write(
                 used = _used(example[LABELS], pad_id)
                 for name in KEPT:
                     example[name] = example[name][:used]
-                writers[examples % num_shards].write(encode(example, fields))
+                writers[examples % num_shards].write(
+                    serialize_record(example, fields)
+                )
                 examples += 1
                 tokens += used
     if not examples:

@@ -14,7 +14,7 @@ from keras_moe.serving.protocol import _status_codes as status_codes
 _INIT_OP = "__saved_model_init_op"
 
 
-class TensorSpec(NamedTuple):
+class TensorDescription(NamedTuple):
     """The description of one tensor in a signature.
 
     Attributes:
@@ -30,7 +30,7 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...] | None
 
     @classmethod
-    def from_info(cls, info: meta_graph_pb2.TensorInfo) -> "TensorSpec":
+    def from_info(cls, info: meta_graph_pb2.TensorInfo) -> "TensorDescription":
         """Reads the description that a SavedModel stores."""
         dtype = tf.as_dtype(info.dtype)
         shape = None
@@ -60,8 +60,8 @@ class Signature:
 
     Attributes:
         name: key of the signature.
-        inputs: input name to `TensorSpec`, sorted by name.
-        outputs: output name to `TensorSpec`, sorted by name.
+        inputs: input name to `TensorDescription`, sorted by name.
+        outputs: output name to `TensorDescription`, sorted by name.
         has_rows: whether all of them have a row for each example, and outputs
             no other size that is unknown: requests can then be joined.
     """
@@ -145,8 +145,10 @@ def to_signature_map(
 
 def _specs(
     infos: Mapping[str, meta_graph_pb2.TensorInfo],
-) -> dict[str, TensorSpec]:
-    return {name: TensorSpec.from_info(infos[name]) for name in sorted(infos)}
+) -> dict[str, TensorDescription]:
+    return {
+        name: TensorDescription.from_info(infos[name]) for name in sorted(infos)
+    }
 
 
 def _dtype_name(array: np.ndarray) -> str:

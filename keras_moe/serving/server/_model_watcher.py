@@ -19,8 +19,8 @@ from keras_moe.serving.versions._confinement import check_links
 from keras_moe.serving.versions._rollout import CANARY
 from keras_moe.serving.versions._rollout import STABLE
 from keras_moe.serving.versions._rollout import Rollout
+from keras_moe.serving.versions._version_folders import file_stamps
 from keras_moe.serving.versions._version_folders import find_versions
-from keras_moe.serving.versions._version_folders import fingerprint
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class ModelWatcher:
         poll_seconds: pause between two looks at the folder.
         load: makes a `Servable` of a path and a version.
         num_versions: how many versions are served at a time.
-        forget: called with the number of each version that was closed.
+        on_closed: called with the number of each version that was closed.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class ModelWatcher:
         poll_seconds: float = 1.0,
         load: Callable[[pathlib.Path, int], Servable] = Servable,
         num_versions: int = 2,
-        forget: Callable[[int], None] = lambda version: None,
+        on_closed: Callable[[int], None] = lambda version: None,
     ):
         self.model_name = model_name
         self.base_path = pathlib.Path(base_path)
         self._poll_seconds = poll_seconds
         self._load = load
         self._num_versions = num_versions
-        self._forget = forget
+        self._on_closed = on_closed
         self._changed = threading.Condition()
         # `_changed` guards the next five attributes.
         self._served: dict[int, Servable] = {}
@@ -69,7 +69,7 @@ class ModelWatcher:
         self._users: dict[Servable, int] = {}
         self._retired: set[Servable] = set()
         self._states: dict[int, VersionState] = {}
-        # Fingerprints of versions' files: at the last look, and when loading
+        # Stamps of versions' files: at the last look, and when loading
         # failed. The watching thread alone uses them.
         self._seen: dict[int, tuple] = {}
         self._failures: dict[int, tuple] = {}
@@ -231,7 +231,7 @@ class ModelWatcher:
         """Loads a version; tells whether it answers."""
         try:
             check_links(path, self.base_path)
-            files = fingerprint(path)
+            files = file_stamps(path)
         except tf.errors.OpError as error:
             files = (type(error).__name__, str(path.resolve()))
             self._fail(version, files, error)
@@ -249,7 +249,7 @@ class ModelWatcher:
         except Exception as error:
             self._fail(version, files, error)
             return False
-        if fingerprint(path) != files:
+        if file_stamps(path) != files:
             servable.close()
             del self._seen[version]
             _LOG.warning("Version %d changed while it was loaded", version)
@@ -282,7 +282,7 @@ class ModelWatcher:
             self._states[servable.version] = VersionState("UNLOADING")
             self._retired.add(servable)
             # A version may be pushed anew under the same number: without its
-            # fingerprint, two more looks must find it unchanged.
+            # stamps, two more looks must find it unchanged.
             self._seen.pop(servable.version, None)
             idle = self._is_idle(servable)
             self._changed.notify_all()
@@ -304,7 +304,7 @@ class ModelWatcher:
             # stay so.
             if self._states[servable.version].state == "UNLOADING":
                 self._states[servable.version] = VersionState("END")
-                self._forget(servable.version)
+                self._on_closed(servable.version)
             self._changed.notify_all()
 
     def _set_state(self, version: int, state: VersionState) -> None:

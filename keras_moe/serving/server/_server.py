@@ -111,7 +111,7 @@ class Server:
             settings.poll_seconds,
             functools.partial(_load, settings),
             settings.num_versions,
-            metrics.forget,
+            metrics.drop_version,
         )
         metrics.show_versions(self._watcher.states, self._watcher.labels)
         batcher = None

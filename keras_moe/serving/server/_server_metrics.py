@@ -104,12 +104,12 @@ class ServerMetrics:
         """Counts one run of a model."""
         self._batch_rows.observe(rows)
 
-    def forget(self, version: int) -> None:
+    def drop_version(self, version: int) -> None:
         """Drops the counts of a version that is gone."""
         number = {"version": str(version)}
         self._requests.remove_by_labels(number)
         self._seconds.remove_by_labels(number)
-        self._exits.forget(version)
+        self._exits.drop_version(version)
 
     def expose(self) -> bytes:
         """Writes all metrics in Prometheus' text format."""
@@ -134,7 +134,7 @@ class _ExitDepths(registry.Collector):
             self._counts[version] = self._counts.get(version, 0) + buckets
             self._sums[version] = self._sums.get(version, 0) + int(depths.sum())
 
-    def forget(self, version: int) -> None:
+    def drop_version(self, version: int) -> None:
         with self._lock:
             self._counts.pop(version, None)
             self._sums.pop(version, None)

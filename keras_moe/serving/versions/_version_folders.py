@@ -77,8 +77,8 @@ def next_version(taken: Iterable[int]) -> int:
     return number
 
 
-def fingerprint(path: pathlib.Path) -> tuple:
-    """Tells one state of a folder's files from another."""
+def file_stamps(path: pathlib.Path) -> tuple:
+    """Returns name, size and time of each file in a folder, to be compared."""
     files = sorted(file for file in path.rglob("*") if file.is_file())
     return tuple(
         (str(file), file.stat().st_size, file.stat().st_mtime_ns)

@@ -15,7 +15,7 @@ from keras_moe.weights._layer_names import named_layers
 _METHODS = ("call", "quantized_call")
 
 
-class Call(NamedTuple):
+class NonfiniteCall(NamedTuple):
     """A call of a layer that made NaN or infinity out of finite numbers.
 
     Attributes:
@@ -47,7 +47,7 @@ class CallRecorder:
     """
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[NonfiniteCall] = []
 
     @contextlib.contextmanager
     def watch(self, model: keras.Model) -> Iterator[None]:
@@ -87,7 +87,7 @@ class CallRecorder:
             outputs = original(*args, **kwargs)
             count = count_nonfinite(outputs)
             if count.total and not count_nonfinite((args, kwargs)).total:
-                self.calls.append(Call(path, operation, count))
+                self.calls.append(NonfiniteCall(path, operation, count))
             return outputs
 
         return call

@@ -10,8 +10,8 @@ import numpy as np
 from keras_moe.keras_internals import compile_loss
 from keras_moe.keras_internals import compute_loss
 from keras_moe.keras_internals import own_losses
-from keras_moe.training.nonfinite._call_recorder import Call
 from keras_moe.training.nonfinite._call_recorder import CallRecorder
+from keras_moe.training.nonfinite._call_recorder import NonfiniteCall
 from keras_moe.training.nonfinite._nonfinite_count import NonfiniteCount
 from keras_moe.training.nonfinite._nonfinite_count import count_nonfinite
 from keras_moe.types import Tensor
@@ -211,7 +211,7 @@ def _added_losses(model: keras.Model) -> Iterator[tuple[str, NonfiniteCount]]:
             yield path, count_nonfinite(loss)
 
 
-def _about_layer(calls: list[Call]) -> str:
+def _about_layer(calls: list[NonfiniteCall]) -> str:
     path, layer, outputs = calls[0]
     text = (
         f"layer '{path}' ({type(layer).__name__}): its inputs are finite, its "

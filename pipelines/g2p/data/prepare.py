@@ -41,7 +41,7 @@ def prepare(
     Returns:
         The number of words in each split.
     """
-    fingerprint = _fingerprint(source, keep_stress, max_words, fractions)
+    fingerprint = _digest(source, keep_stress, max_words, fractions)
     counts = _read_manifest(directory, fingerprint)
     if counts is None:
         words = _sample(read_dictionary(source, keep_stress), max_words)
@@ -75,7 +75,7 @@ def prepare_span(
         The number of the span, and the number of words in each split.
     """
     options = (keep_stress, max_words, fractions)
-    fingerprint = _fingerprint(source, *options)
+    fingerprint = _digest(source, *options)
     # Writing a span without a manifest was interrupted: its number is free.
     spans = {
         int(path.parent.name.removeprefix(_SPAN)): path.parent
@@ -134,7 +134,7 @@ def _write(
     }
 
 
-def _fingerprint(source: pathlib.Path, *options: object) -> str:
+def _digest(source: pathlib.Path, *options: object) -> str:
     if not source.is_file():
         raise FileNotFoundError(f"The dictionary {source} does not exist.")
     digest = hashlib.sha256(source.read_bytes())

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.protocol._signature import Signature
-from keras_moe.serving.protocol._signature import TensorSpec
+from keras_moe.serving.protocol._signature import TensorDescription
 
 _MAX_SHOWN = 100
 
@@ -161,7 +161,7 @@ def _only_input(signature: Signature, key: str) -> str:
     return next(iter(signature.inputs))
 
 
-def _to_array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
+def _to_array(name: str, value: Any, spec: TensorDescription) -> np.ndarray:
     shape = []
     level = value
     while isinstance(level, list):
@@ -182,7 +182,7 @@ def _flatten(
     name: str,
     value: Any,
     shape: tuple[int, ...],
-    spec: TensorSpec,
+    spec: TensorDescription,
     into: list[Any],
 ) -> None:
     if not shape:
@@ -207,7 +207,7 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _leaf(name: str, value: Any, spec: TensorSpec) -> Any:
+def _leaf(name: str, value: Any, spec: TensorDescription) -> Any:
     kind = spec.dtype.kind
     if kind == "O":
         if isinstance(value, str) and _is_text(value):

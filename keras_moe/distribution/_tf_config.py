@@ -5,7 +5,7 @@ import os
 from typing import NamedTuple
 
 
-class ClusterConfig(NamedTuple):
+class TFConfig(NamedTuple):
     """A cluster, and the place in it that this process has.
 
     Attributes:
@@ -19,7 +19,7 @@ class ClusterConfig(NamedTuple):
     task: int
 
 
-def cluster_config() -> ClusterConfig:
+def read_tf_config() -> TFConfig:
     """Reads the environment variable `TF_CONFIG`.
 
     Raises:
@@ -56,4 +56,4 @@ def cluster_config() -> ClusterConfig:
             f'{rule}: the index of its "task" must be below '
             f"{len(cluster[task['type']])}. {received}"
         )
-    return ClusterConfig(cluster, task["type"], task["index"])
+    return TFConfig(cluster, task["type"], task["index"])
