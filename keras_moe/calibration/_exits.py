@@ -34,6 +34,14 @@ class ExitAnswers(NamedTuple):
         token_ids: int32 `(n, max_length)`.
         exit_layer: int32 `(n, max_length)`, 0 for padding; for the full model
             the last layer's number.
+
+    Example:
+
+    >>> answers = keras_moe.calibration.ExitAnswers(
+    ...     token_ids=np.array([[5, 1, 0]]), exit_layer=np.array([[2, 4, 0]])
+    ... )
+    >>> answers.mean_exit_layer()
+    3.0
     """
 
     token_ids: np.ndarray
@@ -51,6 +59,13 @@ def exit_policy(policy: EarlyExitPolicy, max_length: int) -> Config:
     Args:
         policy: the policy; its threshold is left out.
         max_length: greatest number of tokens of an answer.
+
+    Example:
+
+    >>> policy = keras_moe.generation.EarlyExitPolicy("softmax", threshold=0.9)
+    >>> bound = keras_moe.calibration.exit_policy(policy, max_length=32)
+    >>> bound["confidence"], bound["max_length"], "threshold" in bound
+    ('softmax', 32, False)
     """
     return {**policy.to_dict(), "max_length": max_length}
 
@@ -80,6 +95,21 @@ def exit_answers(
 
     Yields:
         The full answers, then those with each threshold.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> policy = keras_moe.generation.EarlyExitPolicy("softmax")
+    >>> full, early = keras_moe.calibration.exit_answers(
+    ...     model,
+    ...     [[5, 6, 1]],
+    ...     policy,
+    ...     thresholds=[1.1],  # lets no token leave
+    ...     max_length=4,
+    ...     verbose=0,
+    ... )
+    >>> bool((full.token_ids == early.token_ids).all())
+    True
     """
     check_contract(ExitingGenerative, model=model)
     check_size(max_length=max_length, batch_size=batch_size)

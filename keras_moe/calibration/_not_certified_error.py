@@ -11,6 +11,14 @@ class NotCertifiedError(ValueError):
         p_values: one per threshold.
         risks: mean loss per threshold.
         n: number of examples.
+
+    Example:
+
+    >>> try:
+    ...     keras_moe.calibration.calibrate(np.ones([50, 1]), [0.9], 0.1)
+    ... except keras_moe.calibration.NotCertifiedError as error:
+    ...     error.thresholds, error.risks, error.n
+    ((0.9,), (1.0,), 50)
     """
 
     def __init__(

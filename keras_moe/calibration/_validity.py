@@ -37,6 +37,14 @@ class ViolationRate(NamedTuple):
             most.
         thresholds: chosen in each draw, float64 `[draws]`; NaN where nothing
             was certified, which violates nothing.
+
+    Example:
+
+    >>> found = keras_moe.calibration.violation_rate(
+    ...     np.zeros([100, 1]), [0.9], tolerance=0.05, draws=3
+    ... )
+    >>> found.rate, found.thresholds
+    (0.0, array([0.9, 0.9, 0.9]))
     """
 
     rate: float

@@ -23,6 +23,17 @@ class FeedForwardSite:
         activation: what comes between.
         dropout_rate: dropout of the inner layer's output.
         removed: layers that `layer` does the work of once it is sparse.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((6,)),
+    ...     keras.layers.Dense(24, activation="gelu"),
+    ...     keras.layers.Dense(6, name="ffn"),
+    ... ])
+    >>> (site,) = keras_moe.conversion.find_feed_forwards(model).sites
+    >>> site.name, site.inner.units, site.activation.__name__
+    ('ffn', 24, 'gelu')
     """
 
     name: str

@@ -69,6 +69,17 @@ class DTensorEngine(MeshEngine):
         RuntimeError: if stale reads cannot be ruled out, or
             `keras.distribution.set_distribution` was called, which does
             nothing on TensorFlow.
+
+    Example:
+
+    >>> mesh = keras_moe.distribution.device_mesh(devices=["cpu:0"])
+    >>> engine = keras_moe.distribution.DTensorEngine(mesh)
+    >>> model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    >>> model.compile("adam", "mse")
+    >>> engine.distribute(model)
+    >>> model.predict(np.ones([4, 3]), verbose=0).shape
+    (4, 2)
+    >>> engine.gather(model)  # on one device again
     """
 
     def __init__(

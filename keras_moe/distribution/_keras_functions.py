@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe.distribution._compiling_engine import CompilingEngine
+from keras_moe.distribution._placement import to_whole
 from keras_moe.keras_internals import trained_variables
 from keras_moe.training._build_state import build_state
 from keras_moe.training._build_state import has_all_metrics

@@ -131,6 +131,11 @@ def enabled_exits(
 
     Raises:
         ValueError: if the curriculum is unknown, or lacks `num_steps`.
+
+    Example:
+
+    >>> keras_moe.losses.enabled_exits("rotating", [2, 4, 6, 8], step=1).numpy()
+    array([0., 1., 0., 1.], dtype=float32)
     """
     count = len(layers)
     if curriculum is None:

@@ -43,6 +43,14 @@ def nearest_reference(
         `(edits, lengths)`, int64 arrays `(rows,)`: the edits to the nearest
         alternative and that alternative's length. Of equally near ones the
         first listed counts.
+
+    Example:
+
+    >>> edits, lengths = keras_moe.metrics.nearest_reference(
+    ...     [["turn", "off"]], [[["turn", "on"], ["turn", "it", "off"]]]
+    ... )
+    >>> edits, lengths
+    (array([1]), array([2]))
     """
     _check(predictions, references)
     edits = np.zeros(len(references), np.int64)

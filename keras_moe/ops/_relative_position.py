@@ -31,6 +31,12 @@ def relative_position_bucket(
 
     Returns:
         int32 tensor of the same shape, in `[0, num_buckets)`.
+
+    Example:
+
+    >>> distance = np.array([-9, -1, 0, 1, 9])
+    >>> keras_moe.ops.relative_position_bucket(distance).numpy()
+    array([ 8,  1,  0, 17, 24], dtype=int32)
     """
     relative_position = ops.cast(relative_position, "int32")
     offset = 0

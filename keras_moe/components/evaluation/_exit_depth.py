@@ -17,6 +17,13 @@ class MeanExitLayer(metric_types.Metric):
         prediction_key: `str`. The signature's output of exit layers, int
             `(batch, length)`, 0 for padding.
         revision: `str`. Not used in the computation, see `SymbolErrorRate`.
+
+    Example:
+    ```python
+    config_pb2.MetricConfig(
+        class_name="MeanExitLayer", module="keras_moe.components"
+    )
+    ```
     """
 
     def __init__(
@@ -43,6 +50,13 @@ class LayersPerAnswer(metric_types.Metric):
         name: `str`. The metric's name.
         prediction_key: `str`. As for `MeanExitLayer`.
         revision: `str`. Not used in the computation, see `SymbolErrorRate`.
+
+    Example:
+    ```python
+    config_pb2.MetricConfig(
+        class_name="LayersPerAnswer", module="keras_moe.components"
+    )
+    ```
     """
 
     def __init__(

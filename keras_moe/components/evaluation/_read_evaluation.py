@@ -25,6 +25,13 @@ def read_evaluation(
     Returns:
         Slice, such as `"letters=q"`, to metric to value. All examples together
         are the slice `"overall"`, which comes first.
+
+    Example:
+    ```python
+    (evaluation,) = evaluator.outputs["evaluation"].get()
+    figures = keras_moe.components.read_evaluation(evaluation.uri)
+    figures["overall"]["symbol_error_rate"]
+    ```
     """
     names = [model_name] if model_name else [None, _CANDIDATE]
     for name in names:

@@ -44,6 +44,27 @@ class ExitTask:
         loss: see `keras_moe.calibration.calibrate_exits`.
         export: called with a local directory, the policy and the certificate:
             writes the certified model, as `keras_moe.serving.export` does.
+
+    Example:
+    ```python
+    def task_fn(args: keras_moe.components.ExitTaskArgs):
+        def export(directory, policy, certificate):
+            keras_moe.serving.export(
+                args.student,
+                directory,
+                tokenize,
+                detokenize,
+                max_length=args.max_length,
+                early_exit=policy,
+                certificate=certificate,
+            )
+
+        def loss(early, full):
+            return (early != full).any(axis=1)
+
+        token_ids = read_token_ids(args.example_files)
+        return keras_moe.components.ExitTask(token_ids, loss, export)
+    ```
     """
 
     token_ids: np.ndarray

@@ -33,6 +33,14 @@ def load_teacher(
     Raises:
         ValueError: if there is no such file or directory, or it has no such
             signature or output.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input([4]), keras.layers.Dense(3)])
+    >>> model.save(f"{directory}.keras")
+    >>> teacher = keras_moe.distillation.load_teacher(f"{directory}.keras")
+    >>> teacher(np.ones([2, 4])).shape, teacher.trainable
+    (TensorShape([2, 3]), False)
     """
     path = pathlib.Path(path)
     if path.is_file():

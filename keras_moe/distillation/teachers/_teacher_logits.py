@@ -43,6 +43,17 @@ class TeacherLogits:
         shards: names of the files.
         fields: from the name of each field of an example to the dtype and
             shape in which it is kept.
+
+    Example:
+
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> ids = np.array([[5, 6, 7, 1]])
+    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    >>> written = keras_moe.distillation.write_teacher_logits(
+    ...     teacher, [(inputs, ids)], directory, k=3, num_shards=2, verbose=0
+    ... )
+    >>> written.k, len(written.shards), written.num_bytes > 0
+    (3, 2, True)
     """
 
     k: int
@@ -146,6 +157,19 @@ def read_teacher_logits(directory: str | pathlib.Path) -> tf.data.Dataset:
 
     Raises:
         ValueError: if the directory does not hold what was written.
+
+    Example:
+
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> ids = np.array([[5, 6, 7, 1], [8, 1, 0, 0]])
+    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    >>> written = keras_moe.distillation.write_teacher_logits(
+    ...     teacher, [(inputs, ids)], directory, k=3, verbose=0
+    ... )
+    >>> examples = keras_moe.distillation.read_teacher_logits(directory)
+    >>> for inputs, labels in examples.padded_batch(2):
+    ...     inputs["teacher_log_probabilities"].shape
+    TensorShape([2, 4, 3])
     """
     directory = pathlib.Path(directory)
     written = describe_teacher_logits(directory)
@@ -178,6 +202,17 @@ def describe_teacher_logits(directory: str | pathlib.Path) -> TeacherLogits:
 
     Raises:
         ValueError: if the directory holds no teacher's logits.
+
+    Example:
+
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> ids = np.array([[5, 6, 7, 1]])
+    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    >>> written = keras_moe.distillation.write_teacher_logits(
+    ...     teacher, [(inputs, ids)], directory, k=3, verbose=0
+    ... )
+    >>> keras_moe.distillation.describe_teacher_logits(directory) == written
+    True
     """
     path = pathlib.Path(directory) / _MANIFEST
     if not path.exists():

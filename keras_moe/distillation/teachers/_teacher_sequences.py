@@ -19,6 +19,16 @@ class TeacherSequences(NamedTuple):
         log_probability: float32 `(n,)`, the teacher's, of the whole answer.
         ended: bool `(n,)`; false where an answer was cut off at `max_length`:
             leave such answers out of the training.
+
+    Example:
+
+    >>> answers = keras_moe.distillation.TeacherSequences(
+    ...     token_ids=np.array([[5, 1, 0], [6, 7, 8]]),
+    ...     log_probability=np.array([-0.5, -2.0]),
+    ...     ended=np.array([True, False]),
+    ... )
+    >>> answers.token_ids[answers.ended]  # labels for a student
+    array([[5, 1, 0]])
     """
 
     token_ids: np.ndarray

@@ -12,7 +12,14 @@ from keras_moe.types import Tensor
 
 @runtime_checkable
 class Exiting(Protocol):
-    """A `keras.Model` whose decoder is trained to stop after an early layer."""
+    """A `keras.Model` whose decoder is trained to stop after an early layer.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> isinstance(model, keras_moe.generation.Exiting)
+    True
+    """
 
     @property
     def config(self) -> DecoderConfig:
@@ -45,7 +52,16 @@ class Exiting(Protocol):
 
 @runtime_checkable
 class ExitClassifying(Exiting, Protocol):
-    """A model with a learned confidence of its exits."""
+    """A model with a learned confidence of its exits.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", exit_classifier=True
+    ... )
+    >>> isinstance(model, keras_moe.generation.ExitClassifying)
+    True
+    """
 
     trainable: bool
 

@@ -12,7 +12,14 @@ from keras_moe.types import Tensor
 
 @runtime_checkable
 class Generative(Protocol):
-    """A model that answers sources."""
+    """A model that answers sources.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> isinstance(model, keras_moe.generation.Generative)
+    True
+    """
 
     @property
     def config(self) -> SequenceConfig:
@@ -30,7 +37,14 @@ class Generative(Protocol):
 
 @runtime_checkable
 class ExitingGenerative(Generative, Protocol):
-    """A model that answers sources, and may stop at early layers meanwhile."""
+    """A model that answers sources, and may stop at early layers meanwhile.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> isinstance(model, keras_moe.generation.ExitingGenerative)
+    True
+    """
 
     @property
     def config(self) -> ExitConfig:

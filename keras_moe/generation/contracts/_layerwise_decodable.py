@@ -12,7 +12,14 @@ from keras_moe.types import Tensor
 
 @runtime_checkable
 class DecoderLayer(Protocol):
-    """A layer of a decoder that decoding loops run by itself."""
+    """A layer of a decoder that decoding loops run by itself.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> isinstance(model.decoder.blocks[0], keras_moe.generation.DecoderLayer)
+    True
+    """
 
     def step(
         self,
@@ -31,7 +38,14 @@ class DecoderLayer(Protocol):
 
 @runtime_checkable
 class DecoderStack(Protocol):
-    """A decoder whose layers can be run one by one."""
+    """A decoder whose layers can be run one by one.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> isinstance(model.decoder, keras_moe.generation.DecoderStack)
+    True
+    """
 
     @property
     def blocks(self) -> Sequence[DecoderLayer]:
@@ -67,6 +81,12 @@ class LayerwiseDecodable(Decodable, Protocol):
     `start_from` returns a named tuple with `blocks`, a tuple of
     `keras_moe.layers.DecoderBlockState`s, and `positions`, int32
     `(max_length,)`, all positions that there will be.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> isinstance(model, keras_moe.generation.LayerwiseDecodable)
+    True
     """
 
     @property
@@ -89,6 +109,12 @@ class ExitingDecodable(LayerwiseDecodable, Protocol):
     """A model that can tell how sure it is after each layer.
 
     For `keras_moe.generation.EarlyExitPolicy`.
+
+    Example:
+
+    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> isinstance(model, keras_moe.generation.ExitingDecodable)
+    True
     """
 
     def head_kernel(self, size: int) -> Tensor:

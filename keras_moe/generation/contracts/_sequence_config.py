@@ -6,7 +6,16 @@ from typing import runtime_checkable
 
 @runtime_checkable
 class SequenceConfig(Protocol):
-    """The ids that frame a sequence."""
+    """The ids that frame a sequence.
+
+    Example:
+
+    >>> config = keras_moe.models.SwitchTransformerConfig(10)
+    >>> isinstance(config, keras_moe.generation.SequenceConfig)
+    True
+    >>> config.pad_id, config.end_id, config.start_id
+    (0, 1, 0)
+    """
 
     @property
     def pad_id(self) -> int:
@@ -23,7 +32,14 @@ class SequenceConfig(Protocol):
 
 @runtime_checkable
 class DecoderConfig(Protocol):
-    """The sizes of a decoder whose layers are possible exits."""
+    """The sizes of a decoder whose layers are possible exits.
+
+    Example:
+
+    >>> config = keras_moe.models.SwitchTransformerConfig(10)
+    >>> isinstance(config, keras_moe.generation.DecoderConfig)
+    True
+    """
 
     @property
     def num_decoder_layers(self) -> int:
@@ -36,7 +52,14 @@ class DecoderConfig(Protocol):
 
 @runtime_checkable
 class ExitConfig(SequenceConfig, DecoderConfig, Protocol):
-    """The ids and sizes of a model that is decoded with early exits."""
+    """The ids and sizes of a model that is decoded with early exits.
+
+    Example:
+
+    >>> config = keras_moe.models.SwitchTransformerConfig(10)
+    >>> isinstance(config, keras_moe.generation.ExitConfig)
+    True
+    """
 
     @property
     def output_size(self) -> int:

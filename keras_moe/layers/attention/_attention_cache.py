@@ -12,6 +12,12 @@ class AttentionCache(Protocol):
 
     `keras_moe.layers.KeyValueCache` is one, of a fixed size. Caches are values:
     `append` and `rewind` return another one and leave theirs as it is.
+
+    Example:
+
+    >>> cache = keras_moe.layers.KeyValueCache.empty(1, 2, 8, 4, "float32")
+    >>> isinstance(cache, keras_moe.layers.AttentionCache)
+    True
     """
 
     @property

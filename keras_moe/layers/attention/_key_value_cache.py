@@ -17,6 +17,16 @@ class KeyValueCache(NamedTuple):
         position: int32 scalar, the number of positions so far.
         keys: `(batch, num_heads, max_length, key_dim)`.
         values: the same of values.
+
+    Example:
+
+    >>> before = keras_moe.layers.KeyValueCache.empty(
+    ...     batch_size=1, num_heads=2, max_length=8, key_dim=4, dtype="float32"
+    ... )
+    >>> three = np.ones([1, 2, 3, 4], "float32")
+    >>> after = before.append(three, three)
+    >>> int(before.position), int(after.position)
+    (0, 3)
     """
 
     position: Tensor

@@ -21,6 +21,15 @@ class StatefulAttention(Protocol):
 
     A layer whose scores do not exist pair by pair takes a `bias` of `None` and
     refuses any other.
+
+    Example:
+
+    >>> attention = keras_moe.layers.T5Attention(num_heads=2, key_dim=4)
+    >>> isinstance(attention, keras_moe.layers.StatefulAttention)
+    True
+    >>> attention = keras.layers.MultiHeadAttention(num_heads=2, key_dim=4)
+    >>> isinstance(attention, keras_moe.layers.StatefulAttention)
+    False
     """
 
     def build(self, query_shape: Shape, value_shape: Shape) -> None:

@@ -26,6 +26,21 @@ class DecoderBlockState(NamedTuple):
     Attributes:
         positions: the self-attention's state, of the positions so far.
         memory: the cross-attention's memory of the encoder's output.
+
+    Example:
+
+    >>> block = keras_moe.layers.DecoderBlock(
+    ...     keras_moe.layers.T5Attention(num_heads=2, key_dim=4),
+    ...     keras_moe.layers.T5Attention(num_heads=2, key_dim=4),
+    ...     keras_moe.layers.FeedForward(hidden_dim=32),
+    ... )
+    >>> memory = np.random.rand(1, 7, 8).astype("float32")
+    >>> first = np.random.rand(1, 1, 8).astype("float32")
+    >>> outputs = block(first, memory)
+    >>> state = block.init_state(memory, max_length=5)
+    >>> outputs, state = block.step(first, state)
+    >>> int(state.positions.position)
+    1
     """
 
     positions: Any

@@ -18,6 +18,15 @@ def gather_dispatch(tokens: Tensor, plan: RoutingPlan) -> Tensor:
 
     Returns:
         `[groups, experts, slots, dim]`; an empty slot is zero.
+
+    Example:
+
+    >>> logits = np.array([[[2.0, 0.0], [0.0, 3.0]]])  # a token for each expert
+    >>> plan = keras_moe.ops.top_k_routing(logits, 1, expert_capacity=1)
+    >>> tokens = np.array([[[1.0, 1.0], [2.0, 2.0]]], "float32")
+    >>> keras_moe.ops.gather_dispatch(tokens, plan).numpy()[0, :, 0]
+    array([[1., 1.],
+           [2., 2.]], dtype=float32)
     """
     plan = with_slots(plan)
     return tokens_to_slots(tokens, plan.token_index, plan.slot_index)
@@ -33,6 +42,14 @@ def gather_combine(expert_outputs: Tensor, plan: RoutingPlan) -> Tensor:
     Returns:
         `[groups, tokens, dim]` in the dtype of `expert_outputs`; exactly zero
         for a token that no expert took.
+
+    Example:
+
+    >>> logits = np.array([[[2.0, 0.0], [1.0, 0.0]]])  # both want expert 0
+    >>> plan = keras_moe.ops.top_k_routing(logits, 1, expert_capacity=1)
+    >>> outputs = np.ones([1, 2, 1, 3], "float32")
+    >>> keras_moe.ops.gather_combine(outputs, plan).numpy()[0, 1]  # dropped
+    array([0., 0., 0.], dtype=float32)
     """
     plan = with_slots(plan)
     weight = ops.cast(plan.combine_weight, expert_outputs.dtype)

@@ -22,6 +22,15 @@ def einsum_dispatch(
 
     Returns:
         `[groups, experts, slots, dim]`; an empty slot is zero.
+
+    Example:
+
+    >>> logits = np.array([[[2.0, 0.0], [0.0, 3.0]]])  # a token for each expert
+    >>> plan = keras_moe.ops.top_k_routing(logits, 1, expert_capacity=1)
+    >>> tokens = np.array([[[1.0, 1.0], [2.0, 2.0]]], "float32")
+    >>> keras_moe.ops.einsum_dispatch(tokens, plan).numpy()[0, :, 0]
+    array([[1., 1.],
+           [2., 2.]], dtype=float32)
     """
     dispatch = ops.cast(plan.dispatch_array(), tokens.dtype)
     g = _group_letters(tokens)
@@ -40,6 +49,14 @@ def einsum_combine(
     Returns:
         `[groups, tokens, dim]` in the dtype of `expert_outputs`; exactly zero
         for a token that no expert took.
+
+    Example:
+
+    >>> logits = np.array([[[2.0, 0.0], [1.0, 0.0]]])  # both want expert 0
+    >>> plan = keras_moe.ops.top_k_routing(logits, 1, expert_capacity=1)
+    >>> outputs = np.ones([1, 2, 1, 3], "float32")
+    >>> keras_moe.ops.einsum_combine(outputs, plan).numpy()[0, 1]  # dropped
+    array([0., 0., 0.], dtype=float32)
     """
     combine = ops.cast(plan.combine_array(), expert_outputs.dtype)
     g = _group_letters(expert_outputs[..., 0])

@@ -22,6 +22,12 @@ def group_tokens(
     Returns:
         The grouped tokens, and the mask `[groups, tokens]` (`None` only if
         none was given and nothing was filled up).
+
+    Example:
+
+    >>> grouped, mask = keras_moe.ops.group_tokens(np.ones([2, 5, 3]), None, 4)
+    >>> grouped.shape, int(np.sum(mask))  # ten tokens, and two of padding
+    (TensorShape([3, 4, 3]), 10)
     """
     dim = inputs.shape[-1]
     tokens = ops.reshape(inputs, (-1, dim))
@@ -49,7 +55,16 @@ def group_tokens(
 
 
 def ungroup_tokens(grouped: Tensor, like: Tensor) -> Tensor:
-    """Undoes `group_tokens`: `[groups, tokens, dim]` to the shape of `like`."""
+    """Undoes `group_tokens`: `[groups, tokens, dim]` to the shape of `like`.
+
+    Example:
+
+    >>> inputs = np.random.rand(2, 5, 3)
+    >>> grouped, _ = keras_moe.ops.group_tokens(inputs, None, 4)
+    >>> restored = keras_moe.ops.ungroup_tokens(grouped, inputs)
+    >>> bool((restored == inputs).numpy().all())
+    True
+    """
     shape = ops.shape(like)
     dim = grouped.shape[-1]
     tokens = ops.reshape(grouped, (-1, dim))[: _product(shape[:-1])]

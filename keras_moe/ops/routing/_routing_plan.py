@@ -36,6 +36,15 @@ class RoutingPlan(NamedTuple):
         expert_index: int32 `[g, s, k]`, the experts that each token asked for,
             before capacity dropped any; `e` marks padding and choices that
             were never made.
+
+    Example:
+
+    >>> logits = np.array([[[2.0, 0.0], [1.0, 0.0]]])  # both want expert 0
+    >>> plan = keras_moe.ops.top_k_routing(logits, 1, expert_capacity=1)
+    >>> plan.expert_index.numpy()[0, :, 0]  # what tokens asked for
+    array([0, 0], dtype=int32)
+    >>> plan.slot_index.numpy()[0, :, 0]  # 2 experts of 1 slot: 2 is "dropped"
+    array([0, 2], dtype=int32)
     """
 
     token_index: Tensor

@@ -18,6 +18,13 @@ class SoftRoutingPlan(NamedTuple):
             in the token's; sums to 1 over experts and slots, and is 0 for
             padding.
         probabilities: float32 `[g, s, e]`, `combine_weight` summed over slots.
+
+    Example:
+
+    >>> plan = keras_moe.ops.soft_routing(np.random.rand(1, 4, 2, 1))
+    >>> shares = plan.dispatch_weight.numpy().sum(axis=1)  # over the tokens
+    >>> bool(np.allclose(shares, 1.0))
+    True
     """
 
     dispatch_weight: Tensor

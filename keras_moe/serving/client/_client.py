@@ -56,6 +56,15 @@ class Client:
     Raises:
         ServingError: by any method, when the server refuses or cannot be
             reached; `code` is the canonical status name.
+
+    Example:
+    ```python
+    client = keras_moe.serving.Client(
+        grpc_port=8500, rest_port=8501, model_name="my_model"
+    )
+    client.predict({"inputs": ["abacus"]})  # gRPC
+    client.predict_rest({"inputs": ["abacus"]}, label="canary")  # REST
+    ```
     """
 
     def __init__(

@@ -7,6 +7,12 @@ class ServingError(RuntimeError):
     Attributes:
         code: canonical status name, such as `"INVALID_ARGUMENT"`.
         message: what the server said.
+
+    Example:
+
+    >>> error = keras_moe.serving.ServingError("NOT_FOUND", "no such version")
+    >>> error.code, str(error)
+    ('NOT_FOUND', 'NOT_FOUND: no such version')
     """
 
     def __init__(self, code: str, message: str):

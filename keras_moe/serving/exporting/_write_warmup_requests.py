@@ -43,6 +43,23 @@ def write_warmup_requests(
     Raises:
         ValueError: there is no SavedModel, there are too many requests, or
             one of them does not fit its signature.
+
+    Example:
+
+    >>> keras_moe.serving.export_endpoints(
+    ...     directory,
+    ...     {
+    ...         "serving_default": (
+    ...             lambda x: {"y": 2 * x},
+    ...             [tf.TensorSpec([None], name="x")],
+    ...         )
+    ...     },
+    ... )
+    >>> path = keras_moe.serving.write_warmup_requests(
+    ...     directory, [("serving_default", {"x": np.float32([1.0, 2.0])})]
+    ... )
+    >>> path.name
+    'tf_serving_warmup_requests'
     """
     directory = pathlib.Path(export_directory)
     requests = list(requests)

@@ -38,6 +38,25 @@ def push_version(
         ValueError: if the source is no SavedModel, or one of both is not local.
         OSError: if it cannot be copied, as where the disk is full. The versions
             are then as they were.
+
+    Example:
+
+    >>> import pathlib
+    >>> trained = pathlib.Path(directory, "trained")
+    >>> keras_moe.serving.export_endpoints(
+    ...     trained,
+    ...     {
+    ...         "serving_default": (
+    ...             lambda x: {"y": 2 * x},
+    ...             [tf.TensorSpec([None], name="x")],
+    ...         )
+    ...     },
+    ... )
+    >>> version = keras_moe.serving.push_version(
+    ...     trained, f"{directory}/served", origin="run 1"
+    ... )
+    >>> version == keras_moe.serving.newest_version(f"{directory}/served")
+    True
     """
     source = _local("source", source)
     base = _local("base_directory", base_directory)
@@ -76,6 +95,16 @@ def newest_version(base_directory: str | os.PathLike) -> pathlib.Path | None:
 
     Raises:
         ValueError: if it is not local.
+
+    Example:
+
+    >>> import pathlib
+    >>> for number in (9, 10):
+    ...     version = pathlib.Path(directory, str(number))
+    ...     version.mkdir(parents=True)
+    ...     (version / "saved_model.pb").touch()
+    >>> keras_moe.serving.newest_version(directory).name
+    '10'
     """
     versions = find_versions(_local("base_directory", base_directory))
     return next(iter(versions.values()), None)
