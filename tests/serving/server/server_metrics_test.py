@@ -131,7 +131,7 @@ def test_a_version_that_is_gone_is_forgotten():
     for version in (1, 12):
         metrics.count_request("grpc", "Predict", "OK", 0.1, version)
         metrics.count_exits(version, np.array([[1, 0]]))
-    metrics.forget(1)
+    metrics.drop_version(1)
     text = metrics.expose().decode()
     assert 'version="12"' in text
     assert 'version="1"' not in text
