@@ -43,17 +43,6 @@ class TeacherLogits:
         shards: names of the files.
         fields: from the name of each field of an example to the dtype and
             shape in which it is kept.
-
-    Example:
-
-    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
-    >>> ids = np.array([[5, 6, 7, 1]])
-    >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
-    >>> written = keras_moe.distillation.write_teacher_logits(
-    ...     teacher, [(inputs, ids)], directory, k=3, num_shards=2, verbose=0
-    ... )
-    >>> written.k, len(written.shards), written.num_bytes > 0
-    (3, 2, True)
     """
 
     k: int

@@ -85,15 +85,6 @@ class RandomFeatures(keras.layers.Layer):
     Raises:
         ValueError: if an argument is out of its range or does not go with the
             feature map.
-
-    Example:
-
-    >>> features = keras_moe.layers.RandomFeatures(64, seed=0)
-    >>> heads = np.random.default_rng(0).normal(size=[1, 2, 1, 9, 16])
-    >>> features.build((1, 2, 9, 16), (1, 2, 9, 16))
-    >>> features.adapt(heads.astype("float32"), heads.astype("float32"))
-    >>> tuple(features.fitted_projection.shape)  # heads, pairs, dim
-    (2, 32, 16)
     """
 
     def __init__(

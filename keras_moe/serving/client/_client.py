@@ -59,11 +59,7 @@ class Client:
 
     Example:
     ```python
-    client = keras_moe.serving.Client(
-        grpc_port=8500, rest_port=8501, model_name="my_model"
-    )
-    client.predict({"inputs": ["abacus"]})  # gRPC
-    client.predict_rest({"inputs": ["abacus"]}, label="canary")  # REST
+    Client(grpc_port=8500, model_name="mine").predict({"inputs": ["abacus"]})
     ```
     """
 
