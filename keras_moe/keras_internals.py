@@ -127,7 +127,7 @@ def build_from_batch(model: keras.Model, batch: Any) -> None:
 
 
 def compile_metrics(model: keras.Model) -> keras.metrics.Metric | None:
-    """Returns what holds the metrics given to `compile`; `None` for none.
+    """Returns Keras's holder of the metrics given to `compile`, or `None`.
 
     Stands for `Trainer._compile_metrics`. The public `metrics` lacks them until
     they are built, and so cannot say whether there will be any.
@@ -139,7 +139,7 @@ def compile_metrics(model: keras.Model) -> keras.metrics.Metric | None:
 
 
 def compile_loss(model: keras.Model) -> Any:
-    """Returns what computes the loss given to `compile`; `None` for none.
+    """Returns Keras's holder of the loss given to `compile`, or `None`.
 
     Stands for `Trainer._compile_loss`. The public `loss` is what the user gave,
     before Keras made functions and trackers of it.
@@ -205,7 +205,7 @@ def set_mask(x: Tensor, mask: Tensor | None) -> None:
 
 
 def backend_variable(variable: keras.Variable) -> Any:
-    """Returns what holds a variable's value: on TensorFlow a `tf.Variable`.
+    """Returns the backend's object of a variable: `tf.Variable`, for one.
 
     Stands for `Variable._value`. The public `value` may be a cast copy (under
     autocasting), or another value (in a stateless scope).

@@ -40,7 +40,7 @@ THRESHOLDS = (
 
 
 class Pool(NamedTuple):
-    """What the calibration split said.
+    """Losses and depths of the calibration split, by threshold.
 
     Attributes:
         losses: `[n, m]`, of each word at each threshold.

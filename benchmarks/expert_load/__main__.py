@@ -96,7 +96,7 @@ def train(
 
 
 def to_json(found: dict[str, LayerLoads]) -> str:
-    """Returns what is drawn, as text."""
+    """Returns the loads that are drawn, as JSON."""
     layers = {
         f"{layer} {name}": {
             "load": [round(float(share), 5) for share in load],

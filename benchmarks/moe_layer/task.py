@@ -53,7 +53,7 @@ class Task(NamedTuple):
         return self._normal(0, (self.batch, self.length, self.dim))
 
     def output_gradient(self) -> np.ndarray:
-        """Returns what flows back into the layer, of the tokens' shape."""
+        """Returns the gradient that flows back into the layer's output."""
         return self._normal(1, (self.batch, self.length, self.dim))
 
     def router_kernel(self) -> np.ndarray:

@@ -37,7 +37,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "softmax_rotary": {"position_encoding": "rotary"},
     "random_feature_rotary": _FEATURES,
 }
-# Enough for a rate after each turn; the test split is scored whole.
+# Validation words scored after each turn, enough for an error rate; the test
+# split is scored whole.
 _VALIDATION_WORDS = 1500
 
 

@@ -1,4 +1,4 @@
-"""What devices exchange in a step, read from what TensorFlow compiled."""
+"""The exchanges of a step between devices, read from its compiled graph."""
 
 import math
 import os

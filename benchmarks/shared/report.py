@@ -16,7 +16,7 @@ from rich.table import Table
 
 from keras_moe.atomic_file import atomic_file
 
-# Where the last full run of each benchmark is kept.
+# Folder of the last full run of each benchmark.
 RESULTS = pathlib.Path("benchmarks/results")
 _RELATIONS = {
     "<=": operator.le,

@@ -99,12 +99,12 @@ def find_feed_forwards(model: keras.Model) -> Findings:
 
 
 def is_functional(layer: keras.layers.Layer) -> bool:
-    """Whether it is a model made from symbolic inputs and outputs."""
+    """Whether a layer is a model made from symbolic inputs and outputs."""
     return isinstance(layer, keras.Model) and hasattr(layer, "operations")
 
 
 def is_graph(layer: keras.layers.Layer) -> bool:
-    """Whether it is a model whose layers and their calls are known."""
+    """Whether a layer is a model whose layers and their calls are known."""
     return isinstance(layer, keras.Sequential) or is_functional(layer)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def engine(
     layouts: keras.distribution.DeviceMesh | keras.distribution.LayoutMap,
 ) -> "DTensorEngine | ModelParallelEngine":
-    """Returns what spreads models over the devices of a mesh.
+    """Returns the engine that spreads models over the devices of a mesh.
 
     On the TensorFlow backend it is a `DTensorEngine`, on JAX a
     `ModelParallelEngine`, which wraps `keras.distribution.ModelParallel`. Both

@@ -146,7 +146,7 @@ class _Search:
         self.max_length = max_length
 
     def run(self, memory: Any, memory_mask: Tensor) -> dict[str, Tensor]:
-        """Returns what `BeamSearch.decode` does."""
+        """Runs the search; returns the dictionary of `BeamSearch.decode`."""
         beams = _Beams(
             *ops.while_loop(
                 lambda *beams: self.unfinished(_Beams(*beams)),

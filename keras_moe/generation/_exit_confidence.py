@@ -55,7 +55,7 @@ class ExitConfidence:
                 f"{model.config.output_size}. Received: "
                 f"shortlist_size={size}."
             )
-        # Made here, not at each step: the kernel may have to be dequantised.
+        # The kernel is read once, not at each step: reading may dequantise it.
         self._shortlist = None if size is None else model.head_kernel(size)
         self._measure = (
             entropy_confidence

@@ -13,7 +13,8 @@ from keras_moe.validation import check_size
 
 # Forbidden tokens hold -1e9; no logit of a real model comes near.
 _FORBIDDEN = -5e8
-# Near float32's largest: a shifted logit of 0 times it is still 0.
+# Limit of the factor, near float32's largest number: infinity times a shifted
+# logit of 0 would be NaN.
 _LARGEST_FACTOR = 1e38
 
 

@@ -59,7 +59,7 @@ def row_uniforms(seed: int, position: Tensor, num_rows: int | Tensor) -> Tensor:
     """
     row = ops.cast(ops.arange(num_rows, dtype="int32"), "uint32")
     bits, _ = threefry((seed, ops.cast(position, "uint32")), (row, 0))
-    # All 24 bits fit a float32: no rounding up to 1.
+    # A float32 holds 24 bits exactly; more could be rounded up to 1.
     return ops.cast(ops.bitwise_right_shift(bits, 8), "float32") * 2.0**-24
 
 

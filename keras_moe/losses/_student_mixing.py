@@ -76,8 +76,8 @@ def student_mixing_loss(
     )
     a = ops.expand_dims(ops.cast(accuracy, "float32"), -1)
     mixed = a * ops.exp(log_f) + (1.0 - a) * share
-    # Where nothing is mixed in, stay in the log domain: f may underflow to 0,
-    # whose log is infinite.
+    # Tokens that get nothing mixed in stay in the log domain: f may underflow
+    # to 0, whose log is infinite.
     plain = (1.0 - a) * share <= 0
     log_mixed = ops.where(
         plain,

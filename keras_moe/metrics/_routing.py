@@ -46,7 +46,7 @@ def routing_statistics(
     tokens = ops.sum(real)
     if isinstance(plan, SoftRoutingPlan):
         weight = ops.sum(plan.combine_weight, axis=-1)
-        # With `initial` an empty batch has a maximum, too.
+        # `initial` gives an empty batch a maximum.
         weight = ops.max(weight, axis=-1, initial=0.0)
         left_behind = ops.zeros_like(tokens)
         confidence = ops.divide_no_nan(ops.sum(weight * real), tokens)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# All in points, 1/72 inch.
+# Sizes in points, 1/72 inch.
 _TEXT = 11.0  # size of letters
 _SMALL = 7.0
 _CELL = 30.0  # height of a cell, and its least width

@@ -201,7 +201,7 @@ def _find(thresholds: np.ndarray, certified: float | None) -> int | None:
     """Returns the index of the certified threshold."""
     if certified is None:
         return None
-    # Not exactly: one of the two may have been rounded to float32.
+    # Compare within a tolerance: one of the two may be rounded to float32.
     found = np.flatnonzero(np.isclose(thresholds, certified, rtol=1e-6))
     if not len(found):
         raise ValueError(

@@ -24,7 +24,7 @@ _TURNS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """What a model costs and gets wrong.
+    """The cost of a served model, and its errors.
 
     Attributes:
         name: The model.

@@ -39,7 +39,7 @@ class _StageConfig(Section):
 
 
 class DataConfig(Section):
-    """What is learned from.
+    """The words that are learned from.
 
     Attributes:
         dictionary: a CSV file with the columns `word` and `pronunciation`, or
@@ -156,7 +156,7 @@ class ExitConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What is good enough to be pushed.
+    """The bounds within which a model is good enough to be pushed.
 
     Attributes:
         max_phoneme_error_rate: nothing above it is blessed.

@@ -42,7 +42,7 @@ _BATCH_SIZE = 256
 
 @dataclasses.dataclass(frozen=True)
 class ReportArgs:
-    """What the project's function is given.
+    """The arguments of the project's `inputs_fn`.
 
     Attributes:
         example_files: patterns of the files of the splits.

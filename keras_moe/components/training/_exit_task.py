@@ -16,7 +16,7 @@ from keras_moe.generation import EarlyExitPolicy
 
 @dataclasses.dataclass(frozen=True)
 class ExitTaskArgs:
-    """What the project's function is given.
+    """The arguments of the project's `task_fn`.
 
     Attributes:
         student: the trained model, as it will be served.
@@ -37,7 +37,7 @@ class ExitTaskArgs:
 
 @dataclasses.dataclass(frozen=True)
 class ExitTask:
-    """What the project's function returns.
+    """The result of the project's `task_fn`: what to certify, and how.
 
     Attributes:
         token_ids: int `(n, source_length)`, padded: the calibration examples.

@@ -52,7 +52,7 @@ class AttentionCache(Protocol):
         """
 
     def read(self, num_queries: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Returns what the last positions attend to.
+        """Returns keys, values and mask that the last positions attend to.
 
         Args:
             num_queries: number of positions that attend, the last ones.

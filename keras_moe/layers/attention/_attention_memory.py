@@ -1,4 +1,4 @@
-"""What softmax attention keeps of an encoder's output."""
+"""The memory of softmax attention: an encoder's keys and values."""
 
 from typing import NamedTuple
 

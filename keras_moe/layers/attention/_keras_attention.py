@@ -81,7 +81,7 @@ def copy_projections(
         target.output_projection,
     )
     for source, copy in zip(sources, targets, strict=True):
-        # With LoRA, `kernel` is the sum of the kernel and its update.
+        # `source.kernel` is a property that adds LoRA's update.
         copy.kernel.assign(source.kernel)
         if copy.bias is not None:
             copy.bias.assign(source.bias)

@@ -276,8 +276,8 @@ class RandomFeatures(keras.layers.Layer):
     def _refit(self, due: Tensor, number: Tensor) -> None:
         before = tuple(current_value(weight) for weight in self._fitted)
         if is_sharded():
-            # Both branches of a condition would have to agree on how each of
-            # their tensors lies on the mesh: fit always, and choose.
+            # On a mesh the branches of a condition must lay out their tensors
+            # alike, which these do not: fit always, and choose.
             after = choose(due, self._fit(number), before)
         else:
             after = ops.cond(due, lambda: self._fit(number), lambda: before)

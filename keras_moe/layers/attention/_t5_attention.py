@@ -309,7 +309,7 @@ class T5Attention(keras.layers.Layer):
 
     def _split_heads(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1:
-            # One position: the transposition would only be a copy.
+            # For a single position a transposition would only be a copy.
             return ops.reshape(x, (-1, self.num_heads, 1, self.key_dim))
         batch, length = ops.shape(x)[:2]
         x = ops.reshape(x, (batch, length, self.num_heads, self.key_dim))

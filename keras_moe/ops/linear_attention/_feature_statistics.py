@@ -1,4 +1,4 @@
-"""What queries and keys look like."""
+"""Statistics of queries and keys."""
 
 from keras import ops
 

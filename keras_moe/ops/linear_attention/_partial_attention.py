@@ -1,4 +1,4 @@
-"""What rows have gathered from some of their keys."""
+"""Attention to some of a row's keys, which merges with that to others."""
 
 from typing import NamedTuple
 

@@ -60,7 +60,8 @@ def random_projection(
             f"dim={dim}."
         )
     blocks = -(-num_draws // dim)
-    # One draw makes directions and lengths: two draws of one seed are equal.
+    # Directions and lengths come from one draw: a second draw of the same seed
+    # would repeat the first.
     normal = keras.random.normal(
         (2, num_heads, blocks, dim, dim),
         dtype="float32",

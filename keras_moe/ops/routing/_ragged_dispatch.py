@@ -89,7 +89,7 @@ def _with_one_more(slots: Tensor) -> Tensor:
 
 
 def _multiple(mean_rows: Tensor) -> Tensor:
-    """Returns what numbers of rows are rounded up to: 3 % more at most."""
+    """Returns the multiple that row counts are rounded up to, 3 % at most."""
     return tf.where(mean_rows >= 256, 16, tf.where(mean_rows >= 128, 8, 1))
 
 

@@ -1,4 +1,4 @@
-"""What a container of a component gets."""
+"""Cores, memory and accelerators of a component's container."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from keras_moe.orchestration.configuration._section import Section
 
 
 class Resources(Section):
-    """What a container of a component gets.
+    """What the container of one component gets.
 
     Example:
     >>> keras_moe.orchestration.Resources(memory_gib=32).cpu

@@ -1,4 +1,4 @@
-"""What every pipeline's configuration has."""
+"""The fields that every pipeline's configuration has."""
 
 import pathlib
 from typing import ClassVar

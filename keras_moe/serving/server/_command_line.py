@@ -13,7 +13,7 @@ _FREE = "free"
 
 
 class Command(NamedTuple):
-    """What the flags say.
+    """The settings that the flags give.
 
     Attributes:
         server_options: the arguments of `Server`.
