@@ -16,6 +16,7 @@ from keras_moe.model_folder import CERTIFICATE
 from keras_moe.serving.exporting._export_endpoints import WriteFn
 from keras_moe.serving.exporting._export_endpoints import check_directory
 from keras_moe.serving.exporting._export_endpoints import export_endpoints
+from keras_moe.serving.exporting._export_endpoints import is_input_name
 from keras_moe.serving.exporting._text_endpoints import DetokenizeFn
 from keras_moe.serving.exporting._text_endpoints import TextEndpoints
 from keras_moe.serving.exporting._text_endpoints import TokenizeFn
@@ -84,8 +85,9 @@ def export(
             writes it; see `keras_moe.serving.export_endpoints`.
 
     Raises:
-        ValueError: if `directory` holds files already, an argument is out of
-            its range, or the certificate is of another model or policy.
+        ValueError: if `directory` is not new or empty, an argument is out of
+            its range, two outputs have one name, or the certificate is of
+            another model or policy.
 
     Example:
 
@@ -107,12 +109,34 @@ def export(
     >>> sorted(answer(inputs=tf.constant(["hi"])))
     ['log_probability', 'outputs', 'token_ids']
     """
+    if not is_input_name(input_name) or (
+        early_exit is not None and input_name == "threshold"
+    ):
+        raise ValueError(
+            "`input_name` must be ASCII, as Python names a variable, without "
+            "an underscore in front, and neither 'self' nor, with "
+            f"`early_exit`, 'threshold'. Received: input_name={input_name!r}."
+        )
+    if not isinstance(output_name, str) or not output_name:
+        raise ValueError(
+            "`output_name` must be a name. Received: "
+            f"output_name={output_name!r}."
+        )
     if example_spec is None:
         example_spec = {input_name: tf.io.FixedLenFeature([], tf.string)}
     if input_name not in example_spec:
         raise ValueError(
             f"`example_spec` must hold {input_name!r}. Received: "
             f"{sorted(example_spec)}."
+        )
+    feature = example_spec[input_name]
+    if (
+        not isinstance(feature, tf.io.FixedLenFeature)
+        or feature.dtype != tf.string
+    ):
+        raise ValueError(
+            f"`example_spec[{input_name!r}]` must be a `tf.io.FixedLenFeature` "
+            f"of one string. Received: {feature!r}."
         )
     for name, function in (("tokenize", tokenize), ("detokenize", detokenize)):
         if not callable(function):
@@ -123,6 +147,11 @@ def export(
     # Checked before the certificate, which takes the time to read all weights.
     check_directory(os.fspath(directory))
     assets = dict(assets or {})
+    if CERTIFICATE.name in assets:
+        raise ValueError(
+            f"`assets` must leave {CERTIFICATE.name!r} to `certificate`, which "
+            "is checked."
+        )
     if certificate is not None:
         early_exit = _certified(model, early_exit, certificate, max_length)
         assets[CERTIFICATE.name] = certificate.save

@@ -1,6 +1,7 @@
 """From functions of any model to a SavedModel, whole or not there."""
 
 import contextlib
+import keyword
 import os
 import pathlib
 import tempfile
@@ -14,9 +15,19 @@ import keras
 import tensorflow as tf
 
 from keras_moe.model_folder import EXTRA_ASSETS
+from keras_moe.model_folder import ORIGIN
+from keras_moe.model_folder import WARMUP_REQUESTS
 
 Endpoint = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
 WriteFn = Callable[[pathlib.Path], Any]
+
+# What a version's life writes beside the graph, each by a function of its own.
+_WRITTEN_LATER = {
+    WARMUP_REQUESTS.name: "`keras_moe.serving.write_warmup_requests`",
+    ORIGIN.name: "`keras_moe.serving.push_version`",
+}
+# TensorFlow keeps an attribute of the first name, and an entry of the second.
+_RESERVED_SIGNATURES = ("signatures", "__saved_model_init_op")
 
 
 def export_endpoints(
@@ -36,19 +47,21 @@ def export_endpoints(
             fails. (In a remote store it appears as the store renames.)
         endpoints: name of a signature to its function and the
             `tf.TensorSpec`s of its arguments, each with the name by which
-            requests give it. A function takes the tensors in this order, and
-            returns a dictionary of tensors. It may serve as `serving_default`,
-            which is what requests mean that name no signature; where there is
-            none, the first of `endpoints` does.
+            requests give it: ASCII, as Python names a variable, without an
+            underscore in front. A function takes the tensors in this order,
+            and returns a dictionary of tensors. Requests that name no
+            signature mean `serving_default`; where there is none, the first of
+            `endpoints` becomes it.
         tracked: models and other resources, such as lookup tables, that hold
             state of the functions. Variables of Keras models are found by
             themselves.
         assets: name of a file in `assets.extra` to the function that writes it
-            to the path that it is given, such as `model.save`.
+            to the path that it is given, such as `model.save`. Warm-up
+            requests and the origin of a version have functions of their own.
 
     Raises:
-        ValueError: if `directory` holds files already, or an argument is not
-            as described.
+        ValueError: if `directory` is not new or empty, or an argument or what
+            a function returns is not as described.
 
     Example:
 
@@ -67,15 +80,19 @@ def export_endpoints(
     TensorShape([3, 2])
     """
     directory = os.fspath(directory)
+    _check_mappings(endpoints, assets)
     endpoints, assets = dict(endpoints), dict(assets or {})
     _check_endpoints(endpoints)
     _check_assets(assets)
     check_directory(directory)
+    tracked = _checked_list(tracked)
     archive = keras.export.ExportArchive()
     for resource in tracked:
         archive.track(resource)
     for name, (function, specs) in endpoints.items():
-        archive.add_endpoint(name, function, input_signature=list(specs))
+        archive.add_endpoint(
+            name, _checked(name, function), input_signature=list(specs)
+        )
     partial = directory.rstrip("/") + ".partial"
     # An export that was killed may have left this folder.
     _remove(partial)
@@ -91,11 +108,60 @@ def export_endpoints(
 
 def check_directory(directory: str) -> None:
     """Raises `ValueError` unless a directory is new or empty."""
+    if not directory or (
+        tf.io.gfile.exists(directory) and not tf.io.gfile.isdir(directory)
+    ):
+        raise ValueError(
+            "`directory` must name a folder. Received: "
+            f"directory={directory!r}."
+        )
     if tf.io.gfile.exists(directory) and tf.io.gfile.listdir(directory):
         raise ValueError(
             "`directory` must be new or empty. Received: "
             f"directory={directory!r}, which holds files."
         )
+
+
+def _check_mappings(endpoints: Any, assets: Any) -> None:
+    for name, value in (("endpoints", endpoints), ("assets", assets)):
+        if not isinstance(value, Mapping) and (name, value) != ("assets", None):
+            raise ValueError(
+                f"`{name}` must be a dictionary. Received: {name}={value!r}."
+            )
+
+
+def _checked_list(tracked: Any) -> list:
+    # A model alone would be an error of Python's, that names no argument.
+    if isinstance(tracked, keras.Layer) or not isinstance(tracked, Iterable):
+        raise ValueError(
+            "`tracked` must be a list of models and other resources. Received: "
+            f"tracked={tracked!r}."
+        )
+    return list(tracked)
+
+
+def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a function return nothing but a dictionary of tensors.
+
+    TensorFlow would name what is in no dictionary `output_0`, and take an
+    empty dictionary for an answer.
+    """
+
+    def answer(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = function(*tensors)
+        if (
+            not isinstance(outputs, Mapping)
+            or not outputs
+            or not all(isinstance(key, str) and key for key in outputs)
+        ):
+            raise ValueError(
+                f"The function of `endpoints[{name!r}]` must return a "
+                "dictionary of names to tensors. Received: "
+                f"{outputs!r}."
+            )
+        return dict(outputs)
+
+    return answer
 
 
 def _check_endpoints(endpoints: dict[str, Endpoint]) -> None:
@@ -105,6 +171,16 @@ def _check_endpoints(endpoints: dict[str, Endpoint]) -> None:
             f"endpoints={endpoints!r}."
         )
     for name, endpoint in endpoints.items():
+        if (
+            not isinstance(name, str)
+            or not name
+            or name in _RESERVED_SIGNATURES
+        ):
+            # Requests that give the empty name mean `serving_default`.
+            raise ValueError(
+                "`endpoints` must have names of signatures, and none of "
+                f"{_RESERVED_SIGNATURES}. Received: {name!r}."
+            )
         if not isinstance(endpoint, Sequence) or len(endpoint) != 2:
             raise ValueError(
                 f"`endpoints[{name!r}]` must be a pair of a function and its "
@@ -129,14 +205,40 @@ def _check_endpoints(endpoints: dict[str, Endpoint]) -> None:
                 f"The `tf.TensorSpec`s of `endpoints[{name!r}]` must have "
                 f"names that differ. Received: {names}."
             )
+        if not all(map(is_input_name, names)):
+            raise ValueError(
+                f"The `tf.TensorSpec`s of `endpoints[{name!r}]` must have "
+                "names such as 'features': ASCII, as Python names a variable, "
+                "without an underscore in front, and not 'self'. Received: "
+                f"{names}."
+            )
+
+
+def is_input_name(name: Any) -> bool:
+    """Returns whether TensorFlow keeps a name of an input as it is.
+
+    `"a/b"` would become `a_b`, `"1"` would become `arg_1`, in silence.
+    """
+    return (
+        isinstance(name, str)
+        and name.isascii()
+        and name.isidentifier()
+        and not name.startswith("_")
+        and not keyword.iskeyword(name)
+        and name != "self"
+    )
 
 
 def _check_assets(assets: dict[str, WriteFn]) -> None:
     for name, write in assets.items():
-        if name in ("", ".", "..") or "/" in name:
+        if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
             raise ValueError(
                 "`assets` must have names of files, without folders. "
                 f"Received: {name!r}."
+            )
+        if name in _WRITTEN_LATER:
+            raise ValueError(
+                f"`assets` must leave {name!r} to {_WRITTEN_LATER[name]}."
             )
         if not callable(write):
             raise ValueError(
@@ -153,6 +255,11 @@ def _write_assets(assets: dict[str, WriteFn], folder: str) -> None:
         with tempfile.TemporaryDirectory() as local:
             path = pathlib.Path(local, name)
             write(path)
+            if not path.is_file():
+                raise ValueError(
+                    f"`assets[{name!r}]` must write a file to the path that it "
+                    "is given. Received: a function that wrote none."
+                )
             tf.io.gfile.copy(str(path), os.path.join(folder, name))
 
 

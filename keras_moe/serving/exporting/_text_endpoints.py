@@ -81,11 +81,17 @@ class TextEndpoints:
             early_exit=self._early_exit,
             threshold=threshold,
         )
-        return {
-            self._output_name: self._detokenize(decoded["token_ids"]),
-            **decoded,
-            **features,
-        }
+        answer = {self._output_name: self._detokenize(decoded["token_ids"])}
+        for name, value in (*decoded.items(), *features.items()):
+            # The answer, or its token ids, would be lost in silence.
+            if name in answer:
+                raise ValueError(
+                    "`output_name`, what `tokenize` returns and the outputs "
+                    f"{', '.join(map(repr, decoded))} must have names that "
+                    f"differ. Received: {name!r} twice."
+                )
+            answer[name] = value
+        return answer
 
     def answer_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers serialized `tf.train.Example`s `[batch]`."""

@@ -30,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    server = Server(**command.server_options)
+    try:
+        server = Server(**command.server_options)
+    except (OSError, ValueError) as error:
+        # A traceback would hide the one line that says what is wrong.
+        sys.exit(str(error))
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())

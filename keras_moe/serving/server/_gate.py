@@ -1,11 +1,14 @@
 """Who may ask, and how often."""
 
 import hmac
+import numbers
 import threading
 import time
 from collections.abc import Callable
 
 import tensorflow as tf
+
+from keras_moe.validation import check_size
 
 _SCHEME = "bearer"
 _MIN_TOKEN_LENGTH = 16
@@ -43,6 +46,11 @@ class Gate:
         burst: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
+        if token is not None and not isinstance(token, str):
+            raise ValueError(
+                "`token` must be text. Received: token of type "
+                f"{type(token).__name__}"
+            )
         if token is not None and (
             len(token) < _MIN_TOKEN_LENGTH
             or not all("!" <= character <= "~" for character in token)
@@ -52,16 +60,20 @@ class Gate:
                 f"`token` must be at least {_MIN_TOKEN_LENGTH} visible ASCII "
                 f"characters. Received: {len(token)} characters"
             )
-        if requests_per_second is not None and not requests_per_second > 0:
+        if requests_per_second is not None and not (
+            isinstance(requests_per_second, numbers.Real)
+            and requests_per_second > 0
+        ):
             raise ValueError(
                 "`requests_per_second` must be positive. "
-                f"Received: requests_per_second={requests_per_second}"
+                f"Received: requests_per_second={requests_per_second!r}"
             )
-        if burst is not None and (requests_per_second is None or burst < 1):
+        if burst is not None and requests_per_second is None:
             raise ValueError(
-                "`burst` must be at least 1 and come with "
-                f"`requests_per_second`. Received: burst={burst}"
+                "`burst` must come with `requests_per_second`. "
+                f"Received: burst={burst}"
             )
+        check_size(burst=burst)
         self._token = None if token is None else token.encode()
         self._rate = requests_per_second
         self._burst = float(burst or max(1.0, requests_per_second or 1.0))

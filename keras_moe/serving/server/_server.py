@@ -11,15 +11,16 @@ import logging
 import os
 import pathlib
 from types import TracebackType
-from typing import Any
 
 from keras_moe.serving.protocol._version_state import VersionState
 from keras_moe.serving.server._batcher import Batcher
 from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._model_watcher import ModelWatcher
+from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._servable import Servable
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.server._server_settings import ServerSettings
+from keras_moe.serving.server._tls import Tls
 from keras_moe.serving.server.grpc._grpc_api import GrpcApi
 from keras_moe.serving.server.rest._rest_api import RestApi
 
@@ -98,9 +99,40 @@ class Server:
         self,
         model_name: str,
         model_base_path: str | os.PathLike,
-        **options: Any,
+        *,
+        host: str = "127.0.0.1",
+        grpc_port: int | None = 0,
+        rest_port: int | None = 0,
+        poll_seconds: float = 1.0,
+        max_request_bytes: int = 64 << 20,
+        max_workers: int | None = None,
+        intra_op_threads: int = 1,
+        num_versions: int = 2,
+        max_batch_rows: int | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
+        requests_per_second: float | None = None,
+        burst: int | None = None,
+        request_log: RequestLog | None = None,
     ):
-        settings = ServerSettings(model_name, model_base_path, **options)
+        settings = ServerSettings(
+            model_name=model_name,
+            model_base_path=model_base_path,
+            host=host,
+            grpc_port=grpc_port,
+            rest_port=rest_port,
+            poll_seconds=poll_seconds,
+            max_request_bytes=max_request_bytes,
+            max_workers=max_workers,
+            intra_op_threads=intra_op_threads,
+            num_versions=num_versions,
+            max_batch_rows=max_batch_rows,
+            tls=tls,
+            token=token,
+            requests_per_second=requests_per_second,
+            burst=burst,
+            request_log=request_log,
+        )
         if not settings.is_loopback:
             _warn(settings)
         gate = settings.gate()

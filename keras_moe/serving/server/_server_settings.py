@@ -3,11 +3,15 @@
 import contextlib
 import dataclasses
 import ipaddress
+import math
+import numbers
 import os
+from typing import Any
 
 from keras_moe.serving.server._gate import Gate
 from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._tls import Tls
+from keras_moe.serving.versions._version_folders import is_remote
 from keras_moe.validation import check_size
 
 _MAX_PORT = 65535
@@ -50,17 +54,7 @@ class ServerSettings:
     request_log: RequestLog | None = None
 
     def __post_init__(self):
-        if not self.model_name or set(self.model_name) & set("/:"):
-            raise ValueError(
-                "`model_name` must be a name without '/' and ':'. "
-                f"Received: model_name={self.model_name!r}"
-            )
-        if not self.host:
-            # An empty host means every interface to the socket library.
-            raise ValueError(
-                "`host` must be given as an address; say '0.0.0.0' to listen "
-                f"on every interface. Received: host={self.host!r}"
-            )
+        self._check_names()
         self._check_ports()
         check_size(
             max_request_bytes=self.max_request_bytes,
@@ -69,11 +63,21 @@ class ServerSettings:
             num_versions=self.num_versions,
             max_batch_rows=self.max_batch_rows,
         )
-        if not self.poll_seconds > 0:
+        if not _is_number(self.poll_seconds) or not (
+            # Nothing waits for an infinite time: the watcher would end.
+            0 < self.poll_seconds < math.inf
+        ):
             raise ValueError(
-                "`poll_seconds` must be positive. "
-                f"Received: poll_seconds={self.poll_seconds}"
+                "`poll_seconds` must be positive and finite. "
+                f"Received: poll_seconds={self.poll_seconds!r}"
             )
+        for name, kind in (("tls", Tls), ("request_log", RequestLog)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(
+                    f"`{name}` must be a `keras_moe.serving.{kind.__name__}`. "
+                    f"Received: {name}={value!r}"
+                )
         self.gate()  # checks `token`, `requests_per_second` and `burst`
 
     @property
@@ -94,6 +98,25 @@ class ServerSettings:
         """Makes what decides who may ask, and how often."""
         return Gate(self.token, self.requests_per_second, self.burst)
 
+    def _check_names(self) -> None:
+        name, base = self.model_name, self.model_base_path
+        if not isinstance(name, str) or not name or set(name) & set("/:"):
+            raise ValueError(
+                "`model_name` must be a name without '/' and ':'. "
+                f"Received: model_name={name!r}"
+            )
+        if not isinstance(base, str | os.PathLike) or is_remote(base):
+            raise ValueError(
+                "`model_base_path` must be a folder of this machine. "
+                f"Received: model_base_path={base!r}"
+            )
+        if not isinstance(self.host, str) or not self.host:
+            # An empty host means every interface to the socket library.
+            raise ValueError(
+                "`host` must be given as an address; say '0.0.0.0' to listen "
+                f"on every interface. Received: host={self.host!r}"
+            )
+
     def _check_ports(self) -> None:
         ports = {"grpc_port": self.grpc_port, "rest_port": self.rest_port}
         if set(ports.values()) == {None}:
@@ -102,8 +125,16 @@ class ServerSettings:
                 "Received: grpc_port=None, rest_port=None"
             )
         for name, port in ports.items():
-            if port is not None and not 0 <= port <= _MAX_PORT:
+            if port is not None and not (
+                isinstance(port, numbers.Integral)
+                and not isinstance(port, bool)
+                and 0 <= port <= _MAX_PORT
+            ):
                 raise ValueError(
-                    f"`{name}` must be in [0, {_MAX_PORT}]. "
-                    f"Received: {name}={port}"
+                    f"`{name}` must be in [0, {_MAX_PORT}], a whole number. "
+                    f"Received: {name}={port!r}"
                 )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -138,7 +138,7 @@ def test_a_failure_leaves_nothing(endpoints, tmp_path, monkeypatch, where):
         assets["second.txt"] = fail
     else:
         assets["second.txt"] = lambda path: None
-        error = tf.errors.NotFoundError
+        error = ValueError
     with pytest.raises(error):
         serving.export_endpoints(tmp_path / "1", endpoints, assets=assets)
     assert not list(tmp_path.iterdir())
@@ -178,6 +178,22 @@ def test_refuses_a_directory_with_files(endpoints, tmp_path):
         ({"assets": {"../x": fail}}, "`assets` must have names of files"),
         ({"assets": {"": fail}}, "`assets` must have names of files"),
         ({"assets": {"x": "text"}}, r"`assets\['x'\]` must be a function"),
+        ({"assets": {3: fail}}, "`assets` must have names of files"),
+        (
+            {"assets": {"tf_serving_warmup_requests": fail}},
+            "leave 'tf_serving_warmup_requests' to .*write_warmup_requests",
+        ),
+        ({"assets": {"pushed_from.json": fail}}, "`assets` must leave"),
+        ({"assets": ["x"]}, "`assets` must be a dictionary"),
+        ({"endpoints": [("x", fail)]}, "`endpoints` must be a dictionary"),
+        ({"endpoints": {"": (fail, [FEATURES])}}, "names of signatures"),
+        ({"endpoints": {3: (fail, [FEATURES])}}, "names of signatures"),
+        (
+            {"endpoints": {"signatures": (fail, [FEATURES])}},
+            "names of signatures",
+        ),
+        ({"tracked": keras.layers.Dense(1)}, "`tracked` must be a list"),
+        ({"tracked": 3}, "`tracked` must be a list"),
     ],
 )
 def test_bad_arguments(endpoints, tmp_path, arguments, message):
@@ -185,3 +201,49 @@ def test_bad_arguments(endpoints, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         serving.export_endpoints(tmp_path / "1", **arguments)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "1", "", "a b", "x:0", "\u00fc", "_x", "self", "class"]
+)
+def test_names_of_inputs_that_tensorflow_would_change(tmp_path, name):
+    spec = tf.TensorSpec([None], tf.float32, name=name)
+    with pytest.raises(ValueError, match=r"endpoints\['x'\].*such as"):
+        serving.export_endpoints(
+            tmp_path / "1", {"x": (lambda value: {"y": value}, [spec])}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [lambda x: x, lambda x: (x, x), lambda x: {}, lambda x: None],
+    ids=["tensor", "tuple", "empty", "nothing"],
+)
+def test_functions_return_dictionaries(tmp_path, returned):
+    with pytest.raises(ValueError, match=r"`endpoints\['x'\]` must return a"):
+        serving.export_endpoints(tmp_path / "1", {"x": (returned, [FEATURES])})
+    assert not list(tmp_path.iterdir())
+
+
+def test_inputs_keep_their_order_and_names(tmp_path):
+    specs = [tf.TensorSpec([], tf.float32, name=name) for name in ("z", "a")]
+    serving.export_endpoints(
+        tmp_path / "1",
+        {"less": (lambda first, second: {"rest": first - second}, specs)},
+    )
+    answer = load(tmp_path / "1")["less"](
+        z=tf.constant(5.0), a=tf.constant(2.0)
+    )
+    assert float(answer["rest"]) == 3.0
+
+
+@pytest.mark.parametrize("directory", ["", "file"])
+def test_a_directory_that_cannot_be(
+    endpoints, tmp_path, monkeypatch, directory
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="`directory` must name a folder"):
+        serving.export_endpoints(directory, endpoints)
+    assert os.listdir(tmp_path) == ["file"]

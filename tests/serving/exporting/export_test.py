@@ -259,6 +259,20 @@ def test_a_failure_while_writing_leaves_nothing_under_the_name(tmp_path):
             {"example_spec": {"x": tf.io.FixedLenFeature([], tf.string)}},
             "`example_spec`.*'inputs'.*'x'",
         ),
+        (
+            {"example_spec": {"inputs": tf.io.VarLenFeature(tf.string)}},
+            r"`example_spec\['inputs'\]` must be .*VarLenFeature",
+        ),
+        ({"input_name": "a/b"}, "`input_name` must be .*'a/b'"),
+        ({"input_name": 3}, "`input_name` must be .*=3"),
+        ({"output_name": ""}, "`output_name` must be a name"),
+        (
+            {"assets": {"certificate.json": print}},
+            "`assets` must leave 'certificate.json' to `certificate`",
+        ),
+        # One output would take the place of another.
+        ({"output_name": "token_ids"}, "Received: 'token_ids' twice"),
+        ({"output_name": "log_probability"}, "'log_probability' twice"),
     ],
 )
 def test_errors(model, tmp_path, arguments, message):
@@ -277,6 +291,15 @@ def test_errors(model, tmp_path, arguments, message):
     [
         ({"tokenize": lambda words: words}, "`tokenize` must return a dict"),
         ({"tokenize": lambda words: {"ids": words}}, "encoder_token_ids"),
+        (
+            {
+                "tokenize": lambda words: {
+                    "encoder_token_ids": tf.strings.length(words)[:, None],
+                    "outputs": words,
+                }
+            },
+            "Received: 'outputs' twice",
+        ),
         ({"tokenize": None}, "`tokenize` must be a function"),
         ({"detokenize": None}, "`detokenize` must be a function"),
     ],

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from keras_moe.serving.server import _command_line as command_line
+from keras_moe.serving.server.__main__ import main
 from keras_moe.serving.server._server_settings import ServerSettings
 
 
@@ -65,3 +66,8 @@ def test_how_it_ends():
 def test_every_option_of_the_server_has_a_flag():
     fields = {field.name for field in dataclasses.fields(ServerSettings)}
     assert fields - options().server_options.keys() == {"max_workers"}
+
+
+def test_what_the_server_refuses_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="`burst` must come with"):
+        main([f"--model_base_path={tmp_path}", "--burst=3"])

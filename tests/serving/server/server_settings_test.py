@@ -1,6 +1,7 @@
 """What a server is told: checked once, and no secret is shown."""
 
 import dataclasses
+import inspect
 import re
 
 import pytest
@@ -57,13 +58,49 @@ def test_who_can_reach_it(tmp_path, host, is_loopback):
     [
         ({"token": "short"}, "`token` must be at least 16"),
         ({"requests_per_second": 0}, "`requests_per_second` must be"),
-        ({"burst": 3}, "`burst` must .*come with"),
+        ({"burst": 3}, "`burst` must come with"),
         ({"poll_seconds": float("nan")}, "`poll_seconds` must be positive"),
+        # The watcher's thread would end: nothing waits for so long.
+        ({"poll_seconds": float("inf")}, "`poll_seconds` .* finite"),
+        ({"poll_seconds": "1"}, "`poll_seconds` must be positive"),
+        ({"grpc_port": "8500"}, "`grpc_port` must be in .*'8500'"),
+        ({"rest_port": True}, "`rest_port` must be in .*True"),
+        ({"grpc_port": 8500.5}, "`grpc_port` must be in"),
+        ({"host": 3}, "`host` must be given as an address"),
+        ({"model_name": 3}, "`model_name` must be a name"),
+        ({"model_base_path": None}, "`model_base_path` must be a folder"),
+        ({"model_base_path": "gs://b/m"}, "`model_base_path` must be a folder"),
+        ({"tls": "server.pem"}, "`tls` must be a `keras_moe.serving.Tls`"),
+        ({"request_log": "logs"}, "`request_log` must be .*RequestLog"),
+        ({"requests_per_second": "2"}, "`requests_per_second` must be"),
+        (
+            {"requests_per_second": 2, "burst": 1.5},
+            "`burst` must be a positive integer",
+        ),
     ],
 )
 def test_out_of_range(tmp_path, options, message):
+    arguments = {"model_name": "toy", "model_base_path": tmp_path, **options}
     with pytest.raises(ValueError, match=message):
-        ServerSettings("toy", tmp_path, **options)
+        ServerSettings(**arguments)
+
+
+def test_a_token_that_is_no_text_is_not_shown(tmp_path):
+    secret = b"a-long-enough-secret"
+    with pytest.raises(ValueError, match="`token` must be text.*bytes") as told:
+        ServerSettings("toy", tmp_path, token=secret)
+    assert secret.decode() not in str(told.value)
+
+
+def test_the_server_names_each_with_the_same_default():
+    of_server, of_settings = (
+        {
+            name: (parameter.default, parameter.annotation)
+            for name, parameter in inspect.signature(each).parameters.items()
+        }
+        for each in (serving.Server, ServerSettings)
+    )
+    assert of_server == of_settings
 
 
 def test_the_server_explains_each():
@@ -73,5 +110,5 @@ def test_the_server_explains_each():
 
 
 def test_the_server_refuses_what_is_no_setting(tmp_path):
-    with pytest.raises(TypeError, match="'prot'"):
+    with pytest.raises(TypeError, match="Server.__init__.*'prot'"):
         serving.Server("toy", tmp_path, prot=8500)
