@@ -1,6 +1,7 @@
 """Somebody else's pipeline: makes toys, judges them, and pushes the good."""
 
 import pathlib
+import sys
 
 from tfx import v1 as tfx
 from tfx.dsl.component.experimental.annotations import InputArtifact
@@ -52,6 +53,10 @@ def Maker(  # noqa: N802 (components are named as classes)
 ):
     if how == "badly":
         raise TypeError("the wheels came off")
+    if how == "in lines":
+        raise ValueError("the wheels\ncame [off]\n\nboth")
+    if how == "and leaves":
+        sys.exit(0)
     if how == "not at all":
         raise GateClosedError("no toys on Sundays")
     folder = pathlib.Path(model.uri, "Format-Serving")

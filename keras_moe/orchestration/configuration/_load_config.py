@@ -45,17 +45,36 @@ def load_config(
     for field, value in (overrides or {}).items():
         _set(document, field, value)
     try:
-        return config_class(**document)
+        return config_class.model_validate(document)
     except pydantic.ValidationError as error:
-        source = "the command line" if path is None else str(path)
-        raise ValueError(_explain(error, source)) from error
+        raise ValueError(_explain(error, path, overrides or {})) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is given twice: YAML's own takes the last."""
+
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Any, Any]:
+        names = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            # A merge, `<<: *other`, may be overridden by names beside it.
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"`{name}` is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"The configuration {path} does not exist.")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not YAML: {reason}.") from error
@@ -77,11 +96,22 @@ def _set(document: dict[str, Any], field: str, value: Any) -> None:
     document[name] = value
 
 
-def _explain(error: pydantic.ValidationError, source: str) -> str:
+def _explain(
+    error: pydantic.ValidationError,
+    path: str | os.PathLike | None,
+    overrides: Mapping[str, Any],
+) -> str:
     """Returns a sentence for each field that is wrong."""
     sentences = []
     for found in error.errors(include_url=False):
-        field = ".".join(str(part) for part in found["loc"]) or "all of it"
+        field = ".".join(str(part) for part in found["loc"])
+        by_flag = any(
+            f"{field}.".startswith(f"{name}.")
+            or f"{name}.".startswith(f"{field}.")
+            for name in overrides
+        )
+        source = "the command line" if path is None or by_flag else str(path)
+        field = field or "all of it"
         rule = found["msg"].removeprefix("Value error, ").rstrip(".")
         text = f"{source}: `{field}`: {rule}"
         if "Received" not in rule:

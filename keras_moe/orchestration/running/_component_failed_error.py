@@ -36,4 +36,5 @@ class ComponentFailedError(RuntimeError):
         if self.gate_closed:
             super().__init__(str(error))
         else:
-            super().__init__(f"{name} failed: {type(error).__name__}: {error}")
+            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+            super().__init__(f"{name} failed: {cause}")

@@ -11,6 +11,7 @@ from keras_moe.orchestration.running._outcome import Outcome
 
 # Errors whose message is a sentence; others need their name to be understood.
 _WITH_A_SENTENCE = (ImportError, OSError, RuntimeError, ValueError)
+_INTERRUPTED = 130  # as shells have it
 
 
 class NothingPushedError(RuntimeError):
@@ -60,8 +61,8 @@ def exit_code(
 ) -> int:
     """Does the work of a command, and returns the command's exit code.
 
-    A failure is printed as one sentence; its traceback goes to `failure.log`
-    of the configuration's `output`, unless it is a gate that closed.
+    A failure is printed in one line; its traceback goes to `failure.log` of
+    the configuration's `output`, unless it is a gate that closed.
 
     Example:
     >>> import sys
@@ -83,26 +84,37 @@ def exit_code(
         console: Where the sentence goes.
 
     Returns:
-        0, or 1 after a failure.
+        0, 1 after a failure, or 130 after an interruption by Ctrl+C.
     """
     try:
         work()
-    except Exception as error:
+    except KeyboardInterrupt:
+        console.print("[bold red]Stopped.[/] Interrupted.")
+        return _INTERRUPTED
+    # `sys.exit()` somewhere in the work would pass for a success.
+    except (Exception, SystemExit) as error:
         _report(error, config, console)
         return 1
     return 0
 
 
-def _report(error: Exception, config: RunConfig, console: Console) -> None:
-    message = rich.markup.escape(str(error))
-    if not isinstance(error, _WITH_A_SENTENCE):
-        message = f"{type(error).__name__}: {message}"
+def _report(error: BaseException, config: RunConfig, console: Console) -> None:
+    # Some messages have several lines, which the traceback keeps.
+    message = " ".join(rich.markup.escape(str(error)).split())
+    if not message or not isinstance(error, _WITH_A_SENTENCE):
+        message = f"{type(error).__name__}: {message}".rstrip(": ")
     closed = getattr(error, "gate_closed", False)
     if closed:
         message = f"Nothing was pushed: {message.rstrip('.')}."
     console.print(f"[bold red]Stopped.[/] {message}", soft_wrap=True)
     if not (closed or isinstance(error, NothingPushedError)):
         log = config.output / "failure.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("".join(traceback.format_exception(error)))
-        console.print(f"The traceback is in {log}")
+        text = "".join(traceback.format_exception(error))
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(text)
+        except OSError:
+            # The folder cannot be written, which may be the failure itself.
+            console.print(text, markup=False, highlight=False)
+        else:
+            console.print(f"The traceback is in {log}", soft_wrap=True)

@@ -86,6 +86,8 @@ class LocalRunner(Generic[ConfigT]):
         Raises:
             AnotherRunnerError: If another process runs on the same metadata.
             ComponentFailedError: If a component fails.
+            OSError: If `output` cannot be written.
+            ValueError: If no component has the name of the `pusher`.
         """
         if console is None:
             console = Console(stderr=True, highlight=False)
@@ -138,7 +140,7 @@ class LocalRunner(Generic[ConfigT]):
 
         def run_once(progress: ComponentProgress, *uncached: str) -> Outcome:
             runner = ReportingRunner(progress.start, progress.end, uncached)
-            runner.run(create_pipeline(*arguments))
+            runner.run(self._checked(create_pipeline(*arguments)))
             return read_outcome(
                 runner.runs, self._pusher, self._evaluator, prepared
             )
@@ -154,3 +156,21 @@ class LocalRunner(Generic[ConfigT]):
         if outcome.reason:
             record_reason(config.metadata_path, outcome)
         return outcome
+
+    def _checked(self, pipeline: Any) -> Any:
+        """Refuses, before hours of training, what could not be judged after."""
+        from tfx import v1 as tfx
+
+        if not isinstance(pipeline, tfx.dsl.Pipeline):
+            raise ValueError(
+                "`create_pipeline` must return a `tfx.dsl.Pipeline`. Received: "
+                f"{pipeline!r}"
+            )
+        names = [component.id for component in pipeline.components]
+        if self._pusher not in names:
+            raise ValueError(
+                "`pusher` must name a component of the pipeline: "
+                f"{', '.join(names) or 'it has none'}. Received: "
+                f"pusher={self._pusher!r}"
+            )
+        return pipeline

@@ -37,11 +37,18 @@ def only_runner(metadata_path: str | os.PathLike) -> Iterator[None]:
     Raises:
         AnotherRunnerError: If another process holds the metadata; the message
             names that process.
+        OSError: If the folder of the metadata cannot be written.
     """
     path = pathlib.Path(metadata_path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OSError(
+            "`output` must be a folder that can be written. Received: "
+            f"{path.parent}: {error}"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -120,7 +120,8 @@ class ReportingRunner(tfx.orchestration.LocalDagRunner):
             began = time.monotonic()
             try:
                 info = node_launcher.launch()
-            except Exception as error:
+            # `sys.exit()` in a component would end the process, perhaps with 0.
+            except (Exception, SystemExit) as error:
                 failure = ComponentFailedError(name, error)
                 with metadata.Metadata(connection) as handle:
                     _record_failure(handle.store, name, str(failure))

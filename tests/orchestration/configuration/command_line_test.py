@@ -68,6 +68,9 @@ def test_help_tells_defaults(capsys):
         ("- 1\n", "must hold names and values. Received: list"),
         ("a: [1\n", "is not YAML"),
         ("making: 3\n", "`making`"),
+        ("1: 2\n", "`1"),
+        ("liked: true\nliked: false\n", "`liked` is given twice"),
+        ("making: {how: a, how: b}\n", "`how` is given twice"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path, text, rule):
@@ -76,3 +79,19 @@ def test_files_that_are_no_configuration(tmp_path, text, rule):
     with pytest.raises(ValueError, match=rule) as raised:
         load_config(ToyConfig, path)
     assert str(path) in str(raised.value)
+
+
+def test_what_is_wrong_is_blamed_on_where_it_stands(tmp_path):
+    path = tmp_path / "toys.yaml"
+    path.write_text("liked: perhaps\n")
+    with pytest.raises(ValueError) as raised:
+        load_config(ToyConfig, path, {"making.form": "round"})
+    told = str(raised.value)
+    assert f"{path}: `liked`:" in told
+    assert "the command line: `making.form`:" in told
+
+
+def test_a_merge_is_no_name_given_twice(tmp_path):
+    path = tmp_path / "toys.yaml"
+    path.write_text("making: {<<: {how: well, colour: red}, colour: blue}\n")
+    assert load_config(ToyConfig, path).making.colour == "blue"

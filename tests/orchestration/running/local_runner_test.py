@@ -140,8 +140,50 @@ def test_prepare_comes_first_and_the_pipeline_gets_what_it_made(
 
 def test_a_pusher_of_another_name(config, console):
     runner = LocalRunner(create_pipeline, pusher="Shop")
-    with pytest.raises(ValueError, match="must be one of Maker, Judge, Pusher"):
+    with pytest.raises(ValueError, match="pipeline: Maker, Judge, Pusher. Rec"):
         runner.run(config, console)
+    # What cannot be judged does not begin.
+    assert not config.pipeline_root.exists()
+
+
+def test_a_function_that_makes_no_pipeline(config, console):
+    with pytest.raises(ValueError, match="must return .*Received: None"):
+        LocalRunner(lambda config: None).run(config, console)
+
+
+def stopped(capfd, *flags):
+    assert RUNNER.main(COMMAND_LINE, PROG, argv=flags) == 1
+    said = capfd.readouterr().err.splitlines()
+    (line,) = (line for line in said if line.startswith("Stopped."))
+    assert said.index(line) >= len(said) - 2
+    return line
+
+
+def test_a_message_of_several_lines_is_one(config, capfd):
+    line = stopped(
+        *(capfd, "--output", str(config.output)),
+        *("--set", "making.how=in lines"),
+    )
+    assert line.endswith("ValueError: the wheels came [off] both")
+    assert "came [off]\n\nboth" in (config.output / "failure.log").read_text()
+
+
+def test_a_component_that_exits_is_a_failure(config, capfd):
+    line = stopped(
+        *(capfd, "--output", str(config.output)),
+        *("--set", "making.how=and leaves"),
+    )
+    assert line.endswith("Maker failed: SystemExit: 0")
+
+
+def test_an_output_that_cannot_be_written(tmp_path, capfd):
+    (tmp_path / "file").write_text("x")
+    flags = ["--output", str(tmp_path / "file")]
+    assert RUNNER.main(COMMAND_LINE, PROG, argv=flags) == 1
+    said = capfd.readouterr().err
+    assert "Stopped. `output` must be a folder that can be written." in said
+    # Where it would have been written, it is shown.
+    assert "Traceback (most recent call last)" in said
 
 
 def test_the_command(config, capfd):
