@@ -1,5 +1,6 @@
 """What must be true of teacher and student before training starts."""
 
+import numbers
 from typing import Any
 
 import keras
@@ -48,15 +49,30 @@ def check_models(teacher: Any, student: Any) -> None:
             "`student` must have trainable weights. Received: "
             f"{student.name}, without any."
         )
-
-
-def check_student_loss_weight(weight: Any) -> None:
-    """Raises `ValueError` unless the weight is a share."""
-    if not isinstance(weight, int | float) or not 0 <= weight <= 1:
+    # The teacher is frozen, and with it what the student shares of it.
+    frozen = {id(variable) for variable in teacher.variables}
+    if student.built and all(
+        id(variable) in frozen for variable in student.trainable_variables
+    ):
         raise ValueError(
-            "`student_loss_weight` must be in [0, 1]. Received: "
-            f"student_loss_weight={weight!r}."
+            "`student` must have trainable weights that the teacher does not "
+            f"use. Received: {student.name}, all of whose weights are in "
+            f"{teacher.name}."
         )
+
+
+def check_share(**shares: Any) -> None:
+    """Raises `ValueError` unless each is a number from 0 to 1."""
+    for name, share in shares.items():
+        if not is_number(share) or not 0 <= share <= 1:
+            raise ValueError(
+                f"`{name}` must be in [0, 1]. Received: {name}={share!r}."
+            )
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a number, Python's or NumPy's."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_configs(teacher: Any, student: Any) -> None:

@@ -11,7 +11,7 @@ from keras_moe.distillation._batch import labelled_examples
 from keras_moe.distillation._batch import own_inputs
 from keras_moe.distillation._batch import padding_mask
 from keras_moe.distillation._checks import check_models
-from keras_moe.distillation._checks import check_student_loss_weight
+from keras_moe.distillation._checks import check_share
 from keras_moe.distillation._input_perturbation import InputPerturbation
 from keras_moe.distillation._input_perturbation import make_perturbation
 from keras_moe.distillation._loss_list import as_lists
@@ -126,7 +126,7 @@ class Distiller(keras.Model):
         input_perturbation: InputPerturbation | None = None,
         student_layers: Sequence[LayerKey] = (),
     ):
-        check_student_loss_weight(student_loss_weight)
+        check_share(student_loss_weight=student_loss_weight)
         losses, weights = as_lists(
             distillation_losses, distillation_loss_weights
         )
@@ -159,7 +159,7 @@ class Distiller(keras.Model):
         self.student = student
         self.distillation_losses = losses
         self.distillation_loss_weights = weights
-        self.student_loss_weight = student_loss_weight
+        self.student_loss_weight = float(student_loss_weight)
         self.pad_id = pad_id
         if hasattr(student, "config"):
             self.config = student.config
@@ -206,11 +206,19 @@ class Distiller(keras.Model):
             optimizer: the student's optimizer.
             loss: the student's loss of labels and logits.
             metrics: a list of metrics of labels and logits.
-            **kwargs: other arguments of `keras.Model.compile`.
+            **kwargs: other arguments of `keras.Model.compile`, without
+                `loss_weights`.
 
         Raises:
-            ValueError: if there is no loss, or `metrics` is no list.
+            ValueError: if there is no loss, `metrics` is no list, or there are
+                `loss_weights`.
         """
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError(
+                "`loss_weights` must be left out: `student_loss_weight` and "
+                "`distillation_loss_weights` mix the losses. Received: "
+                f"loss_weights={kwargs['loss_weights']!r}."
+            )
         if metrics is not None and not isinstance(metrics, list | tuple):
             raise ValueError(
                 f"`metrics` must be a list. Received: metrics={metrics!r}."

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_moe.distillation._batch import Batch
+from keras_moe.distillation._checks import check_share
 from keras_moe.distillation._input_perturbation import InputPerturbation
 from keras_moe.distillation._loss_list import layer_of
 from keras_moe.distillation._loss_list import weighted_sum
@@ -86,11 +87,7 @@ class EarlyExitDistiller(SparseToDenseDistiller):
         *,
         input_perturbation: InputPerturbation | None = None,
     ):
-        if not 0 <= last_exit_weight <= 1:
-            raise ValueError(
-                "`last_exit_weight` must be in [0, 1]. Received: "
-                f"last_exit_weight={last_exit_weight}."
-            )
+        check_share(last_exit_weight=last_exit_weight)
         check_contract(Exiting, student=student)
         exits = exit_layers(
             student.config.num_decoder_layers, min_exit_layer, exit_interval
@@ -109,7 +106,7 @@ class EarlyExitDistiller(SparseToDenseDistiller):
         )
         self.exits = exits
         self.exit_weights = weights
-        self.last_exit_weight = last_exit_weight
+        self.last_exit_weight = float(last_exit_weight)
 
     def compute_student_loss(
         self, outputs: NamedOutputs, batch: Batch

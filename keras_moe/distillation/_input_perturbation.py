@@ -35,9 +35,10 @@ def make_perturbation(
             logits are cached; by the function that is returned, if perturbed
             inputs have another structure, shape or dtype.
     """
-    if not callable(perturbation):
+    if not callable(perturbation) or isinstance(perturbation, type):
         raise ValueError(
-            "`input_perturbation` must be a function from inputs to inputs. "
+            "`input_perturbation` must be a function from inputs to inputs, or "
+            "a layer, not its class. "
             f"Received: input_perturbation={perturbation!r}."
         )
     if isinstance(teacher, CachedTeacher):

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_moe.distillation._batch import Batch
+from keras_moe.distillation._checks import is_number
 from keras_moe.distillation._named_outputs import LOGITS
 from keras_moe.distillation._named_outputs import LayerKey
 from keras_moe.distillation._named_outputs import NamedOutputs
@@ -48,7 +49,7 @@ def as_lists(losses: Any, weights: Any) -> tuple[list, list[float]]:
             f"Received: {len(losses)} losses, {len(weights)} weights."
         )
     for weight in weights:
-        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        if not is_number(weight) or not 0 <= weight < math.inf:
             raise ValueError(
                 "`distillation_loss_weights` must be numbers of at least 0. "
                 f"Received: {weight!r}."

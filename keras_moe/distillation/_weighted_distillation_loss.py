@@ -64,7 +64,9 @@ class WeightedDistillationLoss(keras.distillation.DistillationLoss):
         Returns:
             float32 `[batch, length]`, or `[batch]`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `compute_values`."
+        )
 
     def is_counted(self, teacher_outputs: Tensor) -> Tensor | None:
         """Returns which values count: bool of their shape, `None` for all."""

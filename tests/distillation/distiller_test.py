@@ -179,9 +179,16 @@ def test_outputs_of_other_sizes_are_for_the_loss_to_compare():
     [
         ({"distillation_losses": None}, "must be losses of"),
         ({"distillation_loss_weights": [1.0, 2.0]}, "a weight for each"),
+        ({"distillation_loss_weights": [True]}, "numbers of at least 0"),
         ({"student_loss_weight": -0.1}, r"must be in \[0, 1\]"),
+        ({"student_loss_weight": "half"}, r"must be in \[0, 1\].*'half'"),
+        ({"student_loss_weight": True}, r"must be in \[0, 1\].*True"),
         ({"student_layers": ["absent"]}, "no layer of that name"),
         ({"input_perturbation": 0.1}, "`input_perturbation` must be a func"),
+        (
+            {"input_perturbation": keras.layers.GaussianNoise},
+            "a layer, not its class.*GaussianNoise",
+        ),
     ],
 )
 def test_bad_arguments_leave_the_teacher_as_it_was(arguments, message):
@@ -212,3 +219,33 @@ def test_what_compile_needs():
         distiller.compile("sgd")
     with pytest.raises(ValueError, match="`metrics` must be a list.*accuracy"):
         distiller.compile("sgd", LOSS, metrics="accuracy")
+    # Keras would take them, and no loss would be weighted.
+    with pytest.raises(ValueError, match="`loss_weights` must be left out"):
+        distiller.compile("sgd", LOSS, loss_weights=[2.0])
+
+
+def test_numbers_of_numpy_are_numbers():
+    distiller = Distiller(
+        classifier(0),
+        classifier(1),
+        TokenDistillation(),
+        distillation_loss_weights=[np.float32(2.0)],
+        student_loss_weight=np.float32(0.25),
+    )
+    assert distiller.student_loss_weight == 0.25
+    assert distiller.distillation_loss_weights == [2.0]
+
+
+def test_a_student_that_would_be_frozen_with_the_teacher_is_refused():
+    student = classifier(1)
+    teacher = keras.Sequential([keras.Input((4,)), student])
+
+    with pytest.raises(ValueError, match="that the teacher does not use"):
+        Distiller(teacher, student, TokenDistillation())
+
+    assert student.trainable_variables
+    # A student on top of its teacher learns with what is its own.
+    on_top = keras.Sequential([teacher, keras.layers.Dense(3)])
+    on_top.build((None, 4))
+    distiller = Distiller(teacher, on_top, TokenDistillation())
+    assert len(distiller.trainable_variables) == 2

@@ -175,6 +175,7 @@ def test_every_exit_comes_nearer_to_the_teacher():
     ("arguments", "message"),
     [
         ({"last_exit_weight": 1.5}, "`last_exit_weight` must be in"),
+        ({"last_exit_weight": "1"}, "`last_exit_weight` must be in .*'1'"),
         ({"min_exit_layer": 4}, "`min_exit_layer` must be a layer"),
         ({"weighting": "none"}, "`weighting` must be one of"),
     ],

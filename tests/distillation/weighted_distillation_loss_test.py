@@ -175,5 +175,5 @@ def test_values_must_be_of_examples_or_tokens(reduce, mask, shape):
 
 
 def test_there_must_be_values():
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="must implement `comp"):
         WeightedDistillationLoss().compute_loss(*draw())
