@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from keras_moe.validation import check_choice
+
 Symbols = Sequence[Hashable]
 
-_MODES = ("lenient", "strict")
+MODES = ("lenient", "strict")
 
 
 def edit_distance(a: Symbols, b: Symbols) -> int:
@@ -125,10 +127,7 @@ def sequence_error_rate(
             no reference, or `mode` is another.
         TypeError: If a sequence is a string: split it into symbols first.
     """
-    if mode not in _MODES:
-        raise ValueError(
-            f"`mode` must be one of {_MODES}. Received: mode={mode!r}"
-        )
+    check_choice(MODES, mode=mode)
     _check(predictions, references)
     if not len(references):
         raise ValueError("`references` must not be empty. Received: []")
@@ -156,7 +155,10 @@ def _check(
                 f"Received: none in row {row}."
             )
         # A string is a sequence too: its letters would be compared, silently.
-        if any(isinstance(s, str) for s in (*alternatives, predictions[row])):
+        if any(
+            isinstance(symbols, str | bytes)
+            for symbols in (*alternatives, predictions[row])
+        ):
             raise TypeError(
                 "`predictions` and `references` must hold sequences of "
                 "symbols, not strings: split them first. Received: a string "

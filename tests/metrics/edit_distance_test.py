@@ -118,6 +118,8 @@ def test_invalid_input():
         metrics.symbol_error_rate([["A"]], [[[]]])
     with pytest.raises(TypeError, match="not strings"):
         metrics.symbol_error_rate([["A"]], [["A B"]])
+    with pytest.raises(TypeError, match="not strings"):
+        metrics.sequence_error_rate([b"A"], [[["A"]]])
     with pytest.raises(ValueError, match="mode='loose'"):
         metrics.sequence_error_rate([["A"]], [[["A"]]], mode="loose")
     with pytest.raises(ValueError, match="must not be empty"):

@@ -36,6 +36,30 @@ def split_answers(
     )
 
 
+def check_separators(separator: Any, alternatives_separator: Any) -> None:
+    """Raises `ValueError` unless answers can be told apart, and symbols.
+
+    Args:
+        separator: As for `split_answers`.
+        alternatives_separator: As for `split_answers`.
+    """
+    for name, value in (
+        ("separator", separator),
+        ("alternatives_separator", alternatives_separator),
+    ):
+        if not isinstance(value, str):
+            raise ValueError(
+                f"`{name}` must be text. Received: {name}={value!r}."
+            )
+    # A label is split into answers first: every symbol would be an answer.
+    if alternatives_separator and alternatives_separator in separator:
+        raise ValueError(
+            "`alternatives_separator` must not stand in `separator`. Received: "
+            f"separator={separator!r}, "
+            f"alternatives_separator={alternatives_separator!r}."
+        )
+
+
 def _symbols(text: str, separator: str) -> Answer:
     if not separator:
         return list(text)

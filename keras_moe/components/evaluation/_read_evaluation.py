@@ -104,7 +104,8 @@ def _numbers(metrics: Any) -> Figures:
     # Output name and sub-key, both empty here, stand before the metrics.
     by_name = metrics.get("", {}).get("", {})
     return {
-        name: value["doubleValue"]
+        # JSON has no NaN: TFMA writes it as text.
+        name: float(value["doubleValue"])
         for name, value in by_name.items()
         if "doubleValue" in value
     }

@@ -5,10 +5,13 @@ from typing import Any
 
 from tensorflow_model_analysis.metrics import metric_types
 
+from keras_moe.components.evaluation._answer_texts import check_separators
 from keras_moe.components.evaluation._answer_texts import split_answers
 from keras_moe.components.evaluation._ratio_of_sums import Sums
 from keras_moe.components.evaluation._ratio_of_sums import computations
 from keras_moe.metrics import sequence_error_rate
+from keras_moe.metrics._edit_distance import MODES
+from keras_moe.validation import check_choice
 
 
 class SequenceErrorRate(metric_types.Metric):
@@ -38,6 +41,10 @@ class SequenceErrorRate(metric_types.Metric):
         alternatives_separator: `str`. What stands between accepted answers;
             `""` if each label is a single answer.
         revision: `str`. Not used in the computation, see `SymbolErrorRate`.
+
+    Raises:
+        ValueError: If `mode` is another, `alternatives_separator` stands in
+            `separator`, or one of them is no text.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class SequenceErrorRate(metric_types.Metric):
         alternatives_separator: str = "",
         revision: str = "",
     ) -> None:
+        check_choice(MODES, mode=mode)
+        check_separators(separator, alternatives_separator)
         super().__init__(
             _computations,
             name=name,

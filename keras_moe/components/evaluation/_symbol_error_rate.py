@@ -5,6 +5,7 @@ from typing import Any
 
 from tensorflow_model_analysis.metrics import metric_types
 
+from keras_moe.components.evaluation._answer_texts import check_separators
 from keras_moe.components.evaluation._answer_texts import split_answers
 from keras_moe.components.evaluation._ratio_of_sums import Sums
 from keras_moe.components.evaluation._ratio_of_sums import computations
@@ -43,6 +44,10 @@ class SymbolErrorRate(metric_types.Metric):
         revision: `str`. Not used in the computation. TFX caches an evaluation
             by its configuration: a fingerprint of the code here makes an edit
             count as a change.
+
+    Raises:
+        ValueError: If `alternatives_separator` stands in `separator`, or one
+            of them is no text.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class SymbolErrorRate(metric_types.Metric):
         alternatives_separator: str = "",
         revision: str = "",
     ) -> None:
+        check_separators(separator, alternatives_separator)
         super().__init__(
             _computations,
             name=name,

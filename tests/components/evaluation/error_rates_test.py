@@ -5,6 +5,7 @@ import pytest
 from tensorflow_model_analysis.metrics import metric_types
 
 from keras_moe import components
+from keras_moe.components.evaluation._read_evaluation import _numbers
 
 pytestmark = pytest.mark.tfx
 
@@ -128,6 +129,39 @@ def test_no_example_is_no_rate():
 def test_a_prediction_that_is_no_text():
     with pytest.raises(ValueError, match="must be one string"):
         evaluate(components.SymbolErrorRate(), [(np.array([0.5, 0.5]), b"AH")])
+
+
+@pytest.mark.parametrize(
+    "metric", [components.SymbolErrorRate, components.SequenceErrorRate]
+)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"separator": None}, "`separator` must be text"),
+        ({"alternatives_separator": 3}, "`alternatives_separator` must be"),
+        # Every symbol would be an answer of its own.
+        ({"alternatives_separator": " "}, "must not stand in `separator`"),
+        (
+            {"separator": "||", "alternatives_separator": "|"},
+            "must not stand in `separator`",
+        ),
+    ],
+)
+def test_separators_that_separate_nothing(metric, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        metric(**arguments)
+
+
+def test_a_mode_is_refused_before_the_evaluation():
+    with pytest.raises(ValueError, match="`mode` must be one of.*'loose'"):
+        components.SequenceErrorRate(mode="loose")
+
+
+def test_a_rate_that_is_no_number_is_read_as_one():
+    written = {"rate": {"doubleValue": "NaN"}, "other": {"doubleValue": 0.5}}
+    figures = _numbers({"": {"": written}})
+    assert np.isnan(figures["rate"])
+    assert figures["other"] == 0.5
 
 
 def test_found_by_name_as_the_evaluator_does():
