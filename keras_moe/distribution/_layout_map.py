@@ -50,9 +50,10 @@ def layout_map(
         `del layouts[path]` leaves one whole.
 
     Raises:
-        ValueError: if the model is not built; if a table names a weight that
-            its layer does not have, or has another number of axes; if two
-            weights that are to lie differently have the same path.
+        ValueError: if the model is not built; if experts or heads are quantised
+            to int4, which packs a kernel's axes into one; if a table names a
+            weight that its layer does not have, or has another number of axes;
+            if two weights that are to lie differently have the same path.
 
     Example:
 

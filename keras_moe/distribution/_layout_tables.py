@@ -62,24 +62,47 @@ def _resolve(
     owners = {name: owner for owner, name, _ in named_layers(layer)}
     beside: dict[str, Axes] = {}
     for entry, axes in table.items():
+        if not isinstance(entry, str):
+            _refuse(layer, entry, "is no name")
         name = entry.removesuffix(_OPTIONAL)
         variable = weights.get(name)
         if variable is None:
             if entry == name:
                 _refuse(layer, entry, f"has no such weight: {[*weights]}")
             continue
+        below, _, own = name.rpartition("/")
+        _check_packing(owners.get(below), variable, axes)
         if not isinstance(axes, tuple) or len(axes) != len(variable.shape):
             _refuse(layer, entry, f"has shape {tuple(variable.shape)}: {axes}")
+        named = [axis for axis in axes if axis is not None]
+        if not all(isinstance(a, str) and named.count(a) == 1 for a in named):
+            _refuse(layer, entry, f"must name different mesh axes: {axes}")
         yield variable, axes
-        below, _, own = name.rpartition("/")
         prefix = f"{below}/" if below else ""
         for other, its_axes in companions(owners[below], own, axes).items():
             beside[prefix + other] = its_axes
     for name, axes in beside.items():
-        yield weights[name], axes
+        # A bias that several layers share is named after the first of them.
+        if name in weights:
+            yield weights[name], axes
 
 
-def _refuse(layer: keras.layers.Layer, entry: str, why: str) -> None:
+def _check_packing(
+    owner: keras.layers.Layer | None, variable: keras.Variable, axes: object
+) -> None:
+    """Raises `ValueError` if int4 has put several axes into one."""
+    mode = getattr(owner, "quantization_mode", None)
+    if mode in (None, "int8", "float8") or not isinstance(axes, tuple):
+        return
+    if len(axes) != len(variable.shape):
+        raise ValueError(
+            "`model` must be in floating point or int8 to lie along "
+            f"{axes}: other modes pack a kernel's axes into one. Received: "
+            f"{variable.path!r} in {mode!r}, of shape {tuple(variable.shape)}."
+        )
+
+
+def _refuse(layer: keras.layers.Layer, entry: object, why: str) -> None:
     raise ValueError(
         "`LAYOUT` must map the names of a layer's weights, as "
         "`keras_moe.weights.named_weights(layer)` has them, to a tuple of a "

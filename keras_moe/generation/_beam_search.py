@@ -95,6 +95,9 @@ class BeamSearch:
             `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and
             padded; `log_probability`, float32 `(batch,)`, the sum over the
             emitted tokens; `score`, float32 `(batch,)`.
+
+        Raises:
+            ValueError: if the model's state is another one.
         """
         search = _Search(model, max_length, self)
         return search.run(memory, memory_mask)
@@ -181,6 +184,7 @@ class _Search:
         # A row without a source has the empty answer, which nothing can beat.
         best = ops.where(empty, 0.0, _NEVER)
         state = self.model.start_from(memory, memory_mask, self.max_length)
+        _check_state(state)
         flat = ops.arange(ops.shape(row)[0] * self.num_beams, dtype="int32")
         rows = flat // self.num_beams
         padding = ops.zeros_like(row[:, None] + self.slot) + config.pad_id
@@ -277,6 +281,24 @@ class _Search:
         """Returns int32 `(batch,)`, the flat row of each row's first beam."""
         batch = ops.shape(like)[0]
         return ops.arange(batch, dtype="int32") * self.num_beams
+
+
+def _check_state(state: Any) -> None:
+    blocks = getattr(state, "blocks", None)
+    if not (
+        hasattr(state, "_replace")
+        and isinstance(blocks, tuple)
+        and all({"positions", "memory"} <= {*_fields(b)} for b in blocks)
+    ):
+        raise ValueError(
+            "`model.start_from` must return a named tuple with `blocks`, a "
+            "tuple of `keras_moe.layers.DecoderBlockState`s, for beams to be "
+            f"followed. Received: a {type(state).__name__}."
+        )
+
+
+def _fields(block: Any) -> tuple[str, ...]:
+    return getattr(block, "_fields", ())
 
 
 def _follow(state: Any, rows: Tensor) -> Any:

@@ -43,10 +43,34 @@ def check_decoding(
     early_exit: EarlyExitPolicy | None,
 ) -> None:
     """Raises `ValueError` for what `decode` could not do."""
+    if max_length is None:
+        raise ValueError(
+            "`max_length` must be a positive integer. Received: max_length="
+            "None."
+        )
     check_size(max_length=max_length)
     check_combination(strategy, early_exit)
     contract = Decodable if early_exit is None else ExitingDecodable
     check_contract(contract, model=model)
+
+
+def check_token_ids(token_ids: Tensor) -> None:
+    """Raises `ValueError` unless sources are of rank 2."""
+    if len(token_ids.shape) != 2:
+        raise ValueError(
+            "`token_ids` must have the shape (batch, source_length). "
+            f"Received: token_ids.shape={tuple(token_ids.shape)}."
+        )
+
+
+def _check_threshold(
+    threshold: Tensor | None, early_exit: EarlyExitPolicy | None
+) -> None:
+    if threshold is not None and early_exit is None:
+        raise ValueError(
+            "`threshold` must be None without `early_exit`, whose threshold it "
+            f"replaces. Received: threshold={threshold!r}."
+        )
 
 
 def decode(
@@ -85,7 +109,8 @@ def decode(
 
     Raises:
         ValueError: if the model lacks a method, `max_length` is not positive,
-            or the strategy cannot exit early.
+            `token_ids` not of rank 2, the strategy cannot exit early, or there
+            is a `threshold` without `early_exit`.
 
     Example:
 
@@ -95,7 +120,9 @@ def decode(
     TensorShape([1, 6])
     """
     check_decoding(model, max_length, strategy, early_exit)
+    _check_threshold(threshold, early_exit)
     token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
+    check_token_ids(token_ids)
     with keras.StatelessScope():
         memory, memory_mask = model.encode(token_ids, training=False)
     return decode_from(
@@ -153,6 +180,7 @@ def decode_from(
     TensorShape([1, 6])
     """
     check_decoding(model, max_length, strategy, early_exit)
+    _check_threshold(threshold, early_exit)
     memory = keras.tree.map_structure(ops.convert_to_tensor, memory)
     memory_mask = ops.cast(ops.convert_to_tensor(memory_mask), "bool")
     if len(memory_mask.shape) != 2:

@@ -17,7 +17,9 @@ def fingerprint(model: keras.Model) -> str:
 
     It stays the same when the model is saved and loaded, in this process or
     another, and changes with any bit of any weight. Neither the model's own
-    name nor the optimizer, metrics and seeds of random numbers enter.
+    name nor the optimizer, metrics and seeds of random numbers enter. (A model
+    with LoRA becomes another by saving: Keras merges the factors into the
+    kernels of the file, and draws new ones when it loads it.)
 
     Weights are told apart by the names of `named_weights`. Another version of
     that naming may give the same model another fingerprint, so the version

@@ -50,7 +50,7 @@ def named_sublayers(
     """
     taken: set[str] = set()
     return {
-        make_unique(stable_name(child), taken): child
+        make_unique(_name_below(layer, child), taken): child
         for child in sublayers(layer)
     }
 
@@ -64,11 +64,7 @@ def stable_name(named: Any) -> str:
     Args:
         named: a layer, a metric, a variable or an optimizer.
     """
-    base = re.sub(r"_\d+$", "", named.name)
-    # Keras makes the name out of the class's. A name like `layer_1` or
-    # `block_0` of any other class is the user's and kept whole.
-    own = re.sub(r"[\W_]", "", type(named).__name__).lower()
-    return base if base.replace("_", "") == own else named.name
+    return _without_count(named.name, type(named))
 
 
 def make_unique(name: str, taken: set[str]) -> str:
@@ -84,6 +80,25 @@ def make_unique(name: str, taken: set[str]) -> str:
         unique = f"{name}#{number}"
     taken.add(unique)
     return unique
+
+
+def _without_count(name: str, named: type) -> str:
+    base = re.sub(r"_\d+$", "", name)
+    # Keras makes the name out of the class's. A name like `layer_1` or
+    # `block_0` of any other class is the user's and kept whole.
+    own = re.sub(r"[\W_]", "", named.__name__).lower()
+    return base if base.replace("_", "") == own else name
+
+
+def _name_below(owner: keras.layers.Layer, child: keras.layers.Layer) -> str:
+    # `Bidirectional` puts these words before the counted names of its layers,
+    # which would otherwise look like the user's: `forward_lstm_3`.
+    if isinstance(owner, keras.layers.Bidirectional):
+        for word in ("forward_", "backward_"):
+            if child.name.startswith(word):
+                rest = child.name.removeprefix(word)
+                return word + _without_count(rest, type(child))
+    return stable_name(child)
 
 
 def _walk(

@@ -19,7 +19,9 @@ def named_weights(model: keras.layers.Layer) -> dict[str, keras.Variable]:
     names in each process, and when it is saved and loaded. Layers of one name
     in one owner are told apart by the order in which the owner got them:
     `"dense"`, `"dense#1"`. A layer that is used several times is named once,
-    after its first place.
+    after its first place. A number that Keras could have appended counts as
+    Keras's, even if it was given by hand: a `Dense` that is called `"dense_1"`
+    is a `"dense"`, while `"block_1"` stays as it is.
 
     Checkpoints, `fingerprint` and `transfer` know variables by these names.
 

@@ -58,18 +58,21 @@ def transfer(
         reuse: whether several weights may take their values from one name.
         use_all: whether it is an error if a name of the source is not used.
         assign: assigns pairs of a variable and its value; by default
-            `variable.assign(value)` each.
+            `variable.assign(value)` each. What it assigned before it raises an
+            error of its own may stay assigned.
 
     Returns:
         What became of each weight, and what was not used.
 
     Raises:
-        ValueError: if the source lacks a name, or has another shape or dtype,
+        ValueError: if `source` or `target` is neither a model nor a mapping, or
+            two names of the target are of one variable; if the source lacks a
+            name, or has another shape or dtype,
             naming all that do; if a name is used several times without
             `reuse`, or not used with `use_all`; if the target shares weights
             with the source that are to get other values; if a value cannot be
             rounded to the target's dtype without becoming infinite.
-        TypeError: if `rule` returns something else.
+        TypeError: if `rule` is no function, or returns something else.
 
     Example:
 
@@ -85,9 +88,14 @@ def transfer(
     fresh: none
     unused: 2: dense#1/kernel, dense#1/bias
     """
+    if rule is not None and not callable(rule):
+        raise TypeError(
+            "`rule` must be a function of a name, such as the `get` of a "
+            f"dictionary. Received: rule={rule!r}."
+        )
     plan = TransferPlan(
-        _by_name(source),
-        _by_name(target),
+        _by_name(source, "source"),
+        _by_name(target, "target"),
         rule or _same_name,
         cast=cast,
         reuse=reuse,
@@ -108,9 +116,23 @@ def transfer(
     return plan.report
 
 
-def _by_name(side: keras.Model | Mapping[str, Any]) -> Mapping[str, Any]:
+def _by_name(
+    side: keras.Model | Mapping[str, Any], name: str
+) -> Mapping[str, Any]:
     if isinstance(side, keras.layers.Layer):
         return without_state(named_weights(side), side)
+    if not isinstance(side, Mapping):
+        holds = "arrays" if name == "source" else "variables"
+        raise ValueError(
+            f"`{name}` must be a model, or a mapping of names to {holds}. "
+            f"Received: {name} of type {type(side).__name__}."
+        )
+    for key, value in side.items() if name == "target" else ():
+        if not isinstance(value, keras.Variable):
+            raise ValueError(
+                "`target` must map names to variables. Received: "
+                f"{type(value).__name__} for {key!r}."
+            )
     return side
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_moe.keras_internals import backend_variable
 from keras_moe.types import Shape
 from keras_moe.weights._dtypes import dtype_name
 from keras_moe.weights._dtypes import may_become
@@ -54,6 +55,7 @@ class TransferPlan:
         reuse: bool,
         use_all: bool,
     ):
+        _check_distinct(target)
         found = {name: _to_recipe(name, rule(name)) for name in target}
         self._target = target
         self._recipes = {name: r for name, r in found.items() if r is not None}
@@ -177,17 +179,16 @@ class TransferPlan:
 
     def _check_shared(self) -> None:
         """Makes sure that no weight is assigned before it is read."""
-        givers = {
-            id(array): given
-            for given, array in self._arrays.items()
-            if isinstance(array, keras.Variable)
-        }
-        shared = [
-            name
-            for name, recipe in self._recipes.items()
-            if (given := givers.get(id(self._target[name]))) is not None
-            and (recipe.sources != (given,) or recipe.make is not _same)
-        ]
+        givers = {id(array): given for given, array in self._arrays.items()}
+        shared = []
+        for name, recipe in self._recipes.items():
+            variable = self._target[name]
+            # Keras's `Variable.value` is the backend's.
+            for own in (variable, backend_variable(variable)):
+                given = givers.get(id(own))
+                kept = recipe.sources == (given,) and recipe.make is _same
+                if given is not None and not kept:
+                    shared.append(name)
         if shared:
             raise ValueError(
                 "A weight that source and target share must keep its value. "
@@ -199,6 +200,17 @@ class TransferPlan:
         return isinstance(array, np.ndarray | keras.Variable) and (
             dtype_name(array.dtype) == dtype_name(self._target[name].dtype)
         )
+
+
+def _check_distinct(target: Mapping[str, keras.Variable]) -> None:
+    names: dict[int, str] = {}
+    for name, variable in target.items():
+        other = names.setdefault(id(variable), name)
+        if other != name:
+            raise ValueError(
+                "`target` must name each variable once. Received: "
+                f"{other!r} and {name!r} for one."
+            )
 
 
 def _to_recipe(name: str, origin: Any) -> Recipe | None:

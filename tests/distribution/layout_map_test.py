@@ -229,6 +229,28 @@ def test_a_layout_can_be_added_and_taken_out():
 # === Refusals ===
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+@pytest.mark.filterwarnings("ignore:Invalid quantization mode")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.SparseMoE(2, 16, name="packed"),
+        lambda: layers.RandomFeatureAttention(2, 4, 8, name="packed"),
+    ],
+)
+def test_kernels_whose_axes_are_packed_are_refused(layer):
+    inputs = keras.Input([4, DIM])
+    layer = layer()
+    alone = isinstance(layer, layers.SparseMoE)
+    model = keras.Model(
+        inputs, layer(inputs) if alone else layer(inputs, inputs)
+    )
+    model.quantize("int4")
+    message = "floating point or int8 to lie along .*'packed/.*'int4', of shape"
+    with pytest.raises(ValueError, match=message):
+        axes_of(model)
+
+
 class Lazy(keras.Model):
     """Has a layer that it does not build."""
 

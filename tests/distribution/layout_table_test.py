@@ -6,6 +6,7 @@ import pytest
 from keras_moe import distribution
 from keras_moe import layers
 from tests.distribution.layout_map_case import DIM
+from tests.distribution.layout_map_case import INNER
 from tests.distribution.layout_map_case import NETWORK
 from tests.distribution.layout_map_case import OUTER
 from tests.distribution.layout_map_case import axes_of
@@ -69,6 +70,10 @@ def test_a_subclass_inherits_the_table():
         ({"dense/kernel": ("model",)},
          r"'dense/kernel' of Own 'own', which has shape \(8, 16\): \('model"),
         ({"scale": "model"}, "'scale' of Own 'own', which has shape"),
+        ({0: ("model",)}, "entry 0 of Own 'own', which is no name"),
+        ({"scale": (1,)}, r"'scale' .*must name different mesh axes: \(1,\)"),
+        ({"dense/kernel": ("model", "model")},
+         r"'dense/kernel' .*must name different mesh axes: \('model', 'm"),
         ("NHWC", "must be a dictionary.*Own.LAYOUT='NHWC'"),
     ],
 )  # fmt: skip
@@ -105,3 +110,26 @@ def test_weights_of_one_path_must_lie_alike():
     assert other.other.dense.kernel.path == other.network.inner.kernel.path
     with pytest.raises(ValueError, match="different paths.*'part/wi/kernel'"):
         axes_of(other)
+
+
+class Tied(keras.layers.Layer):
+    """Two layers with one bias, which is named after the first."""
+
+    LAYOUT = {"back/kernel": (None, "model")}
+
+    def build(self, shape):
+        self.into = keras.layers.Dense(DIM, name="into")
+        self.into.build(shape)
+        self.back = keras.layers.Dense(DIM, name="back", use_bias=False)
+        self.back.build(shape)
+        self.back._tracker.unlock()
+        self.back.bias = self.into.bias
+        self.back._tracker.lock()
+
+    def call(self, x):
+        return self.back(self.into(x))
+
+
+def test_a_bias_may_belong_to_several_layers():
+    tied = Tied()
+    assert below(tied, axes_of(functional(tied))) == {"back/kernel": INNER}

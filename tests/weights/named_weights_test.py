@@ -12,6 +12,7 @@ from keras_moe.training._build_state import build_state
 from keras_moe.weights import fingerprint
 from keras_moe.weights import named_state
 from keras_moe.weights import named_weights
+from keras_moe.weights import transfer
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import make_built_model
@@ -146,6 +147,42 @@ def test_a_users_numbers_are_kept():
         "same_dense_3/kernel",
         "dense/kernel",
     ]
+
+
+def test_layers_that_run_both_ways_are_not_counted(tmp_path):
+    def make():
+        way_back = keras.layers.GRU(2, go_backwards=True, name="back_3")
+        return keras.Sequential(
+            [
+                keras.Input([4, 3]),
+                keras.layers.Bidirectional(
+                    keras.layers.LSTM(2, return_sequences=True)
+                ),
+                keras.layers.Bidirectional(
+                    keras.layers.GRU(2), backward_layer=way_back
+                ),
+            ]
+        )
+
+    first = make()
+    keras.layers.LSTM(2), keras.layers.GRU(2)
+    second = make()
+    assert first.layers[0].forward_layer.name != (
+        second.layers[0].forward_layer.name
+    )
+    names = list(named_weights(first))
+    assert list(named_weights(second)) == names
+    assert {name.rpartition("/")[0] for name in names} == {
+        "bidirectional/forward_lstm/lstm_cell",
+        "bidirectional/backward_lstm/lstm_cell",
+        "bidirectional#1/forward_gru/gru_cell",
+        "bidirectional#1/back_3/gru_cell",
+    }
+    transfer(first, second)
+    first.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert list(named_weights(loaded)) == names
+    assert fingerprint(loaded) == fingerprint(first)
 
 
 def test_shared_layers_are_named_once():

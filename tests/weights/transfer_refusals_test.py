@@ -6,6 +6,7 @@ import pytest
 
 from keras_moe.weights import LazyArray
 from keras_moe.weights import Recipe
+from keras_moe.weights import named_weights
 from keras_moe.weights import transfer
 from tests.weights.transfer_case import Counted
 from tests.weights.transfer_case import arrays
@@ -198,3 +199,44 @@ def test_models_that_share_weights():
     other = randomize(make(3, 3, 3))
     transfer(models[0], other, swapped.get)
     np.testing.assert_array_equal(other.layers[1].bias, shared.bias)
+
+
+def test_the_backends_variables_are_shared_weights_too():
+    model = randomize(make(3, 3, 3))
+    values = {name: v.value for name, v in named_weights(model).items()}
+    before = bits(model)
+    swapped = {"dense/bias": "dense#1/bias", "dense#1/bias": "dense/bias"}
+    # Read one after the other, the second would get what the first has now.
+    with pytest.raises(ValueError, match="keep its value.*: dense/bias, dense"):
+        transfer(values, model, swapped.get)
+    assert bits(model) == before
+    transfer(values, model)
+    assert bits(model) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("model.keras", make()), ValueError,
+         "`source` must be a model, or a mapping .*Received: source of type s"),
+        (([1.0], make()), ValueError, "`source` must be .*source of type list"),
+        ((None, make()), ValueError, "`source` must be .*of type NoneType"),
+        ((make(), make().weights), ValueError,
+         "`target` must be a model, or a mapping of names to variables"),
+        ((make(), arrays(make())), ValueError,
+         "`target` must map names to variables. Received: ndarray for 'dense/"),
+        ((make(), make(), {"dense/bias": "b"}), TypeError,
+         "`rule` must be a function of a name.*'dense/bias': 'b'"),
+    ],
+)  # fmt: skip
+def test_what_is_neither_a_model_nor_a_mapping(arguments, error, message):
+    with pytest.raises(error, match=message):
+        transfer(*arguments)
+
+
+def test_a_variable_has_one_name_in_a_target():
+    variable = keras.Variable([1.0, 2.0])
+    values = {"a": np.zeros(2, "float32"), "b": np.ones(2, "float32")}
+    with pytest.raises(ValueError, match="once. Received: 'a' and 'b' for one"):
+        transfer(values, {"a": variable, "b": variable})
+    np.testing.assert_array_equal(variable, [1.0, 2.0])

@@ -14,6 +14,7 @@ from keras_moe.generation import ExitingGenerative
 from keras_moe.generation import Strategy
 from keras_moe.generation import compile_decoder
 from keras_moe.generation._decode import check_decoding
+from keras_moe.generation._decode import check_token_ids
 from keras_moe.layers import AttentionCache
 from keras_moe.layers import KeyValueCache
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
@@ -129,15 +130,12 @@ class Decoding:
 
         Raises:
             ValueError: if `max_length` is not positive, `token_ids` not of
-                rank 2, or the strategy cannot exit early.
+                rank 2, the strategy cannot exit early or is not hashable.
         """
         check_decoding(self, max_length, strategy, early_exit)
         token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
-        if len(token_ids.shape) != 2:
-            raise ValueError(
-                "`token_ids` must have the shape (batch, source_length). "
-                f"Received: token_ids.shape={tuple(token_ids.shape)}."
-            )
+        check_token_ids(token_ids)
+        _check_hashable(strategy)
         # Quantising and LoRA put other variables in their places: a program
         # compiled before would go on with the old ones.
         weights = tuple(id(variable) for variable in self.variables)
@@ -165,6 +163,17 @@ class Decoding:
         # A dictionary would be tracked by Keras, and exports of the model would
         # fail on it.
         return compiled
+
+
+def _check_hashable(strategy: Strategy | None) -> None:
+    try:
+        hash(strategy)
+    except TypeError as error:
+        raise ValueError(
+            "`strategy` must be hashable, since a compiled program is kept for "
+            "each: a frozen dataclass is. Received: "
+            f"strategy={strategy!r}."
+        ) from error
 
 
 if TYPE_CHECKING:

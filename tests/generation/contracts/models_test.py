@@ -11,6 +11,7 @@ from keras_moe import generation
 from keras_moe.calibration import calibrate_exits
 from keras_moe.calibration import exit_answers
 from keras_moe.distillation import teacher_sequences
+from keras_moe.generation import BeamSearch
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import ExitConfidence
 from keras_moe.generation import Greedy
@@ -162,6 +163,36 @@ def test_missing_ids_are_named():
     with pytest.raises(ValueError, match=message):
         decode(model, IDS, 3)
     assert not model.calls
+
+
+def test_beams_need_a_state_of_blocks():
+    model = Minimal()
+    message = "named tuple with `blocks`, a tuple .*Received: a EagerTensor"
+    with pytest.raises(ValueError, match=message):
+        decode(model, IDS, 3, BeamSearch(2))
+    assert "step" not in model.calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([5, 6], 3), r"`token_ids` must have .*token_ids.shape=\(2,\)"),
+        ((5, 3), r"`token_ids` must have .*token_ids.shape=\(\)"),
+        ((IDS[None], 3), r"`token_ids` must have .*shape=\(1, 1, 3\)"),
+        ((IDS, None), "`max_length` must be a positive integer.*None"),
+        ((IDS, 0), "`max_length` must be a positive integer"),
+        ((IDS, 3, None, None, 0.5), "`threshold` must be None without .*0.5"),
+    ],
+)
+def test_bad_arguments_are_named_before_anything_runs(arguments, message):
+    model = Minimal()
+    with pytest.raises(ValueError, match=message):
+        decode(model, *arguments)
+    assert not model.calls
+    if len(arguments) > 2:
+        with pytest.raises(ValueError, match=message):
+            decode_from(model, IDS, IDS > 0, *arguments[1:])
+        assert not model.calls
 
 
 def test_early_exit_needs_more():

@@ -138,3 +138,21 @@ def test_refuses_what_is_no_strategy(model, strategy, message):
     ):
         with pytest.raises(ValueError, match=message):
             refuse()
+
+
+@dataclasses.dataclass
+class Unhashable:
+    """Has settings that may change, and so no hash."""
+
+    strategy: Greedy = dataclasses.field(default_factory=Greedy)
+
+    def decode(self, *args, **kwargs):
+        return self.strategy.decode(*args, **kwargs)
+
+
+def test_what_cannot_be_a_key_decodes_but_is_not_compiled_for(model):
+    expected = decode(model, IDS, LENGTH)["token_ids"]
+    received = decode(model, IDS, LENGTH, Unhashable())["token_ids"]
+    np.testing.assert_array_equal(received, expected)
+    with pytest.raises(ValueError, match="`strategy` must be hashable.*Unhash"):
+        model.generate(IDS, LENGTH, strategy=Unhashable())
