@@ -89,9 +89,10 @@ def _named_metrics(
         for owner in named_layers(model)
         for metric in without_sublayers(owner.layer, "metrics")
     }
+    losses = _names_of_losses(model)
     taken: set[str] = set()
     for metric in model.metrics:
-        where = stable_name(metric)
+        where = losses.get(metric.name) or stable_name(metric)
         owner = owners.get(id(metric))
         if owner is not None and owner.name:
             # Routers name what they measure after the layers they lie in.
@@ -103,6 +104,19 @@ def _named_metrics(
         for part in parts:
             below = where if part is metric else f"{where}/{stable_name(part)}"
             yield part, make_unique(below, taken)
+
+
+def _names_of_losses(model: keras.Model) -> dict[str, str]:
+    """Names the losses of single outputs without what Keras counts.
+
+    Keras calls them after the layers that make the outputs: `dense_3_loss`.
+    """
+    outputs = set(getattr(model, "output_names", None) or ())
+    return {
+        f"{layer.name}_loss": f"{name}_loss"
+        for layer, name, _ in named_layers(model)
+        if layer.name in outputs
+    }
 
 
 def _named_slots(

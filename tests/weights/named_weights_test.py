@@ -117,6 +117,29 @@ def test_optimizers(optimizer):
     assert names[0] == names[1]
 
 
+def test_losses_of_outputs_are_not_counted():
+    names = []
+    for _ in range(2):
+        inputs = keras.Input([2])
+        outputs = [
+            keras.layers.Dense(1)(inputs),
+            keras.layers.Dense(1)(inputs),
+            keras.layers.Dense(1, name="own_3")(inputs),
+        ]
+        model = keras.Model(inputs, outputs)
+        model.compile("sgd", ["mse"] * 3)
+        build_state(model, (X[0, :, :2], [Y[0, :, :1]] * 3))
+        assert model.output_names[0] not in names
+        names.append(model.output_names[0])
+        found = [n for n in named_state(model) if n.endswith("loss/total")]
+        assert found == [
+            "metrics/loss/total",
+            "metrics/dense_loss/total",
+            "metrics/dense#1_loss/total",
+            "metrics/own_3_loss/total",
+        ]
+
+
 def test_unbuilt_model_is_refused():
     with pytest.raises(ValueError, match="`model` must be built"):
         named_state(keras.Sequential([keras.layers.Dense(1)]))
