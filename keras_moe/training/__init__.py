@@ -3,12 +3,6 @@
 import keras
 
 from keras_moe.training._build_state import build_state as build_state
-from keras_moe.training._early_exit_trainer import (
-    EarlyExitTrainer as EarlyExitTrainer,
-)
-from keras_moe.training._exit_classifier_trainer import (
-    ExitClassifierTrainer as ExitClassifierTrainer,
-)
 from keras_moe.training._worker_lost_error import (
     WorkerLostError as WorkerLostError,
 )
@@ -22,6 +16,12 @@ from keras_moe.training.checkpoints._damaged_file_error import (
     DamagedFileError as DamagedFileError,
 )
 from keras_moe.training.checkpoints._position import Position as Position
+from keras_moe.training.exits._early_exit_trainer import (
+    EarlyExitTrainer as EarlyExitTrainer,
+)
+from keras_moe.training.exits._exit_classifier_trainer import (
+    ExitClassifierTrainer as ExitClassifierTrainer,
+)
 from keras_moe.training.nonfinite._all_finite import all_finite as all_finite
 from keras_moe.training.nonfinite._name_nonfinite import (
     name_nonfinite as name_nonfinite,

@@ -12,7 +12,7 @@ from keras_moe.models.switch_transformer._head_kernel import head_kernel
 from tests.models.switch_transformer.switch_transformer_case import KINDS
 from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
-from tests.training.early_exit_case import STILL
+from tests.training.exits.early_exit_case import STILL
 
 HEADS = ["sparse", "untied", "two vocabularies, untied"]
 

@@ -9,11 +9,11 @@ from keras_moe.losses import exit_weights
 from keras_moe.losses import token_crossentropy
 from keras_moe.training import EarlyExitTrainer
 from keras_moe.training import ExitClassifierTrainer
-from tests.training.early_exit_case import data
-from tests.training.early_exit_case import make
-from tests.training.early_exit_trainer_case import costs_of
-from tests.training.early_exit_trainer_case import loss_of
-from tests.training.early_exit_trainer_case import trainer_of
+from tests.training.exits.early_exit_case import data
+from tests.training.exits.early_exit_case import make
+from tests.training.exits.early_exit_trainer_case import costs_of
+from tests.training.exits.early_exit_trainer_case import loss_of
+from tests.training.exits.early_exit_trainer_case import trainer_of
 
 # === The loss ===
 

@@ -9,8 +9,8 @@ import pytest
 from keras_moe.losses import exit_classifier_loss
 from keras_moe.losses._exit_classifier import EXIT_CLASSIFIER_LOSSES
 from keras_moe.training import ExitClassifierTrainer
-from tests.training.early_exit_case import data
-from tests.training.early_exit_case import make
+from tests.training.exits.early_exit_case import data
+from tests.training.exits.early_exit_case import make
 
 CLASSIFIER = [
     "switch_transformer/exit_classifier/kernel",

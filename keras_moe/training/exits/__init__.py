@@ -1,0 +1,1 @@
+"""Models that wrap another while its exits are trained."""
