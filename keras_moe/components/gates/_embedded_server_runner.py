@@ -13,6 +13,7 @@ from tfx.components.infra_validator import error_types
 from tfx.components.infra_validator.model_server_runners import base_runner
 
 _SECONDS_TO_STOP = 20.0
+_SERVER = (sys.executable, "-m", "keras_moe.serving.server")
 
 
 class EmbeddedServerRunner(base_runner.BaseModelServerRunner):
@@ -45,7 +46,7 @@ class EmbeddedServerRunner(base_runner.BaseModelServerRunner):
         paths = [str(package), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "keras_moe.serving.server"),
+                *_SERVER,
                 f"--model_name={self._name}",
                 f"--model_base_path={self._base}",
                 "--port=free",

@@ -1,5 +1,7 @@
 """Each gate of the pipeline, tripped: nothing is pushed, and it says why."""
 
+import sys
+
 import ml_metadata as mlmd
 import pytest
 from ml_metadata.proto import metadata_store_pb2
@@ -102,9 +104,8 @@ def test_worse_than_the_last_blessed(refused, store, pushed, console):
 
 
 def test_failed_infra_validation(refused, store, monkeypatch):
-    monkeypatch.setattr(
-        embedded_server_runner, "_SERVE", "raise SystemExit('out of order')"
-    )
+    broken = (sys.executable, "-c", "raise SystemExit('out of order')")
+    monkeypatch.setattr(embedded_server_runner, "_SERVER", broken)
     line = refused("--set", "infra_requests=4")
     assert line.startswith("the InfraValidator did not bless the model: ")
     assert "out of order" in line
