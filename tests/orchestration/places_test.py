@@ -9,7 +9,7 @@ from tests.orchestration.toys import ToyConfig
 
 pytestmark = pytest.mark.tfx
 
-CLUSTER = {"output": "gs://b/toys/", "image": "i", "source_dir": "/work/"}
+CLUSTER = {"output": "gs://b/toys/", "image": "i", "source_dir": "/image/"}
 
 
 def test_on_this_machine(tmp_path):
@@ -33,7 +33,7 @@ def test_in_a_cluster():
     assert (data.name, data.default) == ("data_dir", "gs://b/toys/data")
     project = pathlib.Path("/home/me/project")
     rules = places.file("rules", project / "a" / "rules.txt", project)
-    assert (rules.name, rules.default) == ("rules", "/work/a/rules.txt")
+    assert (rules.name, rules.default) == ("rules", "/image/a/rules.txt")
     with pytest.raises(ValueError, match="`rules` must lie in `a/`.*rules=/ho"):
         places.file("rules", project / "b" / "rules.txt", project, "a")
 

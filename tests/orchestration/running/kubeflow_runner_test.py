@@ -29,7 +29,7 @@ def test_where_things_lie_in_the_cluster(tmp_path):
     assert spec["defaultPipelineRoot"] == "gs://bucket/toys/pipeline"
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert parameters["recipe"]["defaultValue"] == (
-        "/work/orchestration/toys.py"
+        "/image/orchestration/toys.py"
     )
     assert "gs://bucket/toys/serving/train" in json.dumps(job)
     assert str(pathlib.Path(toys.__file__).parent) not in json.dumps(job)
