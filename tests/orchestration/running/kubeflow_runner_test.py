@@ -13,7 +13,7 @@ pytestmark = pytest.mark.tfx
 
 RUNNER = KubeflowRunner("tests.orchestration.toys.create_pipeline")
 CLUSTER = ClusterConfig(
-    output="gs://bucket/toys/", image="toys:1", source_dir="/work"
+    output="gs://bucket/toys/", image="toys:1", source_dir="/image"
 )
 
 
