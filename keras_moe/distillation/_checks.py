@@ -21,7 +21,7 @@ _VOCABULARY = (
 _EXAMPLES = 32
 
 
-def check_models(teacher: Any, student: Any) -> None:
+def check_models(teacher: keras.Model, student: keras.Model) -> None:
     """Raises `ValueError` unless one model can be trained beside the other.
 
     Args:
@@ -75,7 +75,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def check_configs(teacher: Any, student: Any) -> None:
+def check_configs(teacher: keras.Model, student: keras.Model) -> None:
     """Raises `ValueError` if two models of sequences differ in their ids."""
     for field in _VOCABULARY:
         given = getattr(getattr(teacher, "config", None), field, None)
@@ -87,7 +87,7 @@ def check_configs(teacher: Any, student: Any) -> None:
             )
 
 
-def check_graphs(teacher: Any, student: Any) -> None:
+def check_graphs(teacher: keras.Model, student: keras.Model) -> None:
     """Raises `ValueError` if Functional models differ in inputs or outputs.
 
     Dtypes may differ: each model casts for itself.

@@ -119,7 +119,9 @@ def initialize_dense_student(
 
 
 def _moved_blocks(
-    teacher: Any, student: Any, blocks: Mapping[str, Sequence[int]]
+    teacher: keras.Model,
+    student: keras.Model,
+    blocks: Mapping[str, Sequence[int]],
 ) -> dict[str, str]:
     """Returns names of the student's blocks to those of the teacher's."""
     ours = {id(layer): name for layer, name, _ in named_layers(student)}
@@ -241,7 +243,7 @@ def _check_finite(source: Mapping[str, Any], origins: Origins) -> None:
             )
 
 
-def _check_architectures(teacher: Any, student: Any) -> None:
+def _check_architectures(teacher: keras.Model, student: keras.Model) -> None:
     """Raises `ValueError` if weights of equal shape mean different things."""
     for field in _ARCHITECTURE:
         given = getattr(getattr(teacher, "config", None), field, None)

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 _STACKS = ("encoder", "decoder")
 
 
 def choose_blocks(
-    teacher: Any,
-    student: Any,
+    teacher: keras.Model,
+    student: keras.Model,
     layers: Mapping[str, Sequence[int]] | None,
 ) -> dict[str, tuple[int, ...]]:
     """Returns the teacher's block for each of the student's.
