@@ -1,9 +1,11 @@
 """What runs the code: XLA or not, on which device, in how many replicas."""
 
 import keras
+import numpy as np
 
 from keras_moe.keras_internals import in_stateless_scope
 from keras_moe.sharding import is_sharded
+from keras_moe.types import Tensor
 
 
 def shapes_must_be_static() -> bool:
@@ -21,6 +23,28 @@ def shapes_must_be_static() -> bool:
 
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def value_now(x: Tensor) -> np.ndarray | None:
+    """Returns a tensor's numbers; `None` where a graph is being traced.
+
+    For checks of values: where code runs eagerly they raise, in a graph they
+    must do without. Tensors that devices share count as unknown.
+
+    Args:
+        x: a tensor of the backend.
+    """
+    if is_sharded() or keras.utils.is_keras_tensor(x):
+        return None
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return None if tf.is_symbolic_tensor(x) else np.asarray(x)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    return None
 
 
 def accelerator() -> str:

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_moe.keras_internals import get_mask
+from keras_moe.ops._token_ids import is_left_out
 from keras_moe.types import Tensor
 
 # Reserved name of an input: whether an example's label is known to be right.
@@ -74,7 +75,7 @@ def padding_mask(
         inputs: the inputs of the batch.
         labels: `[batch, length]`, or `None`.
         outputs: the student's outputs, with Keras's mask, if they have one.
-        pad_id: the label that marks padding, if any.
+        pad_id: the label that marks padding, if any; then -100 does, too.
         student: the student.
 
     Returns:
@@ -84,7 +85,7 @@ def padding_mask(
     if pad_id is None:
         return mask
     if labels is not None:
-        real = ops.convert_to_tensor(labels) != pad_id
+        real = ops.logical_not(is_left_out(labels, pad_id))
     elif isinstance(inputs, dict) and "decoder_token_ids" in inputs:
         # A token is expected at the start, and after every real token but the
         # one that ends the sequence.

@@ -13,6 +13,7 @@ from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.generation.contracts._decodable import Decodable
 from keras_moe.generation.contracts._layerwise_decodable import ExitingDecodable
 from keras_moe.generation.contracts._strategy import Strategy
+from keras_moe.ops._token_ids import read_ids
 from keras_moe.types import Tensor
 from keras_moe.validation import check_contract
 from keras_moe.validation import check_size
@@ -121,8 +122,11 @@ def decode(
     """
     check_decoding(model, max_length, strategy, early_exit)
     _check_threshold(threshold, early_exit)
-    token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
+    token_ids = ops.convert_to_tensor(token_ids)
     check_token_ids(token_ids)
+    # Before the cast, which cuts fractions off and wraps large numbers.
+    read_ids(token_ids, None, (model.config.pad_id,), name="token_ids")
+    token_ids = ops.cast(token_ids, "int32")
     with keras.StatelessScope():
         memory, memory_mask = model.encode(token_ids, training=False)
     return decode_from(

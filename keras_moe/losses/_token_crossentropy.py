@@ -1,10 +1,13 @@
 """Cross-entropy of a sequence model, with padding left out."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_moe.losses._replica_share import shared_by_replicas
 from keras_moe.losses._weighted_mean import weighted_mean
+from keras_moe.ops._token_ids import IGNORE_ID
+from keras_moe.ops._token_ids import read_ids
 from keras_moe.types import Tensor
 
 
@@ -15,8 +18,12 @@ def token_crossentropy(
     pad_id: int = 0,
     label_smoothing: float = 0.0,
     sample_weight: Tensor | None = None,
+    ignore_id: int | None = IGNORE_ID,
 ) -> Tensor:
     """Returns the mean cross-entropy over the tokens that are not padding.
+
+    Any other label outside the vocabulary raises when eager. In a graph it
+    makes the loss NaN, and `keras_moe.training.Trainer` names it as the cause.
 
     Under a strategy of `tf.distribute` with several replicas it is the mean
     over the replica's tokens, divided by the number of replicas, as Keras's
@@ -33,9 +40,13 @@ def token_crossentropy(
         sample_weight: `[batch]` or `[batch, length]`, factors of the cost of
             each sequence or token; as in Keras, the number of tokens that
             divides the sum is not weighted.
+        ignore_id: a label that is left out as padding is; `None` for none.
 
     Returns:
         A float32 scalar, in nats per token.
+
+    Raises:
+        ValueError: if a label is neither in the vocabulary nor left out.
 
     Example:
 
@@ -44,22 +55,22 @@ def token_crossentropy(
     >>> round(float(loss), 4)  # log 4; the padding does not count
     1.3863
     """
-    labels = ops.cast(labels, "int32")
-    real = ops.cast(labels != pad_id, "float32")
+    logits = ops.cast(logits, "float32")
+    vocabulary_size = logits.shape[-1]
+    read = read_ids(labels, vocabulary_size, (pad_id, ignore_id))
+    real = ops.logical_not(read.left_out)
     # Padding may hold NaN, which a product with 0 would not remove.
-    logits = ops.where(
-        ops.expand_dims(real, -1) > 0, ops.cast(logits, "float32"), 0.0
-    )
+    logits = ops.where(ops.expand_dims(real, -1), logits, 0.0)
     log_p = ops.log_softmax(logits, axis=-1)
     # The gradient of a one-hot product needs no scatter, as that of `take`
     # would.
-    target = ops.one_hot(labels, log_p.shape[-1], dtype="float32")
+    target = ops.one_hot(read.ids, vocabulary_size, dtype="float32")
     if label_smoothing:
         target = target * (1.0 - label_smoothing)
-        target = target + label_smoothing / log_p.shape[-1]
+        target = target + label_smoothing / vocabulary_size
     # A logit of minus infinity forbids a token: without `where` its 0 times
     # infinity would make the cost NaN.
     cost = ops.where(target > 0, -target * log_p, 0.0)
-    per_token = ops.sum(cost, axis=-1)
-    loss = weighted_mean(per_token, real > 0, sample_weight)
+    per_token = ops.where(read.wrong, np.nan, ops.sum(cost, axis=-1))
+    loss = weighted_mean(per_token, real, sample_weight)
     return shared_by_replicas(loss)

@@ -239,3 +239,22 @@ def test_a_forbidden_token_costs_nothing():
     logits = np.array([[[0.0, 0.0, -np.inf]]], "float32")
     loss = token_crossentropy([[1]], logits)
     assert float(loss) == pytest.approx(np.log(2))
+
+
+def test_a_label_left_out_does_not_count():
+    logits = np.random.default_rng(0).normal(size=(1, 3, 150))
+    alone = float(token_crossentropy([[5]], logits[:, :1]))
+    assert float(token_crossentropy([[5, 0, -100]], logits)) == alone
+    # The loss of the issue: as cheap as no label, and counted nevertheless.
+    with pytest.raises(ValueError, match=r"Received: -100 at \(0, 2\)"):
+        token_crossentropy([[5, 0, -100]], logits, ignore_id=None)
+
+
+@pytest.mark.parametrize("label", [150, 400, -1, 6.5, 2**32 + 5])
+def test_a_label_outside_the_vocabulary_is_not_free(label):
+    logits = tf.constant(np.random.default_rng(0).normal(size=(1, 2, 150)))
+    labels = np.array([[5, label]])
+    with pytest.raises(ValueError, match=f"Received: {label}"):
+        token_crossentropy(labels, logits)
+    loss = tf.function(token_crossentropy)(tf.constant(labels), logits)
+    assert np.isnan(float(loss))

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_moe.ops import shift_right
@@ -19,3 +20,13 @@ def test_unknown_shape():
 
     np.testing.assert_array_equal(shifted([[4, 5]]), [[3, 4]])
     np.testing.assert_array_equal(shifted([[4]]), [[3]])
+
+
+def test_a_label_left_out_becomes_padding():
+    targets = np.array([[5, -100, -100]])
+    np.testing.assert_array_equal(shift_right(targets), [[0, 5, 0]])
+    np.testing.assert_array_equal(
+        shift_right(targets, 1, pad_id=7), [[1, 5, 7]]
+    )
+    with pytest.raises(ValueError, match="`targets` must be ids"):
+        shift_right(targets, ignore_id=None)

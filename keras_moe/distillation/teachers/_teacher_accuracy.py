@@ -8,6 +8,8 @@ import scipy.optimize
 from keras import ops
 
 from keras_moe.ops import softmax_margin
+from keras_moe.ops._token_ids import IGNORE_ID
+from keras_moe.ops._token_ids import read_ids
 from keras_moe.types import Tensor
 
 
@@ -79,12 +81,12 @@ class TeacherAccuracy:
 
         Args:
             teacher_logits: `[..., vocabulary]`.
-            labels: int `[...]`.
+            labels: int `[...]`; -100 is left out, as padding is.
             mask: bool `[...]`, false for padding.
 
         Raises:
-            ValueError: if shapes do not fit, there is no token, or a logit is
-                not a number.
+            ValueError: if shapes do not fit, there is no token, a logit is
+                not a number, or a label is outside the vocabulary.
         """
         logits = np.asarray(ops.convert_to_numpy(teacher_logits), "float32")
         labels = np.asarray(ops.convert_to_numpy(labels))
@@ -94,14 +96,18 @@ class TeacherAccuracy:
                 f"for the vocabulary. Received: {logits.shape} and "
                 f"{labels.shape}."
             )
+        real = labels != IGNORE_ID
         if mask is not None:
-            real = np.asarray(ops.convert_to_numpy(mask), bool)
-            if real.shape != labels.shape:
+            given = np.asarray(ops.convert_to_numpy(mask), bool)
+            if given.shape != labels.shape:
                 raise ValueError(
                     "`mask` must have the shape of `labels`. Received: "
-                    f"{real.shape} and {labels.shape}."
+                    f"{given.shape} and {labels.shape}."
                 )
-            logits, labels = logits[real], labels[real]
+            real &= given
+        logits, labels = logits[real], labels[real]
+        # A label that no logit stands for would count as the teacher's error.
+        read_ids(labels, logits.shape[-1])
         logits = logits.reshape(-1, logits.shape[-1])
         labels = labels.reshape(-1)
         # Minus infinity is allowed: a teacher forbids a token by it.

@@ -23,6 +23,8 @@ from keras_moe.distillation.teachers._records import parse_record
 from keras_moe.distillation.teachers._records import serialize_record
 from keras_moe.losses._token_kl_divergence import real_logits
 from keras_moe.ops import compress_logits
+from keras_moe.ops._token_ids import IGNORE_ID
+from keras_moe.ops._token_ids import is_left_out
 from keras_moe.validation import check_size
 from keras_moe.weights import fingerprint
 
@@ -300,7 +302,7 @@ def _run(
                 "an axis for the vocabulary. Received: logits of the shape "
                 f"{tuple(logits.shape)}, labels of {tuple(labels.shape)}."
             )
-        mask = None if pad_id is None else labels != pad_id
+        mask = None if pad_id is None else ~is_left_out(labels, pad_id)
         check_finite(real_logits(logits, mask), f"Batch {number}")
         kept = compress_logits(logits, k)
         batch = {name: np.asarray(inputs[name]) for name in inputs}
@@ -340,5 +342,5 @@ def _used(labels: np.ndarray, pad_id: int | None) -> int:
     """Returns the number of positions before the padding at the end."""
     if pad_id is None:
         return len(labels)
-    (real,) = np.nonzero(labels != pad_id)
+    (real,) = np.nonzero((labels != pad_id) & (labels != IGNORE_ID))
     return int(real[-1]) + 1 if len(real) else 0

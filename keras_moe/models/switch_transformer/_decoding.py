@@ -21,6 +21,7 @@ from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer._decoder import Decoder
 from keras_moe.models.switch_transformer._decoder import DecoderState
 from keras_moe.models.switch_transformer._head_kernel import head_kernel
+from keras_moe.ops._token_ids import read_ids
 from keras_moe.types import Tensor
 
 # Greatest number of compiled programs that a model keeps; each holds its graph.
@@ -130,11 +131,16 @@ class Decoding:
 
         Raises:
             ValueError: if `max_length` is not positive, `token_ids` not of
-                rank 2, the strategy cannot exit early or is not hashable.
+                rank 2 or outside the vocabulary, the strategy cannot exit
+                early or is not hashable.
         """
         check_decoding(self, max_length, strategy, early_exit)
-        token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
+        token_ids = ops.convert_to_tensor(token_ids)
         check_token_ids(token_ids)
+        # The compiled program could not raise, and a cast would cut fractions
+        # off and wrap large numbers.
+        read_ids(token_ids, self.config.vocabulary_size, name="token_ids")
+        token_ids = ops.cast(token_ids, "int32")
         _check_hashable(strategy)
         # Quantising and LoRA put other variables in their places: a program
         # compiled before would go on with the old ones.

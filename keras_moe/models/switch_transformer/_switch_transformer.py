@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
@@ -14,6 +15,7 @@ from keras_moe.models.switch_transformer._presets import PRESETS
 from keras_moe.models.switch_transformer._presets import load_preset
 from keras_moe.models.switch_transformer._presets import save_preset
 from keras_moe.ops._short_sequences import apply_dense
+from keras_moe.ops._token_ids import read_ids
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
@@ -57,7 +59,8 @@ class SwitchTransformer(Decoding, keras.Model):
 
     Raises:
         ValueError: if a size is out of its range, or both `config` and sizes
-            are given.
+            are given; when eager, for ids outside the vocabulary, which give
+            NaN in a graph.
 
     Example:
 
@@ -186,7 +189,9 @@ class SwitchTransformer(Decoding, keras.Model):
         # The start id may be the id of padding, but must not be masked.
         first = ops.arange(ops.shape(targets)[1]) == 0
         return {
-            "inputs": self.embed(targets),
+            "inputs": self._look_up(
+                self.target_embedding, targets, "decoder_token_ids"
+            ),
             "memory": memory,
             "padding_mask": (targets != self.config.pad_id) | first,
             "memory_mask": memory_mask,
@@ -207,11 +212,23 @@ class SwitchTransformer(Decoding, keras.Model):
         """
         padding_mask = token_ids != self.config.pad_id
         memory = self.encoder(
-            self.source_embedding(token_ids),
+            self._look_up(self.source_embedding, token_ids, "token_ids"),
             padding_mask=padding_mask,
             training=training,
         )
         return memory, padding_mask
+
+    def _look_up(
+        self, table: keras.layers.Embedding, token_ids: Tensor, name: str
+    ) -> Tensor:
+        """Embeds ids that were given: NaN, not another's row, for wrong ones.
+
+        A negative id would count from the end of the table, and one that is
+        too large read zeros or the last row, by device.
+        """
+        read = read_ids(token_ids, table.input_dim, name=name)
+        rows = table(read.ids)
+        return ops.where(ops.expand_dims(read.wrong, -1), np.nan, rows)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns float32 logits for the decoder's normalised output."""

@@ -10,6 +10,7 @@ from keras_moe.generation import Exiting
 from keras_moe.losses import exit_classifier_loss
 from keras_moe.losses._exit_classifier import EXIT_CLASSIFIER_LOSSES
 from keras_moe.losses._replica_share import replica_share
+from keras_moe.ops._token_ids import is_left_out
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_contract
@@ -104,7 +105,7 @@ class ExitClassifierTrainer(keras.Model):
         logits = ops.stack(
             [self.model.exit_logits(state) for state in states[:-1]]
         )
-        real = ops.convert_to_tensor(y) != self.model.config.pad_id
+        real = ops.logical_not(is_left_out(y, self.model.config.pad_id))
         loss = exit_classifier_loss(logits, agrees, real, self.kind)
         return loss * replica_share()
 

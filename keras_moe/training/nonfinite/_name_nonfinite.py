@@ -10,6 +10,7 @@ import numpy as np
 from keras_moe.keras_internals import compile_loss
 from keras_moe.keras_internals import compute_loss
 from keras_moe.keras_internals import own_losses
+from keras_moe.ops._token_ids import OutsideVocabularyError
 from keras_moe.training.nonfinite._call_recorder import CallRecorder
 from keras_moe.training.nonfinite._call_recorder import NonfiniteCall
 from keras_moe.training.nonfinite._nonfinite_count import NonfiniteCount
@@ -100,7 +101,12 @@ def _findings(
     ]
     recorder = CallRecorder()
     with recorder.watch(model):
-        outputs, loss = run(values)
+        try:
+            outputs, loss = run(values)
+        except OutsideVocabularyError as error:
+            # In a graph such an id makes NaN; here, run eagerly, it raises.
+            yield f"the batch: {_innermost(error)}"
+            return
     bad_loss = loss is not None and count_nonfinite(loss).total
     if recorder.calls and (count_nonfinite(outputs).total or bad_loss):
         yield _about_layer(recorder.calls)
@@ -123,6 +129,13 @@ def _findings(
         for text in _in_update(model, variables, values, lambda v: run(v)[1]):
             yield text + on_the_way
     yield "all is finite: the batch, weights, layers and losses."
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Returns the error as it was before Keras wrapped it."""
+    while isinstance(error.__context__, OutsideVocabularyError):
+        error = error.__context__
+    return error
 
 
 def _in_data(values: Any, kind: str) -> Iterator[str]:

@@ -80,6 +80,11 @@ def test_padding_is_left_out():
         logits.reshape(*shape, 3), labels.reshape(shape), mask.reshape(shape)
     )
     assert received == expected
+    labels[8:] = -100
+    assert TeacherAccuracy.fit(np.nan_to_num(logits), labels) == expected
+    labels[8:] = 3  # counted as an error of the teacher, once
+    with pytest.raises(ValueError, match="Received: 3 at"):
+        TeacherAccuracy.fit(np.nan_to_num(logits), labels)
 
 
 def test_samples_of_any_shape():

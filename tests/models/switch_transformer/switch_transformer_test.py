@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from keras_moe.losses import token_crossentropy
 from keras_moe.ops import shift_right
 from tests.models.switch_transformer.switch_transformer_case import KINDS
+from tests.models.switch_transformer.switch_transformer_case import ONE_BLOCK
 from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
 
@@ -96,3 +99,35 @@ def test_clone_model():
     assert clone.config == model.config
     clone.set_weights(model.get_weights())
     np.testing.assert_array_equal(clone(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("wrong", [-3, 12, 2**32 + 5])
+def test_an_id_outside_the_vocabulary_reads_no_other_row(wrong):
+    model = make(**ONE_BLOCK, num_experts=0)
+    ids = np.array([[5, 6, 7], [5, 6, wrong]])
+    for inputs in (
+        {"encoder_token_ids": ids, "decoder_token_ids": ids[:, :2]},
+        {"encoder_token_ids": ids[:, :2], "decoder_token_ids": ids},
+    ):
+        with pytest.raises(ValueError, match=f"Received: {wrong} at"):
+            model(inputs)
+        run = tf.function(model, autograph=False)
+        logits = run({name: tf.constant(x) for name, x in inputs.items()})
+        assert np.isfinite(logits[0]).all()
+        assert np.isnan(logits[1, -1]).all()
+    with pytest.raises(ValueError, match=f"Received: {wrong} at"):
+        model.generate(ids, max_length=2)
+
+
+def test_labels_left_out_train_as_padding_does():
+    model = make(**ONE_BLOCK, num_experts=0)
+    model.compile(loss=token_crossentropy)
+    losses = []
+    for left_out in (0, -100):
+        labels = np.array([[5, 6, left_out], [7, left_out, left_out]])
+        inputs = {
+            "encoder_token_ids": np.array([[5, 6], [7, 8]]),
+            "decoder_token_ids": shift_right(labels),
+        }
+        losses.append(model.test_on_batch(inputs, labels))
+    assert losses[0] == losses[1]

@@ -49,10 +49,11 @@ def test_labels_are_the_models_own(model, kind):
     assert set(report) == {"loss"}
     assert report["loss"] == pytest.approx(float(expected), rel=1e-5)
     # Which tokens the targets are says nothing, but where padding is.
-    others = np.where(y == 0, 0, 2)
-    assert trainer_of(model, kind).evaluate(
-        x, others, verbose=0
-    ) == pytest.approx(float(expected), rel=1e-5)
+    for padding in (0, -100):
+        others = np.where(y == 0, padding, 2)
+        assert trainer_of(model, kind).evaluate(
+            x, others, verbose=0
+        ) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_classifier_alone_moves():

@@ -99,6 +99,26 @@ def test_data(trained):
     )
 
 
+def test_ids_outside_the_vocabulary():
+    model = keras_moe.models.SwitchTransformer.from_preset(
+        "switch_tiny", num_experts=0
+    )
+    model.compile(loss=keras_moe.losses.token_crossentropy)
+    ids = np.array([[5, 6, 7]])
+    inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
+    labels = np.array([[5, 400, 1]])
+    assert np.isnan(model.train_on_batch(inputs, labels))
+    assert say(model, (inputs, labels)).startswith(
+        "the batch: `labels` must be ids from 0 to 31, or 0 or -100 to be left "
+        "out. Received: 400"
+    )
+    wrong = {**inputs, "encoder_token_ids": np.array([[5, -6, 7]])}
+    assert say(model, (wrong, ids)) == (
+        "the batch: `token_ids` must be ids from 0 to 31. Received: -6 at "
+        "(0, 1), 1 of 3 wrong."
+    )
+
+
 def test_named_input():
     inputs = {
         "x": keras.Input([2], name="x"),
