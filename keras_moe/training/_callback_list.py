@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_moe.training._kept_history import KeptHistory
+
 
 def callback_list(
     callbacks: keras.callbacks.CallbackList
@@ -26,9 +28,11 @@ def callback_list(
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
+    listed = list(callbacks or ())
+    if not any(isinstance(c, keras.callbacks.History) for c in listed):
+        listed.append(KeptHistory())
     return keras.callbacks.CallbackList(
-        callbacks,
-        add_history=True,
+        listed,
         add_progbar=verbose != 0,
         model=model,
         verbose=verbose,

@@ -42,8 +42,12 @@ class Trainer:
     was not interrupted, if the data set gives the same batches again. A
     shuffled one does if `data` is a function of the epoch: `lambda epoch:
     examples.shuffle(1000, seed=epoch).batch(32)`, and TensorFlow's global seed
-    (`keras.utils.set_random_seed`) is the same or not set. The state of
-    callbacks is not kept.
+    (`keras.utils.set_random_seed`) is the same or not set.
+
+    A callback keeps its state with the checkpoint, and has it back before
+    `on_train_begin`, if it has the methods `get_state() -> dict`, with values
+    that JSON can hold, and `set_state(state)`. That of other callbacks begins
+    anew. The history that `fit` returns is kept.
 
     A loss that is NaN or infinite is found at the end of each call into
     TensorFlow. The trainer then goes back to the last checkpoint, trains up to
@@ -136,7 +140,8 @@ class Trainer:
             verbose: 0 is silent, 1 a progress bar, 2 a line an epoch.
 
         Returns:
-            The history of the epochs that this call trained.
+            The history of the training: of this call and, where it resumed
+            from a checkpoint, of the epochs before.
 
         Raises:
             ValueError: if `data` is no data set, or has no end.
@@ -153,14 +158,15 @@ class Trainer:
             validation = EpochBatches(validation_data, self.strategy)
         self.position = Position(epoch=initial_epoch)
         with self._workers.watched(lambda: self.position):
-            self._begin(batches)
+            self._build(batches)
             listed = callback_list(
                 callbacks,
                 self.model,
                 verbose if self._workers.is_chief else 0,
                 epochs,
-                batches.length(self.position.epoch),
+                batches.length(initial_epoch),
             )
+            self._begin(listed)
             self._fit(batches, epochs, validation, listed)
         return self.model.history
 
@@ -191,9 +197,9 @@ class Trainer:
         if self._test_steps is None:
             self._test_steps = make_test_steps(self.model)
 
-    def _begin(self, batches: EpochBatches) -> None:
-        """Makes the model's state, or restores it."""
-        self._build(batches)
+    def _begin(self, callbacks: keras.callbacks.CallbackList) -> None:
+        """Restores the last checkpoint, or saves the first."""
+        self._checkpoints.callbacks = callbacks.callbacks
         if self._train_steps is None:
             self._train_steps = make_train_steps(
                 self.model,
@@ -218,7 +224,8 @@ class Trainer:
         recovery = Recovery(self.model, self._checkpoints, self.max_retries)
         self.model.stop_training = False
         callbacks.on_train_begin()
-        begun, logs, stopped = -1, {}, False
+        # A training that was stopped, and was killed later, is at its end.
+        begun, logs, stopped = -1, {}, self._stopped()
         while self.position.epoch < epochs and not stopped:
             epoch = self.position.epoch
             if begun != epoch:

@@ -1,5 +1,6 @@
 """Checkpoints that all workers of a training save and restore together."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,6 +24,9 @@ class WorkerCheckpoints:
         workers: the workers of its strategy.
         checkpoints: a `Checkpoints` whose directory all of them see; `None`
             for a training without them.
+
+    Attributes:
+        callbacks: those of the training, whose states are kept.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class WorkerCheckpoints:
         self.model = model
         self.workers = workers
         self.checkpoints = checkpoints
+        self.callbacks: Sequence[keras.callbacks.Callback] = ()
 
     @property
     def are_kept(self) -> bool:
@@ -65,7 +70,9 @@ class WorkerCheckpoints:
         # Without waiting for the writer, some workers would find an older one.
         self.wait()
         self.workers.barrier()
-        position = self.checkpoints.restore(self.model)
+        position = self.checkpoints.restore(
+            self.model, callbacks=self.callbacks
+        )
         step = -1 if position is None else position.step
         if self.workers.differ(step):
             raise RuntimeError(
@@ -86,7 +93,7 @@ class WorkerCheckpoints:
             return
         if self.workers.is_chief:
             numbers = {k: v for k, v in logs.items() if isinstance(v, float)}
-            self.checkpoints.save(self.model, position, numbers)
+            self.checkpoints.save(self.model, position, numbers, self.callbacks)
         else:
             # Reading a summed variable is a collective operation: workers that
             # do not read it, too, leave the chief waiting for ever.

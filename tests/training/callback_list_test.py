@@ -2,6 +2,7 @@ import keras
 import pytest
 
 from keras_moe.training._callback_list import callback_list
+from keras_moe.training._kept_history import KeptHistory
 
 
 @pytest.fixture
@@ -16,16 +17,24 @@ def test_history_and_progress_are_added(model, verbose):
     kinds = [type(each) for each in made.callbacks]
     assert made.callbacks[0] is own
     assert (keras.callbacks.ProgbarLogger in kinds) is (verbose != 0)
-    assert keras.callbacks.History in kinds
+    assert kinds.count(KeptHistory) == 1
+    assert model.history is made.callbacks[1]
     for each in made.callbacks:
         assert each.model is model
     assert made.callbacks[0].params["epochs"] == 3
     assert made.callbacks[0].params["steps"] == 5
 
 
+def test_a_history_of_the_caller_is_the_history(model):
+    own = keras.callbacks.History()
+    made = callback_list([own], model, 0, epochs=1, steps=None)
+    assert made.callbacks == [own]
+    assert model.history is own
+
+
 def test_none_are_needed(model):
     made = callback_list(None, model, 0, epochs=1, steps=None)
-    assert [type(each) for each in made.callbacks] == [keras.callbacks.History]
+    assert [type(each) for each in made.callbacks] == [KeptHistory]
 
 
 def test_a_list_of_keras_is_taken_as_it_is(model):

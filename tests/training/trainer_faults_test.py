@@ -125,14 +125,12 @@ def test_a_resumed_training_is_the_same(tmp_path, options, every, crash):
         train("part", [Crash(*crash)])
     resumed, same_weights, same_position = train("part")
     assert position == same_position == Position(3, 0, position.step)
-    # From where it was resumed on, metrics of a part of an epoch included.
-    for name, values in resumed.items():
-        assert values == history[name][-len(values) :], name
-    assert len(resumed["loss"]) == 3 - crash[0]
+    # What was before the crash, and metrics of a part of an epoch, included.
+    assert resumed == history and len(history["loss"]) == 3
     assert_equal(same_weights, weights)
     # What is finished is not trained again.
     again, same_weights, _ = train("whole")
-    assert again == {}
+    assert again == history
     assert_equal(same_weights, weights)
 
 
@@ -194,6 +192,59 @@ def test_what_was_left_out_stays_so_after_a_restart(tmp_path):
         warnings.simplefilter("error")
         trainer.fit(data_of(with_bad(1)), verbose=0)
     assert trainer.position.skipped == ((0, 1),)
+
+
+class Count(keras.callbacks.Callback):
+    """Counts updates, and stops the training after some of them."""
+
+    def __init__(self, stop_at):
+        super().__init__()
+        self.updates, self.stop_at = 0, stop_at
+
+    def get_state(self):
+        return {"updates": self.updates}
+
+    def set_state(self, state):
+        self.updates = state["updates"]
+
+    def _stop_at_the_end(self):
+        if self.updates >= self.stop_at:
+            self.model.stop_training = True
+
+    def on_train_begin(self, logs=None):
+        self._stop_at_the_end()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.updates += 1
+        self._stop_at_the_end()
+
+
+def test_a_callback_that_has_a_state_resumes_and_stops_once(tmp_path):
+    def train(*callbacks):
+        model, count = make_model(), Count(8)
+        trainer = Trainer(model, Checkpoints(tmp_path, every=2))
+        history = trainer.fit(
+            data_of(), epochs=9, callbacks=[count, *callbacks], verbose=0
+        )
+        return trainer.position, count.updates, history.history, model
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Crash(0, 5))
+    position, updates, history, model = train()
+    assert position == Position(1, 2, 8) and updates == 8
+    assert len(history["loss"]) == 2
+    # Killed after the last update, it is at its end: not one update more.
+    again = train()
+    assert again[:3] == (position, updates, history)
+    assert_equal(weights_of(again[-1]), weights_of(model))
+
+
+def test_updates_that_are_made_again_count_once(tmp_path):
+    count = Count(99)
+    trainer = Trainer(make_model(), Checkpoints(tmp_path, every=2))
+    with pytest.warns(UserWarning, match="left out"):
+        trainer.fit(data_of(with_bad(3)), callbacks=[count], verbose=0)
+    assert count.updates == trainer.position.step == 5
 
 
 def test_too_many_bad_batches_end_the_training(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,6 +10,8 @@ import numpy as np
 
 from keras_moe.training._build_state import has_all_metrics
 from keras_moe.training.checkpoints._array_file import read_arrays
+from keras_moe.training.checkpoints._callback_states import get_callback_states
+from keras_moe.training.checkpoints._callback_states import set_callback_states
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
 from keras_moe.training.checkpoints._model_state import assign_seeds
 from keras_moe.training.checkpoints._model_state import assign_state
@@ -26,6 +29,7 @@ def capture(
     position: Position,
     metrics: Mapping[str, float] | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Copies the content of a checkpoint from a model to the host.
 
@@ -34,13 +38,15 @@ def capture(
         position: where the training stands.
         metrics: name to value of metrics, kept in the header.
         optimizer: by default the one that the model was compiled with.
+        callbacks: their states are kept, too.
 
     Returns:
         Arrays and header for `write_arrays`.
 
     Raises:
-        ValueError: if the model is not built, or a weight or a value of the
-            optimizer is NaN or infinite.
+        ValueError: if the model is not built, a weight or a value of the
+            optimizer is NaN or infinite, or JSON cannot hold the state of a
+            callback.
     """
     state = read_state(model, optimizer)
     name = first_nonfinite(state)
@@ -56,6 +62,7 @@ def capture(
         "metrics": {k: float(v) for k, v in (metrics or {}).items()},
         "metrics_complete": has_all_metrics(model),
         "seeds": read_seeds(model),
+        "callbacks": get_callback_states(callbacks),
     }
     return state, header
 
@@ -65,6 +72,7 @@ def load_into(
     model: keras.Model,
     weights_only: bool = False,
     optimizer: keras.optimizers.Optimizer | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Position:
     """Restores a model from a checkpoint's file.
 
@@ -75,6 +83,7 @@ def load_into(
         weights_only: restores only these in a compiled model, too: its
             optimizer and metrics stay as they are.
         optimizer: by default the one that the model was compiled with.
+        callbacks: they get their states back, where the file has them.
 
     Returns:
         Where the training stood.
@@ -127,4 +136,6 @@ def load_into(
         optimizer=optimizer,
     )
     assign_seeds(model, header["seeds"])
+    # Files of earlier versions have none.
+    set_callback_states(callbacks, header.get("callbacks", {}))
     return position

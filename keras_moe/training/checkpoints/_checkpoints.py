@@ -29,11 +29,11 @@ class Checkpoints:
     """The checkpoints of a training in a directory.
 
     A checkpoint is one file that holds the weights, the optimizer, the states
-    of metrics, routers and random seeds, and the position in the data. It
-    appears complete, under its final name, or not at all. Values are whole
-    arrays under names that are the same in every process (`named_state`):
-    it may be restored on other devices, split otherwise, or by another backend
-    than it was saved on.
+    of metrics, routers, random seeds and callbacks, and the position in the
+    data. It appears complete, under its final name, or not at all. Values are
+    whole arrays under names that are the same in every process
+    (`named_state`): it may be restored on other devices, split otherwise, or by
+    another backend than it was saved on.
 
     Where several processes train together, let one of them save.
 
@@ -133,6 +133,7 @@ class Checkpoints:
         model: keras.Model,
         position: Position,
         metrics: Mapping[str, float] | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         """Copies all values to the host, then writes them.
 
@@ -140,15 +141,18 @@ class Checkpoints:
             model: built. Its values are copied at once: training may go on.
             position: where the training stands.
             metrics: name to value, to be kept with it.
+            callbacks: the states of those that have `get_state` and
+                `set_state` are kept, too; see `Trainer`.
 
         Raises:
-            ValueError: if the model is not built, or a weight or a value of
-                the optimizer is NaN or infinite. Nothing is written.
+            ValueError: if the model is not built, a weight or a value of the
+                optimizer is NaN or infinite, or JSON cannot hold the state of
+                a callback. Nothing is written.
             OSError: if this checkpoint, or the one before it, could not be
                 written.
         """
         self.wait()
-        state, header = capture(model, position, metrics)
+        state, header = capture(model, position, metrics, callbacks=callbacks)
         if not self.asynchronous:
             self._write(state, header)
             return
@@ -158,7 +162,10 @@ class Checkpoints:
         self._thread.start()
 
     def restore(
-        self, model: keras.Model, path: str | os.PathLike | None = None
+        self,
+        model: keras.Model,
+        path: str | os.PathLike | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> Position | None:
         """Restores the last checkpoint that is not damaged, or a given one.
 
@@ -168,6 +175,7 @@ class Checkpoints:
                 compiled model's first step would make.
             path: path of the checkpoint; `None` for the last. Damaged ones are
                 left out, each with a warning.
+            callbacks: they get their states back.
 
         Returns:
             Where the training stood; `None` if there is no checkpoint.
@@ -178,8 +186,8 @@ class Checkpoints:
         """
         self.wait()
         if path is not None:
-            return load_into(path, model)
-        return self._first_readable(model, self.paths[::-1])
+            return load_into(path, model, callbacks=callbacks)
+        return self._first_readable(model, self.paths[::-1], callbacks)
 
     def restore_best(self, model: keras.Model) -> Position | None:
         """Restores the checkpoint of the best `monitor`.
@@ -233,13 +241,16 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def _first_readable(
-        self, model: keras.Model, paths: Sequence[pathlib.Path]
+        self,
+        model: keras.Model,
+        paths: Sequence[pathlib.Path],
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> Position | None:
         """Restores the first checkpoint that is not damaged."""
         damage = None
         for path in paths:
             try:
-                return load_into(path, model)
+                return load_into(path, model, callbacks=callbacks)
             except FileNotFoundError:
                 # Another process, which saves, has just removed the file.
                 continue
