@@ -1,4 +1,8 @@
-"""Reads transformed examples into arrays, one row a pronunciation."""
+"""Reads transformed examples as a stream of pairs, one a pronunciation."""
+
+import gzip
+import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,63 +15,111 @@ _SPEC = {
     ENCODER_TOKEN_IDS: tf.io.FixedLenFeature([text.SOURCE_LENGTH], tf.int64),
     TARGET_TOKEN_IDS: tf.io.RaggedFeature(tf.int64),
 }
-_PARSED_AT_ONCE = 8192
+# Files read in turns, and records of each turn.
+_FILES_AT_ONCE = 8
+_RECORDS_A_TURN = 16
+_RECORDS_AT_ONCE = 4096
+_PARALLEL_CALLS = 2
+_BYTES_AT_ONCE = 1 << 20
 
 
-def read_pairs(file_patterns: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads (word, pronunciation) pairs; the dictionary fits into memory.
+def stream_pairs(
+    file_patterns: Sequence[str], seed: tf.Tensor | None = None
+) -> tf.data.Dataset:
+    """Reads (word, pronunciation) pairs, a chunk at a time.
+
+    `functools.partial(stream_pairs, file_patterns)` is what `training_batches`
+    and `evaluation_batches` take.
 
     Args:
-        file_patterns: Patterns of gzip TFRecord files, as TFX hands them out.
+        file_patterns: patterns of gzip TFRecord files, as TFX hands them out.
+        seed: seed of the order of the files; `None` to sort them by name.
 
     Returns:
-        `(source, target)`: int32 arrays `(pairs, text.SOURCE_LENGTH)` and
+        Chunks `(source, target)`: int32 ids `(pairs, text.SOURCE_LENGTH)` and
         `(pairs, text.MAX_PHONEMES)`. A word with several pronunciations has
         several rows; a word that was refused has none.
+
+    Raises:
+        FileNotFoundError: if no file matches.
+        ValueError: if a file is truncated or corrupt.
     """
-    files = tf.io.gfile.glob(file_patterns)
+    files = sorted(tf.io.gfile.glob(list(file_patterns)))
     if not files:
         raise FileNotFoundError(
             f"No transformed examples match {', '.join(file_patterns)}."
         )
-    sources, targets = [], []
-    records = tf.data.TFRecordDataset(sorted(files), "GZIP")
-    for batch in records.batch(_PARSED_AT_ONCE):
-        parsed = tf.io.parse_example(batch, _SPEC)
-        source = parsed[ENCODER_TOKEN_IDS].numpy()
-        words, target = _split_variants(
-            parsed[TARGET_TOKEN_IDS].values.numpy(),
-            parsed[TARGET_TOKEN_IDS].row_splits.numpy(),
-        )
-        # Words that were refused are padding throughout: leave them out.
-        accepted = source[words, 0] != text.PAD_ID
-        sources.append(source[words][accepted].astype(np.int32))
-        targets.append(target[accepted])
-    return np.concatenate(sources), np.concatenate(targets)
+    for file in files:
+        _check_whole(file)
+    names = tf.constant(files)
+    if seed is not None:
+        names = tf.random.experimental.stateless_shuffle(names, seed)
+    records = tf.data.Dataset.from_tensor_slices(names).interleave(
+        lambda file: tf.data.TFRecordDataset(file, "GZIP"),
+        cycle_length=_FILES_AT_ONCE,
+        block_length=_RECORDS_A_TURN,
+    )
+    return records.batch(_RECORDS_AT_ONCE).map(
+        _parse, num_parallel_calls=_PARALLEL_CALLS, deterministic=True
+    )
 
 
-def _split_variants(
-    ids: np.ndarray, row_splits: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def read_pairs(file_patterns: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads all pairs of `stream_pairs` into two arrays.
+
+    Args:
+        file_patterns: patterns of gzip TFRecord files, as TFX hands them out.
+    """
+    chunks = list(stream_pairs(file_patterns).as_numpy_iterator())
+    source, target = zip(*chunks, strict=True)
+    return np.concatenate(source), np.concatenate(target)
+
+
+def _check_whole(file: str) -> None:
+    """Reads a file through: TensorFlow takes a cut between records for its end.
+
+    Args:
+        file: a gzip file; it ends with its length and its checksum.
+    """
+    with tf.io.gfile.GFile(file, "rb") as raw:
+        try:
+            if not raw.size():
+                raise EOFError("it has no byte")
+            with gzip.GzipFile(fileobj=raw) as content:
+                while content.read(_BYTES_AT_ONCE):
+                    pass
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(
+                f"The file {file} of transformed examples is truncated or "
+                f"corrupt: {error}."
+            ) from error
+
+
+def _parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    parsed = tf.io.parse_example(records, _SPEC)
+    words, target = _split_variants(parsed[TARGET_TOKEN_IDS])
+    source = tf.gather(parsed[ENCODER_TOKEN_IDS], words)
+    # Words that were refused are padding throughout: leave them out.
+    accepted = source[:, 0] != text.PAD_ID
+    source = tf.boolean_mask(source, accepted)
+    target = tf.boolean_mask(target, accepted)
+    return tf.cast(source, tf.int32), tf.cast(target, tf.int32)
+
+
+def _split_variants(ids: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits the ids of whole words where a pronunciation ends.
 
     Args:
-        ids: `(total,)`, the pronunciations of all words, each ended by
+        ids: `(words, None)`, all pronunciations of each word, each ended by
             `text.END_ID`.
-        row_splits: `(words + 1,)`, where each word starts and ends.
 
     Returns:
         `(words, target)`: the word of each pronunciation `(pairs,)` and its
         padded ids `(pairs, text.MAX_PHONEMES)`.
     """
-    ends = np.flatnonzero(ids == text.END_ID)
-    starts = np.concatenate([[0], ends[:-1] + 1]) if ends.size else ends
-    words = np.searchsorted(row_splits, ends, side="right") - 1
-    lengths = ends + 1 - starts
-    # (pairs, time): the place in `ids` of each target position.
-    offsets = np.arange(text.MAX_PHONEMES)
-    inside = offsets < lengths[:, np.newaxis]
-    target = np.full(inside.shape, text.PAD_ID, np.int32)
-    places = starts[:, np.newaxis] + offsets
-    target[inside] = ids[places[inside]]
-    return words, target
+    (ends,) = tf.unstack(tf.where(ids.flat_values == text.END_ID), axis=1)
+    limits = ends + 1
+    used = tf.reduce_max(tf.concat([limits, [0]], 0))
+    variants = tf.RaggedTensor.from_row_limits(ids.flat_values[:used], limits)
+    target = variants.to_tensor(text.PAD_ID, shape=[None, text.MAX_PHONEMES])
+    return tf.gather(ids.value_rowids(), ends), target
