@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from pipelines.g2p.data import prepare as prepare_lib
@@ -37,6 +39,25 @@ def test_every_word_is_in_its_split_with_all_its_pronunciations(prepared):
         for word, listed in entries:
             assert splits.split_of(word) == split
             assert listed == ("AH B", "B AH")
+
+
+def test_records_are_in_a_random_order_always_the_same(prepared, tmp_path):
+    directory, _ = prepared
+    path = records_path(directory, "train")
+    words = [word for word, _ in read_records(path)]
+    rises = sum(a < b for a, b in itertools.pairwise(words)) / len(words)
+    assert 0.3 < rises < 0.7
+    # Other words change nothing of the order of these.
+    source = tmp_path / "fewer.csv"
+    fewer = sorted(words)[::2]
+    rows = [
+        f"{word},AH B\n" for word in [*fewer, *set(WORDS).difference(words)]
+    ]
+    source.write_text("word,pronunciation\n" + "".join(rows))
+    prepare(source, tmp_path / "fewer")
+    again = read_records(records_path(tmp_path / "fewer", "train"))
+    kept = set(fewer)
+    assert [w for w, _ in again] == [w for w in words if w in kept]
 
 
 def test_unchanged_input_is_not_written_again(prepared, source):
