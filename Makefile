@@ -1,8 +1,9 @@
 # Two commands: `make demo` and `make test`. Each sets up what it needs.
 SHELL := bash
 PY := .venv/bin/python
-# A worker a core. Tests of one file share fixtures that take minutes to make.
-PARALLEL := -n auto --dist loadfile
+# A worker a core. Tests of one file share fixtures that take long to make. The
+# order of files is that of tests/conftest.py.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 # Whatever a framework wants to write stays inside the checkout.
 export KERAS_HOME := $(CURDIR)/build/keras
@@ -13,7 +14,7 @@ export TMPDIR := $(CURDIR)/build/tmp
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-large lint format lock clean
+.PHONY: help setup demo test test-large lint style format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -26,15 +27,21 @@ demo: ## Train, evaluate, push and serve on the CMU dictionary
 	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \
 	  $(PY) -m pipelines.g2p.demo --began $$began
 
-test: setup lint ## Lint, architecture check, types, tests
-	@$(PY) -m pytest $(PARALLEL)
+# Types are checked beside the tests, and told of after them.
+test: style ## Lint, architecture check, types, tests
+	@.venv/bin/mypy >build/mypy.log 2>&1 & types=$$!; \
+	  $(PY) -m pytest $(PARALLEL); tests=$$?; \
+	  wait $$types; types=$$?; cat build/mypy.log; exit $$((tests | types))
 
 test-large: setup ## Also the tests that take minutes
 	@$(PY) -m pytest $(PARALLEL) -m 'large or not large'
 
-lint: setup
+lint: style
+	@.venv/bin/mypy
+
+style: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && \
-	  .venv/bin/lint-imports && .venv/bin/mypy
+	  .venv/bin/lint-imports
 
 format: setup ## Format and fix what can be fixed
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .

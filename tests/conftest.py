@@ -6,7 +6,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
-import keras
 import pytest
 
 # Derandomised: a red run on one machine is red on every machine.
@@ -23,6 +22,15 @@ def pytest_configure(config):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Puts the files that take longest first.
+
+    Of several workers each takes one file after the other: it would run a long
+    one alone, if that came last.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_collection_finish():
     """Leaves what the imports made out of later garbage collections.
 
@@ -34,4 +42,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def seed():
+    # Late: whoever hands tests on to workers does not need TensorFlow.
+    import keras
+
     keras.utils.set_random_seed(20240607)

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 import keras_moe
 
+pytestmark = pytest.mark.long
+
 # Wrapped around TFX, which takes long to import; their examples are not run.
 EXTRAS = (
     "keras_moe.components",

@@ -1,19 +1,24 @@
+import json
 import re
 
 import keras
 import pytest
 
-from benchmarks.sharding.program import run
 from keras_moe import distribution
 from keras_moe.distribution._stale_reads import VARIABLE
 from keras_moe.layers import SparseMoE
+from tests import forked
+
+pytestmark = pytest.mark.long
 
 # Sums are added up in another order on a mesh.
 ROUNDING = 1e-5
 
 
 def found_by(*cases):
-    return run("tests.distribution.mesh_case", *cases)
+    done = forked.run_module("tests.distribution.mesh_case", *cases)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def questions(seed=0, batch=12):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.large)])
 def test_one_beam_is_greedy(kind, seed):
     model, source = talkative(kind, seed), questions(seed)
     expected = decode(model, tf.constant(source), 8, Greedy())

@@ -23,6 +23,16 @@ SETTINGS = [
     {"top_p": 1.0},
     {"temperature": 1.7, "top_k": 6, "top_p": 0.85},
 ]
+HOT = {"temperature": 1e30}
+
+
+def in_graphs(*settings):
+    """Each of them in a graph, and by XLA, which compiles for seconds."""
+    for each in settings:
+        yield pytest.param(each, False)
+        usual = each in ({}, SETTINGS[-1], HOT)
+        marks = [] if usual else [pytest.mark.large]
+        yield pytest.param(each, True, marks=marks)
 
 
 def rows(logits, count):
@@ -117,14 +127,13 @@ def test_of_equals_the_first_stay():
     assert set(ids.numpy()) == {1, 2}
 
 
-@pytest.mark.parametrize("settings", [*SETTINGS, {"temperature": 1e30}])
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("drawn", [0.0, 0.5, 1.0 - 2.0**-24])
-def test_never_draws_the_forbidden(settings, jit_compile, drawn, monkeypatch):
+@pytest.mark.parametrize("settings, jit_compile", in_graphs(*SETTINGS, HOT))
+def test_never_draws_the_forbidden(settings, jit_compile, monkeypatch):
+    # What is drawn comes in place of the position.
     monkeypatch.setattr(
         sampling_module,
         "row_uniforms",
-        lambda seed, position, count: tf.fill([count], np.float32(drawn)),
+        lambda seed, drawn, count: tf.fill([count], drawn),
     )
     logits = np.random.normal(size=(200, 50)).astype("float32")
     forbidden = np.random.uniform(size=(200, 50)) < 0.7
@@ -132,9 +141,10 @@ def test_never_draws_the_forbidden(settings, jit_compile, drawn, monkeypatch):
     forbidden[:, 20] = False
     logits[forbidden] = -1e9
     choose = tf.function(Sampling(**settings).choose, jit_compile=jit_compile)
-    ids, log_p = choose(tf.constant(logits), tf.constant(0))
-    assert not np.any(forbidden[np.arange(200), ids])
-    assert np.all(log_p.numpy() > -50)
+    for drawn in (0.0, 0.5, 1.0 - 2.0**-24):
+        ids, log_p = choose(tf.constant(logits), tf.constant(drawn))
+        assert not np.any(forbidden[np.arange(200), ids])
+        assert np.all(log_p.numpy() > -50)
 
 
 # === Limits ===
@@ -191,8 +201,7 @@ def test_repeats_itself_and_nothing_else():
         assert np.mean(other.numpy() != ids.numpy()) > 0.5
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("settings, jit_compile", in_graphs(*SETTINGS))
 def test_in_a_graph(settings, jit_compile):
     logits = tf.constant(np.random.normal(size=(40, 30)), tf.float32)
     sampling = Sampling(**settings, seed=2**32 - 1)

@@ -1,9 +1,10 @@
 """`tf.distribute.MirroredStrategy`, in processes of their own."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests import forked
+
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize(
@@ -18,10 +19,5 @@ import pytest
     ids=lambda cases: cases[0],
 )
 def test_mirrored(cases):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.layers.mirrored_case", *cases],
-        capture_output=True,
-        text=True,
-        timeout=550,
-    )
+    done = forked.run_module("tests.layers.mirrored_case", *cases)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -13,7 +13,7 @@ from rich.console import Console
 DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "own_pipeline.md"
 WORDS = 400
 
-pytestmark = pytest.mark.tfx
+pytestmark = [pytest.mark.long, pytest.mark.tfx]
 
 
 @pytest.fixture

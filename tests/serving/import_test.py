@@ -1,14 +1,13 @@
 """`keras_moe.serving` without the `[serving]` extra."""
 
 import pathlib
-import subprocess
-import sys
 import tomllib
 
 import pytest
 
 import keras_moe
 from keras_moe import serving
+from tests import forked
 
 BLOCKED = """
 import sys
@@ -56,12 +55,7 @@ assert not any("prometheus_client" in name for name in sys.modules)
 
 @pytest.mark.parametrize("program", [BLOCKED, CLIENT])
 def test_what_is_loaded(program):
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = forked.run_text(program)
     assert done.returncode == 0, done.stderr
 
 

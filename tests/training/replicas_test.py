@@ -1,9 +1,10 @@
 """`MirroredStrategy` of several devices, in processes of their own."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests import forked
+
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize(
@@ -19,10 +20,5 @@ import pytest
     ids=lambda cases: cases[0],
 )
 def test_replicas(cases):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.replicas_case", *cases],
-        capture_output=True,
-        text=True,
-        timeout=550,
-    )
+    done = forked.run_module("tests.training.replicas_case", *cases)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -2,8 +2,6 @@
 
 import gc
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 
 from keras_moe import weights
 from keras_moe.models import SwitchTransformer
+from tests import forked
 
 IDS = np.array([[5, 6, 7, 1]])
 INPUTS = {"encoder_token_ids": IDS, "decoder_token_ids": IDS}
@@ -74,13 +73,8 @@ def test_it_survives_a_file_and_a_process(model, tmp_path):
     path = tmp_path / "model.keras"
     fingerprint = weights.fingerprint(model)
     assert weights.fingerprint(reload(model, path)) == fingerprint
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS, path],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    done = forked.run_text(IN_ANOTHER_PROCESS, path)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == fingerprint
     assert re.fullmatch("2:[0-9a-f]{64}", fingerprint)
 

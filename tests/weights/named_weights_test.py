@@ -1,8 +1,5 @@
 import gc
-import pathlib
 import random
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +10,7 @@ from keras_moe.weights import fingerprint
 from keras_moe.weights import named_state
 from keras_moe.weights import named_weights
 from keras_moe.weights import transfer
+from tests import forked
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import make_built_model
@@ -284,14 +282,8 @@ print([list(named_weights(model)), list(named_state(model))])
 
 
 def test_names_in_another_process():
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-        cwd=pathlib.Path(__file__).parents[2],
-    )
+    done = forked.run_text(IN_ANOTHER_PROCESS)
+    assert done.returncode == 0, done.stderr
     model = make_built_model()
     expected = [list(named_weights(model)), list(named_state(model))]
     assert done.stdout.strip() == str(expected)

@@ -122,6 +122,18 @@ STRATEGIES = [
     generation.BeamSearch(1, length_penalty=0.0),
     generation.SelfSpeculative(1, 2),
 ]
+# Each without a graph, in a graph and by XLA, which compiles for seconds: by
+# default for the simplest, and for the one that is most of a program.
+WAYS = [
+    pytest.param(
+        strategy,
+        jit_compile,
+        id=f"{type(strategy).__name__}-{jit_compile}",
+        marks=[pytest.mark.large] if jit_compile and 0 < place < 3 else [],
+    )
+    for place, strategy in enumerate(STRATEGIES)
+    for jit_compile in (None, False, True)
+]
 
 
 def test_fulfils_its_contracts(model):
@@ -129,8 +141,7 @@ def test_fulfils_its_contracts(model):
     assert isinstance(model.decoder, generation.DecoderStack)
 
 
-@pytest.mark.parametrize("jit_compile", [None, False, True])
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("strategy, jit_compile", WAYS)
 def test_every_strategy_decodes_it(model, whole, strategy, jit_compile):
     if jit_compile is None:
         answer = generation.decode(model, IDS, LENGTH, strategy)

@@ -20,7 +20,7 @@ from tests.pipelines.g2p.conftest import run
 from tests.pipelines.g2p.conftest import versions
 from tests.serving import native_loader
 
-pytestmark = pytest.mark.tfx
+pytestmark = [pytest.mark.long, pytest.mark.tfx]
 
 HEAD = {
     "ImportExampleGen",
@@ -152,6 +152,7 @@ def test_going_back_pushes_the_cached_model_anew(flags, console):
     assert outcome.pushed_by_earlier_run
 
 
+@pytest.mark.large
 def test_an_unmet_threshold_pushes_nothing_and_fails(flags, capfd):
     before = versions(flags)
     strict = [*flags, "--max-phoneme-error-rate", "1e-6"]
@@ -166,6 +167,7 @@ def test_an_unmet_threshold_pushes_nothing_and_fails(flags, capfd):
     assert not ran
 
 
+@pytest.mark.large
 def test_a_failing_component_is_named_with_its_cause(flags, capfd, monkeypatch):
     def train(*args, **kwargs):
         raise RuntimeError("the loss is not a number")

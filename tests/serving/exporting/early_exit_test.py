@@ -42,7 +42,7 @@ def certify(model, policy=POLICY, max_length=MAX_LENGTH):
     )
 
 
-def export(model, directory, **options):
+def write(model, directory, **options):
     serving.export(
         model,
         directory,
@@ -51,6 +51,10 @@ def export(model, directory, **options):
         MAX_LENGTH,
         **{"early_exit": POLICY, **options},
     )
+
+
+def export(model, directory, **options):
+    write(model, directory, **options)
     return tf.saved_model.load(directory).signatures
 
 
@@ -62,7 +66,12 @@ def model():
 @pytest.fixture(scope="module")
 def certified(model, tmp_path_factory):
     directory = tmp_path_factory.mktemp("certified") / "1"
-    export(model, directory, certificate=certify(model))
+    write(
+        model,
+        directory,
+        certificate=certify(model),
+        assets={"notes.txt": lambda path: path.write_text("kept")},
+    )
     return directory
 
 
@@ -154,14 +163,8 @@ def test_certificate_goes_along(certified, model):
     assert json.loads(path.read_text())["threshold"] == CERTIFIED
 
 
-def test_assets_go_along_with_the_certificate(model, tmp_path):
-    export(
-        model,
-        tmp_path / "1",
-        certificate=certify(model),
-        assets={"notes.txt": lambda path: path.write_text("kept")},
-    )
-    extra = tmp_path / "1" / "assets.extra"
+def test_assets_go_along_with_the_certificate(certified):
+    extra = certified / "assets.extra"
     assert {path.name for path in extra.iterdir()} == {
         "certificate.json",
         "notes.txt",

@@ -1,7 +1,6 @@
 """Training holds the logits of one exit at a time in memory."""
 
-import subprocess
-import sys
+from tests import forked
 
 PEAKS = """
 import types
@@ -59,13 +58,8 @@ for cls, eager in (
 
 
 def test_logits_of_all_exits_are_never_kept():
-    ran = subprocess.run(
-        [sys.executable, "-c", PEAKS],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    ran = forked.run_text(PEAKS)
+    assert ran.returncode == 0, ran.stderr
     graph, eager, straight = map(float, ran.stdout.split())
     # In units of one exit's logits. All logits at once, and what their
     # gradients need, are several times the number of exits.
