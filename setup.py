@@ -21,6 +21,7 @@ CORE = [
 ]
 SERVING = [
     "grpcio",
+    "h11>=0.16",
     "protobuf",
     "prometheus-client>=0.22",
     "tensorflow-serving-api>=2.19,<2.22",

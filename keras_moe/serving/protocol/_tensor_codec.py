@@ -35,6 +35,7 @@ _FIELDS = {
 }
 _NUMPY = {enum: np.dtype(tf.as_dtype(enum).as_numpy_dtype) for enum in _FIELDS}
 _ENUMS = {dtype: enum for enum, dtype in _NUMPY.items()}
+MAX_AXES = 64  # NumPy's limit
 # Two-byte floats travel as the integers that their bits spell.
 _AS_BITS = (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
 
@@ -121,8 +122,14 @@ def to_array(
             f'Input "{name}" must have a fully known shape. '
             f"Received: shape={list(shape)}"
         )
+    if len(shape) > MAX_AXES:
+        raise status_codes.invalid_argument(
+            f'Input "{name}" must have at most {MAX_AXES} axes. '
+            f"Received: {len(shape)} axes"
+        )
     count = math.prod(shape)
-    if count * dtype.itemsize > max_bytes:
+    # An array without values must not be of a size that NumPy cannot hold.
+    if math.prod(max(size, 1) for size in shape) * dtype.itemsize > max_bytes:
         raise status_codes.invalid_argument(
             f'Input "{name}" must take at most {max_bytes} bytes. '
             f"Received: shape={list(shape)}, dtype={dtype}"

@@ -76,6 +76,10 @@ def test_the_last_value_is_repeated():
         ({"dtype": 1, "tensor_content": b"abc"}, [1], "could not be parsed"),
         ({"dtype": 1, "tensor_content": b"abcd"}, [2], "must hold 2 values"),
         ({"dtype": types_pb2.DT_INT8, "int_val": [300]}, [1], "parsed"),
+        ({"dtype": 1, "float_val": [1.0]}, [1] * 65, "at most 64 axes"),
+        ({"dtype": 1}, [0, 1 << 62], "at most"),
+        ({"dtype": 1}, [1 << 62, 0, 1 << 62], "at most"),
+        ({"dtype": types_pb2.DT_STRING}, [0, 1 << 62], "at most"),
     ],
 )
 def test_bad_tensors(fields, shape, message):

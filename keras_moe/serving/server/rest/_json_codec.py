@@ -7,6 +7,7 @@ Bytes travel as `{"b64": ...}`; `NaN` and `Infinity` as these bare words.
 
 import base64
 import binascii
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +18,18 @@ import numpy as np
 from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import TensorDescription
+from keras_moe.serving.protocol._tensor_codec import MAX_AXES
 
 _MAX_SHOWN = 100
+# What fits a kind of dtype as it is; bfloat16's is "V".
+_PLAIN: dict[str, set[type]] = {
+    "O": set(),
+    "b": {bool},
+    "i": {int},
+    "u": {int},
+    "f": {int, float},
+    "V": {int, float},
+}
 
 
 class PredictBody(NamedTuple):
@@ -162,15 +173,21 @@ def _only_input(signature: Signature, key: str) -> str:
 
 
 def _to_array(name: str, value: Any, spec: TensorDescription) -> np.ndarray:
-    shape = []
-    level = value
-    while isinstance(level, list):
-        shape.append(len(level))
-        level = level[0] if level else None
-    flat: list[Any] = []
-    _flatten(name, value, tuple(shape), spec, flat)
+    # Level by level, each in a few calls of C: a large body must not hold the
+    # interpreter for a call a value.
+    shape: list[int] = []
+    flat = [value]
+    while flat and isinstance(flat[0], list):
+        _check_dense(name, flat, len(flat[0]))
+        shape.append(len(flat[0]))
+        if len(shape) > MAX_AXES:
+            raise status_codes.invalid_argument(
+                f'Input "{name}" must have at most {MAX_AXES} axes: '
+                f"{_show(value)}"
+            )
+        flat = list(itertools.chain.from_iterable(flat))
     try:
-        array = np.array(flat, spec.dtype)
+        array = np.array(_leaves(name, flat, spec), spec.dtype)
     except (OverflowError, ValueError) as error:
         raise status_codes.invalid_argument(
             f'Input "{name}" must fit {spec.dtype_name}: {error}'
@@ -178,24 +195,22 @@ def _to_array(name: str, value: Any, spec: TensorDescription) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _flatten(
-    name: str,
-    value: Any,
-    shape: tuple[int, ...],
-    spec: TensorDescription,
-    into: list[Any],
-) -> None:
-    if not shape:
-        into.append(_leaf(name, value, spec))
+def _check_dense(name: str, level: list[Any], size: int) -> None:
+    if set(map(type, level)) == {list} and set(map(len, level)) == {size}:
         return
-    if not isinstance(value, list) or len(value) != shape[0]:
-        raise status_codes.invalid_argument(
-            f'Input "{name}" must be a dense tensor: all lists of a level '
-            f"equally long. Expected a list of {shape[0]} but got: "
-            f"{_show(value)}"
-        )
-    for item in value:
-        _flatten(name, item, shape[1:], spec, into)
+    wrong = next(
+        item for item in level if type(item) is not list or len(item) != size
+    )
+    raise status_codes.invalid_argument(
+        f'Input "{name}" must be a dense tensor: all lists of a level '
+        f"equally long. Expected a list of {size} but got: {_show(wrong)}"
+    )
+
+
+def _leaves(name: str, flat: list[Any], spec: TensorDescription) -> list[Any]:
+    if set(map(type, flat)) <= _PLAIN.get(spec.dtype.kind, set()):
+        return flat
+    return [_leaf(name, value, spec) for value in flat]
 
 
 def _is_text(value: str) -> bool:
@@ -264,5 +279,10 @@ def _is_object(value: Any) -> bool:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+    """Shows the beginning, and makes no more text than that."""
+    text = ""
+    for part in json.JSONEncoder().iterencode(value):
+        text += part
+        if len(text) > _MAX_SHOWN:
+            return text[:_MAX_SHOWN] + "..."
+    return text

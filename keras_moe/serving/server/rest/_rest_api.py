@@ -1,6 +1,5 @@
 """TensorFlow Serving's REST API: the listening half."""
 
-import functools
 import threading
 
 from keras_moe.serving.server._gate import Gate
@@ -34,15 +33,13 @@ class RestApi:
         metrics: ServerMetrics,
         gate: Gate,
     ):
-        handler = functools.partial(
-            RestHandler, api, metrics, gate, settings.max_request_bytes
-        )
+        handler = RestHandler(api, metrics, gate, settings.max_request_bytes)
         host, port = settings.host, settings.rest_port or 0
         try:
             self._server = HttpServer(
                 host,
                 port,
-                handler,
+                handler.answer,
                 settings.tls.context if settings.tls else None,
             )
         except OSError as error:

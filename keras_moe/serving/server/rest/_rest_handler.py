@@ -1,19 +1,12 @@
-"""TensorFlow Serving's REST API: a connection, and the requests on it."""
+"""TensorFlow Serving's REST API: requests, wherever they came from."""
 
-import contextlib
 import functools
 import http
-import http.server
 import json
-import logging
 import re
-import socket
-import time
 import urllib.parse
-from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
-from typing import NoReturn
 
 import tensorflow as tf
 from google.protobuf import json_format
@@ -31,38 +24,25 @@ from keras_moe.serving.server._gate import Gate
 from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.server.rest import _json_codec as json_codec
+from keras_moe.serving.server.rest._http_connection import HttpAnswer
+from keras_moe.serving.server.rest._http_connection import HttpRequest
+from keras_moe.serving.server.rest._http_connection import refusal
 from keras_moe.serving.versions._version_folders import version_number
-
-_LOG = logging.getLogger(__name__)
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _POST = re.compile(_MODEL + r":(classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE)
-# Python refuses to convert numbers of thousands of digits.
-_MAX_LENGTH_DIGITS = 18
-_IDLE_SECONDS = 60.0
-_LINGER_SECONDS = 2.0
-_JSON = "application/json"
 
 
-class RestHandler(http.server.BaseHTTPRequestHandler):
-    """Answers the requests of one connection, one after the other.
+class RestHandler:
+    """Answers requests, of all connections.
 
     Args:
         api: answers what is asked.
         metrics: counts the requests, and is exposed.
         gate: says who may ask.
         max_body_bytes: largest body to read.
-        *connection: the base class's arguments.
     """
-
-    protocol_version = "HTTP/1.1"
-    server_version = "keras_moe"
-    sys_version = ""
-    timeout = _IDLE_SECONDS
-    # With Nagle's algorithm an answer waits 40 ms for an acknowledgement.
-    disable_nagle_algorithm = True
-    wbufsize = -1
 
     def __init__(
         self,
@@ -70,168 +50,151 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
         metrics: ServerMetrics,
         gate: Gate,
         max_body_bytes: int,
-        *connection: Any,
     ):
         self._api = api
         self._metrics = metrics
         self._gate = gate
         self._max_body_bytes = max_body_bytes
-        self._call = Call("")
-        # The base class's constructor answers all requests of the connection,
-        # so attributes must be set before.
-        super().__init__(*connection)
 
-    def do_GET(self) -> None:  # noqa: N802
-        self._answer(self._get)
+    def answer(self, request: HttpRequest) -> HttpAnswer:
+        """Answers a request.
 
-    def do_POST(self) -> None:  # noqa: N802
-        self._answer(self._post)
+        Args:
+            request: its head; the body is read in here.
 
-    def log_message(self, format: str, *args: Any) -> None:
-        _LOG.debug(format, *args)
+        Returns:
+            The answer; errors are answers, too.
 
-    def send_error(
-        self, code: int, message: str | None = None, explain: Any = None
-    ) -> None:
-        """Reports what the base class refuses, in JSON instead of HTML."""
-        self.close_connection = True
-        self._send(code, _error(message or http.HTTPStatus(code).phrase))
-        self._linger()
-
-    def handle_expect_100(self) -> bool:
-        # A client that waits for "100 Continue" need not send a body that
-        # would be refused.
-        refusal = self._length_refusal()
-        if refusal:
-            self.send_error(*refusal)
-            return False
-        return super().handle_expect_100()
-
-    def _answer(self, function: Callable[[], tuple[bytes, str]]) -> None:
+        Raises:
+            ConnectionError: the client broke off.
+            TimeoutError: the body takes too long to come.
+        """
         try:
-            with counted(self._metrics, "rest") as self._call:
-                self._check_gate()
-                body, content_type = function()
-            self._send(200, body, content_type)
-        except _Refusal as refusal:
-            self.send_error(*refusal.args)
+            with counted(self._metrics, "rest") as call:
+                self._check_gate(call, request)
+                self._check_length(call, request)
+                body = request.read_body()
+                return self._route(call, request, body)
+        except _Refusal as caught:
+            return caught.answer
+        except (ConnectionError, TimeoutError):
+            raise
         except Exception as error:
-            if isinstance(error, (ConnectionError, TimeoutError)):
-                raise
             name, message = status_codes.describe(error)
-            self._send(status_codes.http_status(name), _error(message))
+            return HttpAnswer(status_codes.http_status(name), _error(message))
 
-    def _check_gate(self) -> None:
+    def _check_gate(self, call: Call, request: HttpRequest) -> None:
         try:
-            self._gate.check(self.headers.get("Authorization"))
+            self._gate.check(request.headers.get("authorization"))
         except tf.errors.OpError as error:
             # A stranger's body is not even read.
-            name, message = status_codes.describe(error)
-            self._refuse(name, status_codes.http_status(name), message)
+            call.code, message = status_codes.describe(error)
+            status = status_codes.http_status(call.code)
+            headers = []
+            if status == http.HTTPStatus.UNAUTHORIZED:
+                headers.append(("WWW-Authenticate", "Bearer"))
+            raise _Refusal(refusal(status, message, *headers)) from error
 
-    def _refuse(self, name: str, status: int, message: str) -> NoReturn:
-        self._call.code = name
-        raise _Refusal(status, message)
+    def _check_length(self, call: Call, request: HttpRequest) -> None:
+        # A client that waits for "100 Continue" need not send a body that
+        # would be refused.
+        length = int(request.headers.get("content-length", "0"))
+        if "transfer-encoding" in request.headers:
+            call.code = "INVALID_ARGUMENT"
+            raise _Refusal(
+                refusal(411, "The body must come with a Content-Length.")
+            )
+        if length > self._max_body_bytes:
+            call.code = "RESOURCE_EXHAUSTED"
+            raise _Refusal(
+                refusal(
+                    413,
+                    f"The body must have at most {self._max_body_bytes} bytes. "
+                    f"Received: {length}",
+                )
+            )
 
-    def _get(self) -> tuple[bytes, str]:
-        self._read_body()
-        if self.path.partition("?")[0] == server_metrics.PATH:
-            self._call.method = "Metrics"
-            return self._metrics.expose(), server_metrics.CONTENT_TYPE
-        match = self._match(_GET)
+    def _route(
+        self, call: Call, request: HttpRequest, body: bytes
+    ) -> HttpAnswer:
+        path = request.target.partition("?")[0]
+        if request.method == "OPTIONS":
+            return HttpAnswer(200, b"{}", headers=(("Allow", _allowed(path)),))
+        if request.method in ("GET", "HEAD"):
+            return self._get(call, path)
+        if request.method != "POST":
+            call.code = "UNIMPLEMENTED"
+            return HttpAnswer(
+                501, _error(f"Unsupported method ({request.method!r})")
+            )
+        if request.is_crowded:
+            # The connection is one of those that are kept for what is cheap.
+            call.code = "UNAVAILABLE"
+            return refusal(
+                503, "There are too many connections.", ("Retry-After", "1")
+            )
+        return self._post(call, path, body)
+
+    def _get(self, call: Call, path: str) -> HttpAnswer:
+        if path == server_metrics.PATH:
+            call.method = "Metrics"
+            return HttpAnswer(
+                200, self._metrics.expose(), server_metrics.CONTENT_TYPE
+            )
+        match = _match(_GET, "GET", path)
         spec = _model_spec(*match.group(1, 2, 3))
         if match[4]:
-            self._call.method = "GetModelMetadata"
-            return _metadata_json(spec.name, *self._api.metadata(spec)), _JSON
-        self._call.method = "GetModelStatus"
+            call.method = "GetModelMetadata"
+            version, definitions = self._api.metadata(spec)
+            return HttpAnswer(
+                200, _metadata_json(spec.name, version, definitions)
+            )
+        call.method = "GetModelStatus"
         response = to_response(self._api.status(spec))
-        return _to_json(_to_document(response)), _JSON
+        return HttpAnswer(200, _to_json(_to_document(response)))
 
-    def _post(self) -> tuple[bytes, str]:
-        # The body comes first: bytes that are left unread would be taken for
-        # the next request of the connection.
-        content = self._read_body()
-        match = self._match(_POST)
+    def _post(self, call: Call, path: str, content: bytes) -> HttpAnswer:
+        match = _match(_POST, "POST", path)
         spec = _model_spec(*match.group(1, 2, 3))
         if match[4].lower() != "predict":
             raise status_codes.unimplemented(
                 f":{match[4]} is not offered by the embedded model server. "
                 "Use :predict."
             )
-        self._call.method = "Predict"
+        call.method = "Predict"
         body = json_codec.parse(content)
         prediction = self._api.predict(
-            self._call,
+            call,
             spec,
             body.signature_name,
             functools.partial(json_codec.decode, body),
         )
-        return json_codec.encode(prediction.outputs, body.is_row), _JSON
-
-    def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        path = self.path.partition("?")[0]
-        match = pattern.fullmatch(path)
-        if match is None:
-            raise status_codes.invalid_argument(
-                f"Malformed request: {self.command} {path}"
-            )
-        return match
-
-    def _length_refusal(self) -> tuple[int, str] | None:
-        if "Transfer-Encoding" in self.headers:
-            return 411, "The body must come with a Content-Length."
-        length = self.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit()):
-            return 400, f"Malformed Content-Length: {length}"
-        if len(length) > _MAX_LENGTH_DIGITS or int(length) > (
-            self._max_body_bytes
-        ):
-            return 413, (
-                f"The body must have at most {self._max_body_bytes} bytes. "
-                f"Received: {length}"
-            )
-        return None
-
-    def _read_body(self) -> bytes:
-        refusal = self._length_refusal()
-        if refusal:
-            self._refuse(status_codes.from_http_status(refusal[0]), *refusal)
-        length = int(self.headers.get("Content-Length", "0"))
-        body = self.rfile.read(length)
-        if len(body) < length:
-            raise ConnectionError("The client closed in the middle of a body.")
-        return body
-
-    def _linger(self) -> None:
-        """Throws away bytes that are still arriving, for a while.
-
-        Closing at once would reset the connection, and a client in the
-        middle of sending would never see the answer.
-        """
-        deadline = time.monotonic() + _LINGER_SECONDS
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_LINGER_SECONDS)
-            while self.connection.recv(1 << 16):
-                if time.monotonic() > deadline:
-                    break
-
-    def _send(self, code: int, body: bytes, content_type: str = _JSON) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", content_type)
-        if code == http.HTTPStatus.UNAUTHORIZED:
-            self.send_header("WWW-Authenticate", "Bearer")
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-        self.wfile.flush()
+        return HttpAnswer(
+            200, json_codec.encode(prediction.outputs, body.is_row)
+        )
 
 
 class _Refusal(Exception):
     """A body that is not even read."""
+
+    def __init__(self, answer: HttpAnswer):
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def _match(pattern: re.Pattern[str], method: str, path: str) -> re.Match[str]:
+    match = pattern.fullmatch(path)
+    if match is None:
+        raise status_codes.invalid_argument(
+            f"Malformed request: {method} {path}"
+        )
+    return match
+
+
+def _allowed(path: str) -> str:
+    if _POST.fullmatch(path):
+        return "POST, OPTIONS"
+    return "GET, HEAD, OPTIONS"
 
 
 def _model_spec(name: str, version: str | None, label: str | None) -> ModelSpec:
