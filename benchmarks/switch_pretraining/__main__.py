@@ -5,8 +5,9 @@
 Fills in corrupted spans of the State of the Union addresses, byte by byte. A
 dense model is trained for a fixed number of steps; then Switch with 4, 16 and
 64 experts, and expert choice with 64, under the same schedule, until they have
-the dense model's final held-out loss. Each finished run is kept in `--state`:
-an interrupted benchmark reports what it has, and goes on where it stopped.
+the dense model's final held-out loss. Each finished run is kept in `--state`,
+and of an unfinished one its last evaluations: an interrupted benchmark reports
+what it has, and one that was killed goes on where it was, with the same losses.
 Each run computes on one core; start it twice with different `--seeds` to use
 two, and once more to report on all. Twelve minutes on one quiet core.
 
@@ -98,13 +99,13 @@ def train_missing(
                     variant,
                     schedule,
                     seed,
+                    state,
                     target,
                     lambda point: console.print(
                         f"  step {point.step:>5,}: {point.loss:.4f}, "
                         f"{point.seconds:.0f} s"
                     ),
                 )
-                records.write(state, record)
             if variant.name == DENSE:
                 target = record.final.loss
 

@@ -185,21 +185,29 @@ class TestRun:
     @pytest.mark.parametrize(
         "name", ["dense", "switch_e4", "expert_choice_e64"]
     )
-    def test_trains_each_variant(self, name):
+    def test_trains_each_variant(self, name, tmp_path):
         variant = claims.VARIANTS[name]
         small = Variant(name, min(variant.num_experts, 4), variant.router)
         corpus = corpora.make_corpus(speeches(), 64)
 
-        run = train(corpus, self.sizes, small, self.schedule, seed=0)
+        run = train(corpus, self.sizes, small, self.schedule, 0, tmp_path)
 
         assert [point.step for point in run.curve] == [2, 4]
         assert all(math.isfinite(point.loss) for point in run.curve)
+        assert records.read(tmp_path, name, 0) == run
+        assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
-    def test_stops_where_the_target_is(self):
+    def test_stops_where_the_target_is(self, tmp_path):
         corpus = corpora.make_corpus(speeches(), 64)
 
         run = train(
-            corpus, self.sizes, Variant("dense"), self.schedule, 0, target=99.0
+            corpus,
+            self.sizes,
+            Variant("dense"),
+            self.schedule,
+            0,
+            tmp_path,
+            target=99.0,
         )
 
         assert [point.step for point in run.curve] == [2]
