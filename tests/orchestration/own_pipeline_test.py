@@ -13,7 +13,7 @@ from rich.console import Console
 DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "own_pipeline.md"
 WORDS = 400
 
-pytestmark = [pytest.mark.long, pytest.mark.tfx]
+pytestmark = pytest.mark.tfx
 
 
 @pytest.fixture
@@ -43,6 +43,8 @@ def write_examples(folder):
     (folder / "words.csv").write_text("\n".join(rows) + "\n")
 
 
+# The default suite has the whole of one pipeline, that of the demo.
+@pytest.mark.large
 def test_the_whole_project(project, capfd):
     assert len(project) == 7
     runner = importlib.import_module("backwards.local_runner")

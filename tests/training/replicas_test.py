@@ -11,7 +11,7 @@ pytestmark = pytest.mark.long
     "cases",
     [
         ["crossentropy", "refused", "topology"],
-        pytest.param(["own_loop"], marks=pytest.mark.large),
+        pytest.param(["own_loop", "topology_of_many"], marks=pytest.mark.large),
         pytest.param(
             ["custom_train_steps", "faults", "keras_fit_of_layers"],
             marks=pytest.mark.large,

@@ -14,11 +14,14 @@ Y = np.roll(X, 1, -1)
 WEIGHTS = RNG.random((22, 3)).astype("float32")
 
 
-def make_model(optimizer="adam", **options):
+def make_model(optimizer="adam", sparse=False, **options):
+    """A small model; with `sparse` it has losses and metrics of its own."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3, 4))
     x = keras.layers.Dropout(0.2)(inputs)
-    outputs = SparseMoE(2, 4, name="moe")(x)
+    # To trace a mixture takes seconds.
+    layer = SparseMoE(2, 4, name="moe") if sparse else keras.layers.Dense(4)
+    outputs = layer(x)
     model = keras.Model(inputs, outputs)
     options = {"loss": "mse", "metrics": ["mae"], **options}
     model.compile(optimizer, jit_compile=False, **options)
@@ -70,7 +73,7 @@ def test_it_trains_as_keras_does(weighted):
     arrays = (X, Y, WEIGHTS) if weighted else (X, Y)
     results = []
     for own in (True, False):
-        model, recorder = make_model(), Recorder()
+        model, recorder = make_model(sparse=True), Recorder()
         fit = Trainer(model).fit if own else model.fit
         history = fit(
             data_of(*arrays),
@@ -90,7 +93,7 @@ def test_it_trains_as_keras_does(weighted):
 
 
 def test_several_updates_a_call_are_as_single_ones():
-    model, other = make_model(), make_model()
+    model, other = make_model(sparse=True), make_model(sparse=True)
     history = Trainer(model, steps_per_execution=4).fit(
         data_of(X, Y), epochs=2, verbose=0
     )
@@ -118,11 +121,12 @@ def test_callbacks_run_between_calls():
 
 
 def test_an_update_takes_the_mean_of_several_batches():
-    model = make_model()
+    model = make_model(sparse=True)
     Trainer(model, gradient_accumulation_steps=3).fit(
         data_of(X[:12], Y[:12]), epochs=2, verbose=0
     )
-    other = make_model(keras.optimizers.Adam(gradient_accumulation_steps=3))
+    accumulating = keras.optimizers.Adam(gradient_accumulation_steps=3)
+    other = make_model(accumulating, sparse=True)
     history = other.fit(data_of(X[:12], Y[:12]), epochs=2, verbose=0)
     # Keras sums in another order.
     assert_equal_weights(model, other, atol=1e-7)

@@ -100,7 +100,11 @@ def test_figures_of_slices(tmp_path):
     assert figures["letters=b"] == pytest.approx(overall)
 
 
-@pytest.mark.parametrize("baseline", [None, "B IY"])
+# Each of these evaluations starts Beam.
+large = pytest.mark.large
+
+
+@pytest.mark.parametrize("baseline", [None, pytest.param("B IY", marks=large)])
 def test_too_many_errors(tmp_path, baseline):
     _, failures, blessed = evaluate(tmp_path, "K", baseline)
     assert blessed == 0
@@ -114,7 +118,7 @@ def test_too_many_errors(tmp_path, baseline):
     ("candidate", "baseline", "passes"),
     [
         ("IY", "B IY", False),  # 3 of 5 against 1 of 5
-        ("B IY", "IY", True),
+        pytest.param("B IY", "IY", True, marks=large),
         ("B IY", "B IY", True),
     ],
 )
