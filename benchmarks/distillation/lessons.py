@@ -1,5 +1,6 @@
 """What the students learn from: labels, and the teacher's logits on disk."""
 
+import functools
 import pathlib
 
 import numpy as np
@@ -13,7 +14,8 @@ from keras_moe.distillation import teacher_sequences
 from keras_moe.distillation import write_teacher_logits
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
-from pipelines.g2p.modules import training
+from pipelines.g2p.modules.batches import array_pairs
+from pipelines.g2p.modules.batches import evaluation_batches
 
 # Logits kept of each token; the vocabulary has 42 phonemes and special tokens.
 TOP_K = 8
@@ -43,12 +45,10 @@ def write_lessons(
                 source, target = _answered(teacher, entries)
             write_teacher_logits(
                 teacher,
-                training.batches(
-                    source,
-                    target,
+                evaluation_batches(
+                    functools.partial(array_pairs, source, target),
                     teacher.config,
                     _WRITTEN_AT_ONCE,
-                    seed=None,
                 ),
                 state / name,
                 k=TOP_K,

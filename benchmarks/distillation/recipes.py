@@ -12,6 +12,7 @@ import pipelines  # noqa: F401
 # isort: split
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -37,6 +38,8 @@ from keras_moe.losses import token_crossentropy
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.batches import array_pairs
+from pipelines.g2p.modules.batches import evaluation_batches
 from pipelines.g2p.modules.presets import from_preset
 
 STEPS = 1000
@@ -161,7 +164,9 @@ class Run:
 
 def measure(model: SwitchTransformer, entries: list) -> dict[str, float]:
     """Returns error rates, and the cost of the listed answers in nats."""
-    pairs = training.batches(*make_pairs(entries), model.config, 1024, None)
+    pairs = evaluation_batches(
+        functools.partial(array_pairs, *make_pairs(entries)), model.config, 1024
+    )
     cost = tokens = 0.0
     run = tf.function(
         lambda inputs, labels: token_crossentropy(labels, model(inputs)),

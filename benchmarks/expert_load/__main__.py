@@ -12,10 +12,12 @@ import pipelines  # noqa: F401
 
 # isort: split
 import argparse
+import functools
 import json
 import pathlib
 
 import keras
+import tensorflow as tf
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -27,6 +29,9 @@ from keras_moe.visualization import collect_expert_load
 from keras_moe.visualization import plot_expert_load
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.batches import array_pairs
+from pipelines.g2p.modules.batches import evaluation_batches
+from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.presets import from_preset
 
 _VARIANTS = {
@@ -81,16 +86,23 @@ def train(
     )
     training.compile_model(model, config)
     model.fit(
-        training.batches(
-            *pairs["train"], model.config, config.batch_size, seed=config.seed
+        tf.data.Dataset.counter().flat_map(
+            training_batches(
+                functools.partial(array_pairs, *pairs["train"]),
+                model.config,
+                config.batch_size,
+                config.seed,
+            )
         ),
         steps_per_epoch=config.steps,
         callbacks=[training.BudgetedSchedule(config)],
         shuffle=False,
         verbose=0,
     )
-    unseen = training.batches(
-        *pairs["validation"], model.config, config.batch_size, seed=None
+    unseen = evaluation_batches(
+        functools.partial(array_pairs, *pairs["validation"]),
+        model.config,
+        config.batch_size,
     )
     return collect_expert_load(model, unseen, training=True)
 

@@ -1,5 +1,6 @@
 """A model of the CMU dictionary that is trained in turns, and its errors."""
 
+import functools
 import json
 import os
 import pathlib
@@ -16,6 +17,8 @@ from keras_moe.models import SwitchTransformer
 from keras_moe.training import EarlyExitTrainer
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.batches import array_pairs
+from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.presets import from_preset
 
 _STEPS_PER_TURN = 250
@@ -83,14 +86,15 @@ class Variant:
         steps = min(_STEPS_PER_TURN, self.config.steps - self.step)
         began = time.monotonic()
         self.trainer.fit(
-            training.batches(
-                source,
-                target,
-                self.model.config,
-                self.config.batch_size,
-                # Each turn has its own order of examples, the same whether
-                # training was resumed or not.
-                seed=self.config.seed + self.step,
+            tf.data.Dataset.counter().flat_map(
+                training_batches(
+                    functools.partial(array_pairs, source, target),
+                    self.model.config,
+                    self.config.batch_size,
+                    # Each turn has its own order of examples, the same whether
+                    # training was resumed or not.
+                    seed=self.config.seed + self.step,
+                )
             ),
             steps_per_epoch=steps,
             callbacks=[training.BudgetedSchedule(self.config, self.step)],
