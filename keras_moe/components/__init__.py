@@ -52,6 +52,9 @@ from keras_moe.components.training._exit_task import ExitTask as ExitTask
 from keras_moe.components.training._exit_task import (
     ExitTaskArgs as ExitTaskArgs,
 )
+from keras_moe.components.training._training_checkpoints import (
+    training_checkpoints as training_checkpoints,
+)
 from keras_moe.moved_names import find_moved
 
 __getattr__ = find_moved(__name__)
