@@ -1,20 +1,23 @@
 """The Distiller component's code: teacher in, a servable student out."""
 
+import functools
 from typing import Any
 
 import keras
 
 from keras_moe.components import BASE_STUDENT
 from keras_moe.components import read_locally
+from keras_moe.components import training_checkpoints
 from keras_moe.distillation import EarlyExitDistiller
 from keras_moe.distillation import initialize_dense_student
 from keras_moe.distillation import load_teacher
 from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.batches import evaluation_batches
+from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.exporting import export_model
 from pipelines.g2p.modules.exporting import keep_history
-from pipelines.g2p.modules.training_progress import TrainingProgress
-from pipelines.g2p.modules.transformed import read_pairs
+from pipelines.g2p.modules.transformed import stream_pairs
 from pipelines.g2p.modules.warm_start import start_from
 
 
@@ -29,7 +32,6 @@ def run_fn(fn_args: Any) -> None:
     """
     options = fn_args.custom_config
     config = training.TrainingConfig(**options["training"])
-    source, target = read_pairs(fn_args.train_files)
 
     keras.utils.set_random_seed(config.seed)
     with read_locally(fn_args.base_model) as directory:
@@ -44,18 +46,30 @@ def run_fn(fn_args: Any) -> None:
     distiller = EarlyExitDistiller(
         teacher, student, student_loss_weight=options["student_loss_weight"]
     )
-    history = training.train(
-        distiller,
-        source,
-        target,
-        validation=read_pairs(fn_args.eval_files),
-        config=config,
-        callbacks=[TrainingProgress(config.steps, config.max_minutes)],
-    )
-    export_model(
-        student,
-        fn_args.transform_graph_path,
-        fn_args.serving_model_dir,
-        bool(options["keep_stress"]),
-    )
-    keep_history(history, fn_args.model_run_dir)
+    with training_checkpoints(
+        fn_args, every=training.UPDATES_BETWEEN_CHECKPOINTS
+    ) as checkpoints:
+        history = training.train(
+            distiller,
+            training_batches(
+                functools.partial(stream_pairs, fn_args.train_files),
+                student.config,
+                config.batch_size,
+                config.seed,
+            ),
+            evaluation_batches(
+                functools.partial(stream_pairs, fn_args.eval_files),
+                student.config,
+                config.batch_size,
+            ),
+            config,
+            checkpoints=checkpoints,
+            show_progress=True,
+        )
+        export_model(
+            student,
+            fn_args.transform_graph_path,
+            fn_args.serving_model_dir,
+            bool(options["keep_stress"]),
+        )
+        keep_history(history, fn_args.model_run_dir)

@@ -1,6 +1,6 @@
 """The training recipe, shared by the pipeline and the quality benchmark."""
 
-import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 
@@ -11,116 +11,89 @@ import tensorflow as tf
 from keras_moe import training
 from keras_moe.losses import token_crossentropy
 from keras_moe.ops import shift_right
+from pipelines.g2p.modules.budgeted_schedule import (
+    BudgetedSchedule as BudgetedSchedule,
+)
 from pipelines.g2p.modules.training_config import (
     TrainingConfig as TrainingConfig,
 )
+from pipelines.g2p.modules.training_progress import TrainingProgress
+
+# So many take seconds on a slow machine, and a checkpoint a hundredth of that.
+UPDATES_BETWEEN_CHECKPOINTS = 100
 
 # Batches hold sequences of like length, so that little is padding.
 _BUCKETS = (5, 6, 7, 8, 9, 10, 12, 16)
 
 
-class BudgetedSchedule(keras.callbacks.Callback):
-    """Sets the learning rate by the share of the budget that is spent.
-
-    The budget is a number of steps or a time, whichever ends first: training
-    always comes to a smooth end, on a slow machine too.
-
-    Args:
-        config: the training config.
-        first_step: number of updates that were done before.
-    """
-
-    def __init__(self, config: TrainingConfig, first_step: int = 0):
-        super().__init__()
-        self.config = config
-        self.step = first_step
-        self._began: float | None = None
-
-    def progress(self) -> float:
-        """Returns the share of the budget that is spent, up to 1."""
-        spent = self.step / self.config.steps
-        if self.config.max_minutes and self._began is not None:
-            minutes = (time.monotonic() - self._began) / 60
-            spent = max(spent, minutes / self.config.max_minutes)
-        return min(spent, 1.0)
-
-    def learning_rate(self) -> float:
-        """Returns the rate of the next update."""
-        progress, warmup = self.progress(), self.config.warmup
-        if progress < warmup:
-            rising = max(progress, 1 / self.config.steps) / warmup
-            return self.config.peak_learning_rate * rising
-        falling = (progress - warmup) / (1.0 - warmup)
-        share = 0.5 * (1.0 + np.cos(np.pi * falling))
-        return self.config.peak_learning_rate * float(share)
-
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None):
-        """Sets the rate of this update."""
-        self.model.optimizer.learning_rate.assign(self.learning_rate())
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None):
-        """Counts the update, and stops when the budget is spent."""
-        # The first update traces and compiles; the clock starts after it.
-        if self._began is None:
-            self._began = time.monotonic()
-        self.step += 1
-        if self.progress() >= 1.0:
-            self.model.stop_training = True
-
-
 def train(
     model: keras.Model,
-    source: np.ndarray,
-    target: np.ndarray,
-    validation: tuple[np.ndarray, np.ndarray] | None,
+    batches: Callable[[int], tf.data.Dataset],
+    validation: tf.data.Dataset | None,
     config: TrainingConfig,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: training.Checkpoints | None = None,
+    show_progress: bool = False,
 ) -> keras.callbacks.History:
-    """Trains a `SwitchTransformer` on pairs of sequences.
+    """Trains a `SwitchTransformer`, or goes on where it was killed.
 
     Args:
         model: the model; it is compiled here, under the strategy that it was
             made under.
-        source: int `[n, s]`, padded with the model's `pad_id`.
-        target: int `[n, t]`, each ended by the model's `end_id`, padded.
-        validation: such a pair, evaluated after each tenth of the steps;
-            `None` for none.
+        batches: a function from the number of a pass over the data, which may
+            be a tensor, to its batches: the same each time.
+        validation: batches, evaluated after each pass or, where a tenth of the
+            steps takes several passes, after so many; `None` for none.
         config: how long and how to train.
-        callbacks: further callbacks.
+        callbacks: further callbacks. Their states, too, are kept with the
+            checkpoints, see `keras_moe.training.Trainer`.
+        checkpoints: where to resume from; `None` for a training without.
+        show_progress: whether lines tell how far the training is.
 
     Returns:
-        The history of `fit`.
+        The history of the whole training.
 
     Raises:
-        ValueError: if there are no examples, or the numbers of sources and
-            targets differ.
+        ValueError: if there are no examples.
     """
-    if len(source) != len(target) or not len(source):
-        raise ValueError(
-            "`source` and `target` must hold the same, positive number of "
-            f"rows. Received: {len(source)} and {len(target)}."
-        )
     with model.distribute_strategy.scope():
         compile_model(model, config)
-    epochs = min(10, config.steps)
-    options = {
-        "steps_per_epoch": -(-config.steps // epochs),
-        "epochs": epochs,
-        "validation_data": None
-        if validation is None
-        else batches(*validation, model.config, config.batch_size, seed=None),
-        "callbacks": [BudgetedSchedule(config), *callbacks],
-        "verbose": 0,
-    }
-    stream = batches(
-        source, target, model.config, config.batch_size, config.seed
+    schedule = BudgetedSchedule(config)
+    shown = [TrainingProgress(schedule)] if show_progress else []
+    return training.Trainer(model, checkpoints).fit(
+        _epochs(batches, config.steps),
+        # The schedule ends the training.
+        epochs=config.steps,
+        validation_data=validation,
+        callbacks=[schedule, *callbacks, *shown],
+        verbose=0,
     )
-    if tf.distribute.get_strategy() is not model.distribute_strategy:
-        # Keras's `fit` fails under some strategies; the library's loop works
-        # under each.
-        return training.Trainer(model).fit(stream, **options)
-    # Shuffling is off in `fit`: the stream of batches is shuffled already.
-    return model.fit(stream, shuffle=False, **options)
+
+
+def _epochs(
+    batches: Callable[[int], tf.data.Dataset], steps: int
+) -> Callable[[int], tf.data.Dataset]:
+    """Joins passes over little data to epochs of about a tenth of the steps.
+
+    Otherwise a pass of few batches would be followed by an evaluation and a
+    checkpoint that take longer than itself.
+    """
+    enough = -(-steps // 10)
+    found = batches(0).take(enough).reduce(0, lambda count, *_: count + 1)
+    if not found:
+        raise ValueError(
+            "`batches` must give batches to train on. Received: "
+            "batches(0), which is empty."
+        )
+    passes = -(-enough // int(found))
+    if passes == 1:
+        return batches
+
+    def epoch_batches(epoch: int) -> tf.data.Dataset:
+        numbers = tf.data.Dataset.range(epoch * passes, (epoch + 1) * passes)
+        return numbers.flat_map(batches)
+
+    return epoch_batches
 
 
 def compile_model(model: keras.Model, config: TrainingConfig) -> None:

@@ -1,6 +1,7 @@
 """The Tuner component's code: a few short trainings choose for the long one."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -8,6 +9,8 @@ import keras_tuner
 from tfx import v1 as tfx
 
 from pipelines.g2p.modules import training
+from pipelines.g2p.modules.batches import array_pairs
+from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.trainer import new_teacher
 from pipelines.g2p.modules.transformed import read_pairs
 
@@ -50,7 +53,12 @@ class TeacherSpace(keras_tuner.HyperModel):
         """Trains for a short time, and tells the loss on listed answers."""
         training.train(
             model,
-            *self._train,
+            training_batches(
+                functools.partial(array_pairs, *self._train),
+                model.config,
+                self._config.batch_size,
+                self._config.seed,
+            ),
             validation=None,
             config=dataclasses.replace(self._config, **hp.values),
         )

@@ -13,7 +13,11 @@ from pipelines.g2p.configs import load_config
         ("data.max_words", 0, "greater than or equal to 1.*Received: 0"),
         ("data.schema_file", "nowhere.pbtxt", "must be a file that exists"),
         ("teacher.training", {"stpes": 3}, "[Uu]nexpected"),
-        ("teacher.training", {"steps": 0}, "`steps` must be positive.*steps=0"),
+        (
+            "teacher.training",
+            {"steps": 0},
+            "`steps` must be a positive.*steps=0",
+        ),
         ("teacher.preset", "nope", "must be one of .*Received: 'nope'"),
         ("teacher.strategy", "parameter_server", "should be 'default'"),
         ("student.num_decoder_layers", 2.5, "integer"),
@@ -64,6 +68,8 @@ def test_a_file_and_what_counts_more(tmp_path):
     # What is not named keeps the default of its stage.
     assert training.label_smoothing == 0.0
     assert load_config().student.training.steps != 7
+    # As few steps as were asked for, though the default has a greater floor.
+    assert training.min_steps == 7 < load_config().student.training.min_steps
     varied = config.model_copy(update={"warm_start": False})
     assert varied.student == config.student
 
@@ -81,7 +87,7 @@ def test_a_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "rule"),
     [
-        (["--steps", "0"], "`steps` must be positive"),
+        (["--steps", "0"], "`steps` must be a positive integer"),
         (["--set", "teacher.preset"], "must be FIELD=VALUE"),
         (["--set", "data.fractions=[1"], "must give a value in YAML"),
         (["--set", "exits.tolerance=2"], "the command line: `exits.tolerance`"),

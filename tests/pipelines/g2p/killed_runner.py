@@ -3,9 +3,10 @@
     python -m tests.pipelines.g2p.killed_runner PLACE,PLACE... FLAGS...
 
 A place is the name of a component, which then is the last that ends; or
-`training`, `pushing` or `recording`: inside training, with a version half
-written, and with a version pushed of which the metadata know nothing. After
-each, a line says how the runner ended and what versions a server would see.
+`teaching`, `distilling`, `pushing` or `recording`: inside the training of the
+teacher and of the student, with a version half written, and with a version
+pushed of which the metadata know nothing. After each, a line says how the
+runner ended and what versions a server would see.
 
 Runners are forks of this process, which imports TFX once and computes nothing.
 """
@@ -27,7 +28,16 @@ from keras_moe.serving import newest_version
 from keras_moe.serving import push_version
 from pipelines.g2p import local_runner
 from pipelines.g2p.configs import COMMAND_LINE
-from pipelines.g2p.modules.training_progress import TrainingProgress
+from pipelines.g2p.modules import training
+from pipelines.g2p.modules.budgeted_schedule import BudgetedSchedule
+
+# The update at which a training is killed, by the kind of the model.
+UPDATES = {
+    "teaching": ("SwitchTransformer", 11),
+    "distilling": ("EarlyExitDistiller", 77),
+}
+# In the middle of an epoch, and not just before the kill.
+training.UPDATES_BETWEEN_CHECKPOINTS = 4
 
 
 def kill(*_, **__):
@@ -36,8 +46,16 @@ def kill(*_, **__):
 
 def arm(place):
     """Makes the process kill itself where it is to."""
-    if place == "training":
-        TrainingProgress.on_epoch_end = kill
+    if place in UPDATES:
+        kind, update = UPDATES[place]
+        count = BudgetedSchedule.on_train_batch_end
+
+        def count_and_die(self, batch, logs=None):
+            count(self, batch, logs)
+            if (type(self.model).__name__, self.step) == (kind, update):
+                kill()
+
+        BudgetedSchedule.on_train_batch_end = count_and_die
     elif place == "pushing":
         # Of the module: the package has a function of this name.
         sys.modules[push_version.__module__]._flush = kill

@@ -1,10 +1,15 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
 
 from keras_moe.models import SwitchTransformer
+from keras_moe.training import Checkpoints
 from pipelines.g2p.modules import training
-from pipelines.g2p.modules.training import BudgetedSchedule
+from pipelines.g2p.modules.batches import array_pairs
+from pipelines.g2p.modules.batches import evaluation_batches
+from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.training import TrainingConfig
 
 
@@ -62,67 +67,107 @@ def test_a_zero_inside_a_sequence_is_not_cut_off_when_padding_is_another():
     assert training._trim(np.full((2, 3), 9), 9).shape == (2, 1)
 
 
-def test_the_rate_rises_then_falls_to_zero_with_the_steps():
-    config = TrainingConfig(
-        steps=100, peak_learning_rate=2.0, warmup=0.1, max_minutes=0
+def tiny(**options):
+    options = {"num_encoder_layers": 1, "num_experts": 0, **options}
+    return SwitchTransformer.from_preset(
+        "switch_tiny", num_decoder_layers=1, **options
     )
-    schedule = BudgetedSchedule(config)
-    rates = []
-    for schedule.step in range(101):
-        rates.append(schedule.learning_rate())
-    assert rates[0] > 0
-    assert np.argmax(rates) == 10 and rates[10] == pytest.approx(2.0)
-    assert np.all(np.diff(rates[:11]) >= 0) and np.all(np.diff(rates[10:]) < 0)
-    assert rates[100] == 0.0
 
 
-def test_a_slow_machine_gets_a_shorter_complete_schedule(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    config = TrainingConfig(steps=1000, max_minutes=1)
-    schedule = BudgetedSchedule(config)
-    model = keras.Model()
-    model.stop_training = False  # as `fit` begins
-    schedule.set_model(model)
-    schedule.on_train_batch_end(0)
-    now[0] = 30.0
-    schedule.on_train_batch_end(1)
-    assert schedule.progress() == pytest.approx(0.5)
-    assert not schedule.model.stop_training
-    now[0] = 61.0
-    schedule.on_train_batch_end(2)
-    assert schedule.model.stop_training and schedule.learning_rate() == 0.0
+def passes_of(source, target):
+    """Five batches of eight rows, in another order in each pass."""
+    rows = functools.partial(array_pairs, source, target)
+    return training_batches(rows, Special(), 8, seed=0)
+
+
+def held_out_of(source, target):
+    rows = functools.partial(array_pairs, source[:8], target[:8])
+    return evaluation_batches(rows, Special(), 8)
+
+
+class Calls(keras.callbacks.Callback):
+    """Keeps the loss after each update, of all that were not undone."""
+
+    def __init__(self, kill_at=None):
+        super().__init__()
+        self.losses, self.kill_at = [], kill_at
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+        if len(self.losses) == self.kill_at:
+            raise KeyboardInterrupt
+
+    def get_state(self):
+        return {"losses": list(self.losses)}
+
+    def set_state(self, state):
+        self.losses = state["losses"]
 
 
 def test_train_takes_the_steps_it_was_given():
-    model = SwitchTransformer.from_preset(
-        "switch_tiny",
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        num_experts=0,
-    )
     source, target = pairs()
-    history = training.train(
-        model,
-        source,
-        target,
-        (source[:8], target[:8]),
-        TrainingConfig(steps=13, batch_size=8),
-    )
+    held_out = held_out_of(source, target)
+    model = tiny()
+    config = TrainingConfig(steps=13, batch_size=8)
+    history = training.train(model, passes_of(source, target), held_out, config)
     assert int(model.optimizer.iterations) == 13
-    assert {"loss", "val_loss"} <= set(history.history)
+    # After each pass of five, and at the end.
+    assert len(history.history["val_loss"]) == len(history.history["loss"]) == 3
     assert float(model.optimizer.learning_rate) < 1e-4
 
 
+def test_short_passes_are_joined():
+    passes = passes_of(*pairs())
+    # A tenth of the steps are 15 batches, which take three passes.
+    epochs = training._epochs(passes, 150)
+    joined = [labels.numpy().tolist() for _, labels in epochs(2)]
+    numbers = (6, 7, 8)
+    expected = [y.numpy().tolist() for n in numbers for _, y in passes(n)]
+    assert joined == expected and len(joined) == 15
+    # Long ones are epochs by themselves.
+    assert training._epochs(passes, 50) is passes
+
+
 def test_errors():
-    with pytest.raises(ValueError, match="`steps` must be positive.*steps=0"):
-        TrainingConfig(steps=0)
-    model = SwitchTransformer.from_preset("switch_tiny")
+    def empty(number):
+        return passes_of(*pairs())(number).take(0)
+
+    with pytest.raises(ValueError, match="`batches` must give batches"):
+        training.train(tiny(), empty, None, TrainingConfig())
+
+
+@pytest.mark.parametrize(
+    "kill_at", [17, pytest.param(4, marks=pytest.mark.large)]
+)
+def test_a_killed_training_resumes(tmp_path, kill_at):
     source, target = pairs()
-    with pytest.raises(ValueError, match="39 and 40"):
-        training.train(model, source[1:], target, None, TrainingConfig())
-    with pytest.raises(ValueError, match="0 and 0"):
-        training.train(model, source[:0], target[:0], None, TrainingConfig())
+    held_out = held_out_of(source, target)
+    config = TrainingConfig(steps=20, batch_size=8, max_minutes=0)
+
+    def train(folder, kill_at=None):
+        keras.utils.set_random_seed(0)
+        model, calls = tiny(num_experts=2), Calls(kill_at)
+        history = training.train(
+            model,
+            passes_of(source, target),
+            held_out,
+            config,
+            [calls],
+            Checkpoints(tmp_path / folder, every=3),
+        )
+        return history.history, calls.losses, model.get_weights()
+
+    history, losses, weights = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("part", kill_at)
+    resumed = train("part")
+    assert resumed[0] == history and len(history["val_loss"]) == 4
+    assert resumed[1] == losses and len(losses) == 20
+    for mine, theirs in zip(resumed[2], weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    # Killed after its end, before anything was exported.
+    again = train("part")
+    assert again[:2] == (history, losses)
 
 
 @pytest.mark.large
@@ -136,7 +181,7 @@ def test_a_strategy_trains_what_one_device_does():
         keras.utils.set_random_seed(0)
         with distribution.strategy(kind).scope():
             model = SwitchTransformer.from_preset("switch_tiny")
-        history = training.train(model, source, target, None, config)
+        history = training.train(model, passes_of(source, target), None, config)
         assert int(np.array(model.optimizer.iterations)) == 4
         losses.append(history.history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-4)
