@@ -5,6 +5,8 @@ from keras import ops
 from keras_moe.layers.routers._router import Router
 from keras_moe.ops import RoutingPlan
 from keras_moe.ops import fixed_routing
+from keras_moe.ops.routing._broken_rows import mark_broken
+from keras_moe.ops.routing._broken_rows import split_tokens
 from keras_moe.types import Tensor
 
 
@@ -34,13 +36,16 @@ class FixedRouter(Router):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan:
+        real, broken = split_tokens(inputs, padding_mask)
         expert_index = self.assign(inputs, token_ids)
         plan = fixed_routing(
             ops.expand_dims(expert_index, -1),
             self.required_num_experts,
             self.expert_capacity(ops.shape(inputs)[-2], training=training),
-            padding_mask,
+            real[..., 0],
         )
+        marked = mark_broken(plan.probabilities, broken)
+        plan = plan._replace(probabilities=marked)
         self.record(plan, padding_mask)
         return plan
 

@@ -15,6 +15,9 @@ from keras_moe.metrics import routing_statistics
 from keras_moe.ops import RoutingPlan
 from keras_moe.ops import SoftRoutingPlan
 from keras_moe.ops import expert_capacity
+from keras_moe.ops.routing._broken_rows import broken_rows
+from keras_moe.ops.routing._broken_rows import mark_broken
+from keras_moe.ops.routing._broken_rows import split_tokens
 from keras_moe.ops.routing._capacity import ROUNDINGS
 from keras_moe.ops.routing._spread_groups import as_spread
 from keras_moe.ops.routing._spread_groups import draw_uniform
@@ -197,12 +200,17 @@ class Router(ReplicaLosses):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan | SoftRoutingPlan:
-        if padding_mask is not None:
-            # Padding may hold NaN, which would enter the kernel's gradient.
-            real = ops.cast(ops.expand_dims(padding_mask, -1), "bool")
+        broken = None
+        if training or padding_mask is not None:
+            # NaN, in padding or elsewhere, would enter the kernel's gradient.
+            real, broken = split_tokens(inputs, padding_mask)
             inputs = ops.where(real, inputs, ops.zeros_like(inputs))
+            padding_mask = real[..., 0]
         logits = self.logits(inputs, training=training)
         plan = self.route(logits, padding_mask, training=training)
+        if broken is not None:
+            marked = mark_broken(plan.probabilities, broken)
+            plan = plan._replace(probabilities=marked)
         self.record(plan, padding_mask, logits)
         return plan
 
@@ -281,12 +289,18 @@ class Router(ReplicaLosses):
     ) -> None:
         """Adds the losses of a plan to the layer's, and updates the metrics.
 
+        Tokens that are not finite enter neither.
+
         Args:
             plan: what `route` returned.
             padding_mask: bool `[groups, tokens]`, false for padding.
             logits: the router's scores; `None` if there are none.
         """
         probabilities = plan.probabilities
+        real = ops.logical_not(broken_rows(probabilities)[..., 0])
+        if padding_mask is not None:
+            real = ops.logical_and(real, ops.cast(padding_mask, "bool"))
+        padding_mask = real
         balance = z_loss = ops.zeros((), dtype="float32")
         if isinstance(plan, RoutingPlan):
             balance = load_balancing_loss(
@@ -306,11 +320,7 @@ class Router(ReplicaLosses):
         statistics = routing_statistics(plan, padding_mask)
         statistics["auxiliary_loss"] = balance
         statistics["router_z_loss"] = z_loss
-        tokens = (
-            ops.size(probabilities[..., 0])
-            if padding_mask is None
-            else ops.sum(ops.cast(padding_mask, "int32"))
-        )
+        tokens = ops.sum(ops.cast(real, "int32"))
         for name, value in statistics.items():
             self.trackers[name].update_state(value, sample_weight=tokens)
         self.expert_load.update_state(expert_counts(plan, padding_mask))

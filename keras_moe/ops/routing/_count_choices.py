@@ -14,7 +14,8 @@ def count_choices(expert_index: Tensor, num_experts: int) -> Tensor:
 
     Args:
         expert_index: int `[groups, tokens, choices]`; `num_experts` marks a
-            choice that was not made.
+            choice that was not made, as any other number that is no
+            expert's does.
         num_experts: number of experts.
 
     Returns:
@@ -34,7 +35,11 @@ def count_choices(expert_index: Tensor, num_experts: int) -> Tensor:
     groups = ops.shape(expert_index)[0]
     # Each group has one segment more, for the choices that were not made.
     first = ops.arange(groups, dtype="int32") * (num_experts + 1)
-    index = ops.cast(expert_index, "int32") + ops.reshape(first, (-1, 1, 1))
+    index = ops.cast(expert_index, "int32")
+    # Beyond its range an index would count for another group.
+    exists = ops.logical_and(index >= 0, index < num_experts)
+    index = ops.where(exists, index, num_experts)
+    index = index + ops.reshape(first, (-1, 1, 1))
     index = ops.reshape(index, (-1,))
     counts = ops.segment_sum(
         ops.ones_like(index, dtype="float32"),

@@ -5,6 +5,8 @@ from typing import Any
 from keras import ops
 
 from keras_moe.ops._batched_take import batched_take
+from keras_moe.ops.routing._broken_rows import broken_rows
+from keras_moe.ops.routing._broken_rows import with_sentinel_rows
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.types import Tensor
 
@@ -41,7 +43,7 @@ def gather_combine(expert_outputs: Tensor, plan: RoutingPlan) -> Tensor:
 
     Returns:
         `[groups, tokens, dim]` in the dtype of `expert_outputs`; exactly zero
-        for a token that no expert took.
+        for a token that no expert took, NaN for one without probabilities.
 
     Example:
 
@@ -54,7 +56,8 @@ def gather_combine(expert_outputs: Tensor, plan: RoutingPlan) -> Tensor:
     plan = with_slots(plan)
     weight = ops.cast(plan.combine_weight, expert_outputs.dtype)
     weighted = expert_outputs * ops.expand_dims(weight, -1)
-    return slots_to_tokens(weighted, plan.token_index, plan.slot_index)
+    broken = broken_rows(plan.probabilities)
+    return slots_to_tokens(weighted, plan.token_index, plan.slot_index, broken)
 
 
 def with_slots(plan: Any) -> RoutingPlan:
@@ -88,7 +91,10 @@ def tokens_to_slots(
 
 
 def slots_to_tokens(
-    slots: Tensor, token_index: Tensor, slot_index: Tensor
+    slots: Tensor,
+    token_index: Tensor,
+    slot_index: Tensor,
+    broken: Tensor | None = None,
 ) -> Tensor:
     """Gathers `[g, e, c, d]` into `[g, s, d]`, summed over choices.
 
@@ -101,24 +107,27 @@ def slots_to_tokens(
             upstream = args[0] if upstream is None else upstream
             return _gather_slots(upstream, token_index)
 
-        return _gather_tokens(x, slot_index), gradient
+        return _gather_tokens(x, slot_index, broken), gradient
 
     return gather(slots)
 
 
 def _gather_slots(tokens: Tensor, token_index: Tensor) -> Tensor:
     groups = len(token_index.shape) - 2
-    return batched_take(_with_zero_row(tokens), token_index, groups)
+    return batched_take(with_sentinel_rows(tokens), token_index, groups)
 
 
-def _gather_tokens(slots: Tensor, slot_index: Tensor) -> Tensor:
+def _gather_tokens(
+    slots: Tensor, slot_index: Tensor, broken: Tensor | None = None
+) -> Tensor:
     *groups, experts, capacity, _ = ops.shape(slots)
     flat = ops.reshape(slots, (*groups, experts * capacity, slots.shape[-1]))
+    if broken is None:
+        rows = with_sentinel_rows(flat)
+    else:
+        # Broken tokens sit in no slot: they read the row after the sentinel's.
+        rows = with_sentinel_rows(flat, nan=True)
+        slot_index = ops.where(broken, experts * capacity + 1, slot_index)
     # [g, s, k, d]
-    chosen = batched_take(_with_zero_row(flat), slot_index, len(groups))
+    chosen = batched_take(rows, slot_index, len(groups))
     return ops.sum(chosen, axis=-2)
-
-
-def _with_zero_row(x: Tensor) -> Tensor:
-    """Appends the row that the sentinel index points to."""
-    return ops.pad(x, ((0, 0),) * (len(x.shape) - 2) + ((0, 1), (0, 0)))

@@ -4,8 +4,10 @@ The work is `groups * tokens * experts * slots * dim`, quadratic in the tokens
 of a group: best on TPUs with small groups, and the only way for soft plans.
 """
 
+import numpy as np
 from keras import ops
 
+from keras_moe.ops.routing._broken_rows import broken_rows
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.ops.routing._soft_routing_plan import SoftRoutingPlan
 from keras_moe.types import Tensor
@@ -17,11 +19,12 @@ def einsum_dispatch(
     """Copies or mixes tokens into slots.
 
     Args:
-        tokens: `[groups, tokens, dim]`, finite also where padding is.
+        tokens: `[groups, tokens, dim]`.
         plan: the routing plan.
 
     Returns:
-        `[groups, experts, slots, dim]`; an empty slot is zero.
+        `[groups, experts, slots, dim]`; an empty slot is zero, one that holds
+        a token that is not finite is NaN.
 
     Example:
 
@@ -34,7 +37,7 @@ def einsum_dispatch(
     """
     dispatch = ops.cast(plan.dispatch_array(), tokens.dtype)
     g = _group_letters(tokens)
-    return ops.einsum(f"{g}sec,{g}sd->{g}ecd", dispatch, tokens)
+    return _product(dispatch, tokens, f"{g}sec", f"{g}s", f"{g}ec")
 
 
 def einsum_combine(
@@ -48,7 +51,8 @@ def einsum_combine(
 
     Returns:
         `[groups, tokens, dim]` in the dtype of `expert_outputs`; exactly zero
-        for a token that no expert took.
+        for a token that no expert took, NaN for one without probabilities or
+        with a slot that is not finite.
 
     Example:
 
@@ -60,7 +64,29 @@ def einsum_combine(
     """
     combine = ops.cast(plan.combine_array(), expert_outputs.dtype)
     g = _group_letters(expert_outputs[..., 0])
-    return ops.einsum(f"{g}sec,{g}ecd->{g}sd", combine, expert_outputs)
+    outputs = _product(combine, expert_outputs, f"{g}sec", f"{g}ec", f"{g}s")
+    # Broken tokens sit in no slot. Zeros would hide that a router is NaN.
+    return ops.where(broken_rows(plan.probabilities), np.nan, outputs)
+
+
+def _product(
+    weight: Tensor, rows: Tensor, axes: str, taken: str, given: str
+) -> Tensor:
+    """Sums weighted rows; those of weight 0 have no say.
+
+    In a plain product 0 times NaN is NaN: one row that is not finite, such as
+    one that overflows float16, would spoil all rows of its group.
+    """
+    finite = ops.all(ops.isfinite(rows), axis=-1, keepdims=True)
+    rows = ops.where(finite, rows, ops.zeros_like(rows))
+    summed = ops.einsum(f"{axes},{taken}d->{given}d", weight, rows)
+    broken = ops.cast(ops.logical_not(finite), weight.dtype)
+    reached = ops.einsum(
+        f"{axes},{taken}d->{given}d",
+        ops.cast(weight != 0.0, weight.dtype),
+        broken,
+    )
+    return ops.where(reached > 0.0, np.nan, summed)
 
 
 def _group_letters(like: Tensor) -> str:

@@ -4,6 +4,8 @@ from keras import ops
 
 from keras_moe.backend import shapes_must_be_static
 from keras_moe.ops._batched_take import batched_take
+from keras_moe.ops.routing._broken_rows import mark_broken
+from keras_moe.ops.routing._broken_rows import split_rows
 from keras_moe.ops.routing._capped_assignment import log_capped_assignment
 from keras_moe.ops.routing._checks import check_capacity
 from keras_moe.ops.routing._checks import check_logits
@@ -100,11 +102,8 @@ def expert_choice_routing(
 
     logits = ops.cast(logits, "float32")
     tokens, num_experts = ops.shape(logits)[-2:]
-    if padding_mask is None:
-        real = ops.ones_like(logits[..., :1], dtype="bool")
-    else:
-        real = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
-    # Padding may hold NaN, which would spread to its whole group.
+    real, broken = split_rows(logits, padding_mask)
+    # NaN, in padding or elsewhere, would spread to its whole group.
     logits = ops.where(real, logits, 0.0)
     expert_capacity = _at_most(expert_capacity, tokens)
     scores = _scores(logits, real, softmax_over)
@@ -142,7 +141,7 @@ def expert_choice_routing(
     return RoutingPlan(
         token_index=token_index,
         combine_weight=gates_of_slots(gates, ask_index, slot_index),
-        probabilities=scores,
+        probabilities=mark_broken(scores, broken),
         slot_index=slot_index,
         expert_index=expert_index,
     )

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_moe.backend import value_now
 from keras_moe.ops.routing._checks import check_capacity
 from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._gates import gates_of_slots
@@ -27,7 +28,9 @@ def fixed_routing(
 
     Args:
         expert_index: int `[groups, tokens]` or `[groups, tokens, k]`; the
-            experts of one token must differ.
+            experts of one token must differ. `num_experts` marks a choice
+            that is not made, and so does in a graph any other number that is
+            no expert's.
         num_experts: number of experts.
         expert_capacity: slots of an expert in a group; `None` is dropless.
         padding_mask: bool `[groups, tokens]`, false for padding, which is not
@@ -40,7 +43,7 @@ def fixed_routing(
     Raises:
         ValueError: if `expert_index` is not of rank 2 or 3, `padding_mask` is
             not of its first two axes, `num_experts` or `expert_capacity` is
-            below 1.
+            below 1; when eager, for an index that is no expert's.
 
     Example:
 
@@ -59,9 +62,13 @@ def fixed_routing(
             f"{tuple(expert_index.shape)}."
         )
     check_padding_mask(padding_mask, expert_index)
+    _check_experts(expert_index, num_experts)
     expert = ops.cast(expert_index, "int32")
     if len(expert.shape) == 2:
         expert = ops.expand_dims(expert, -1)
+    # Indices beyond the last expert would reach the slots of other groups.
+    exists = ops.logical_and(expert >= 0, expert < num_experts)
+    expert = ops.where(exists, expert, num_experts)
     if padding_mask is not None:
         real = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
         expert = ops.where(real, expert, num_experts)
@@ -84,3 +91,15 @@ def fixed_routing(
         slot_index=slot_index,
         expert_index=expert,
     )
+
+
+def _check_experts(expert_index: Tensor, num_experts: int) -> None:
+    value = value_now(expert_index)
+    if value is None or not value.size:
+        return
+    if value.min() < 0 or value.max() > num_experts:
+        raise ValueError(
+            f"`expert_index` must hold numbers from 0 to {num_experts - 1}, or "
+            f"{num_experts} for a choice that is not made. Received: from "
+            f"{value.min()} to {value.max()}."
+        )

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_moe.ops._batched_take import batched_take
+from keras_moe.ops.routing._broken_rows import broken_rows
+from keras_moe.ops.routing._broken_rows import with_sentinel_rows
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.types import Tensor
 
@@ -24,12 +26,14 @@ class RaggedRows(NamedTuple):
         token_index: int32 `[n]`, the token of each row in the flattened batch.
         row_index: int32 `[g * s, k]`, its inverse: the row of each choice of a
             token; `n` for a choice that was dropped or never made.
+        broken: bool `[g * s, 1]`, the tokens without probabilities.
         combine_weight: float32 `[n]`; 0 for a row that only fills up.
         row_count: int32 `[e]`, how many rows each expert has.
     """
 
     token_index: Tensor
     row_index: Tensor
+    broken: Tensor
     combine_weight: Tensor
     row_count: Tensor
 
@@ -73,6 +77,7 @@ def ragged_rows(plan: RoutingPlan) -> RaggedRows:
     return RaggedRows(
         token_index=tf.gather(_with_one_more(token), slot_of_row),
         row_index=tf.reshape(row_index, (-1, choices)),
+        broken=tf.reshape(broken_rows(plan.probabilities), (-1, 1)),
         combine_weight=tf.gather(_with_one_more(weight), slot_of_row),
         row_count=row_count,
     )
@@ -103,7 +108,8 @@ def ragged_dispatch(tokens: Tensor, rows: RaggedRows) -> Tensor:
     @tf.custom_gradient
     def gather(x):
         def gradient(upstream):
-            return tf.reshape(_sum_of_rows(upstream, rows), shape)
+            upstream = with_sentinel_rows(upstream)
+            return tf.reshape(_sum_of_rows(upstream, rows.row_index), shape)
 
         flat = tf.reshape(x, (-1, x.shape[-1]))
         return tf.gather(flat, rows.token_index), gradient
@@ -121,7 +127,9 @@ def ragged_combine(outputs: Tensor, rows: RaggedRows, like: Tensor) -> Tensor:
             flat = tf.reshape(upstream, (-1, x.shape[-1]))
             return tf.gather(flat, rows.token_index)
 
-        return _sum_of_rows(x, rows), gradient
+        # Broken tokens have no row: they read the one after the sentinel's.
+        index = tf.where(rows.broken, tf.shape(x)[0] + 1, rows.row_index)
+        return _sum_of_rows(with_sentinel_rows(x, nan=True), index), gradient
 
     summed = gather(outputs * tf.expand_dims(weight, -1))
     return tf.reshape(summed, tf.shape(like))
@@ -136,7 +144,6 @@ def apply_by_expert(
     return tf.concat([expert(part) for expert, part in pairs], axis=0)
 
 
-def _sum_of_rows(x: Tensor, rows: RaggedRows) -> Tensor:
+def _sum_of_rows(x: Tensor, row_index: Tensor) -> Tensor:
     """Gathers `[n, d]` into `[g * s, d]`, summed over choices."""
-    x = tf.pad(x, ((0, 1), (0, 0)))  # the sentinel reads zeros
-    return tf.reduce_sum(tf.gather(x, rows.row_index), axis=1)
+    return tf.reduce_sum(tf.gather(x, row_index), axis=1)

@@ -28,7 +28,8 @@ class RoutingPlan(NamedTuple):
         combine_weight: float32 `[g, e, c]`, the weight of the expert's output
             in the token's sum; 0 for an empty slot. Carries the gradient to
             the router.
-        probabilities: float32 `[g, s, e]`, the router's softmax.
+        probabilities: float32 `[g, s, e]`, the router's softmax; NaN for a
+            token that has none, which takes no slot and comes out as NaN.
         slot_index: int32 `[g, s, k]`, the inverse of `token_index`: where each
             choice of a token sits, as `expert * c + slot`; `e * c` marks a
             choice that was dropped or never made. With it no executor needs
@@ -65,5 +66,7 @@ class RoutingPlan(NamedTuple):
         return ops.cast(self.dispatch_mask(), "float32")
 
     def combine_array(self) -> Tensor:
-        """Returns float32 `[g, s, e, c]`: the mask times the weights."""
-        return self.dispatch_array() * ops.expand_dims(self.combine_weight, -3)
+        """Returns float32 `[g, s, e, c]`: the weights, 0 outside the mask."""
+        # A product with the mask would give the NaN of one slot to all tokens.
+        weight = ops.expand_dims(self.combine_weight, -3)
+        return ops.where(self.dispatch_mask(), weight, 0.0)

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_moe.ops.routing._broken_rows import mark_broken
+from keras_moe.ops.routing._broken_rows import split_rows
 from keras_moe.ops.routing._checks import check_logits
 from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._soft_routing_plan import SoftRoutingPlan
@@ -44,21 +46,17 @@ def soft_routing(
     check_padding_mask(padding_mask, logits)
     logits = ops.cast(logits, "float32")
     *groups, tokens, experts, slots = ops.shape(logits)
-    real = None
-    if padding_mask is not None:
-        real = ops.cast(padding_mask, "bool")
-        real = ops.reshape(real, (*groups, tokens, 1, 1))
-        # Padding may hold NaN, which would spread to its whole group.
-        logits = ops.where(real, logits, -3.4e38)
+    real, broken = split_rows(logits, padding_mask, num_score_axes=2)
+    # NaN, in padding or elsewhere, would spread to its whole group.
+    logits = ops.where(real, logits, -3.4e38)
     dispatch = ops.softmax(logits, axis=-3)
     flat = ops.reshape(logits, (*groups, tokens, experts * slots))
     combine = ops.reshape(ops.softmax(flat, axis=-1), ops.shape(logits))
-    if real is not None:
-        # In a group of padding alone, softmax gives equal weights, not zeros.
-        dispatch = ops.where(real, dispatch, 0.0)
-        combine = ops.where(real, combine, 0.0)
+    # In a group of padding alone, softmax gives equal weights, not zeros.
+    dispatch = ops.where(real, dispatch, 0.0)
+    combine = ops.where(real, combine, 0.0)
     return SoftRoutingPlan(
         dispatch_weight=dispatch,
         combine_weight=combine,
-        probabilities=ops.sum(combine, axis=-1),
+        probabilities=mark_broken(ops.sum(combine, axis=-1), broken[..., 0]),
     )

@@ -17,7 +17,8 @@ class SoftRoutingPlan(NamedTuple):
         combine_weight: float32 `[g, s, e, c]`, the share of that slot's output
             in the token's; sums to 1 over experts and slots, and is 0 for
             padding.
-        probabilities: float32 `[g, s, e]`, `combine_weight` summed over slots.
+        probabilities: float32 `[g, s, e]`, `combine_weight` summed over slots;
+            NaN for a token whose scores are, which is mixed into no slot.
 
     Example:
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_moe.ops.routing._broken_rows import mark_broken
+from keras_moe.ops.routing._broken_rows import split_rows
 from keras_moe.ops.routing._checks import check_capacity
 from keras_moe.ops.routing._checks import check_logits
 from keras_moe.ops.routing._checks import check_padding_mask
@@ -121,10 +123,9 @@ def top_k_routing(
     check_positive(second_expert_threshold=second_expert_threshold)
 
     logits = ops.cast(logits, "float32")
-    if padding_mask is not None:
-        padding_mask = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
-        # Padding may hold NaN, which would spread to its whole group.
-        logits = ops.where(padding_mask, logits, 0.0)
+    real, broken = split_rows(logits, padding_mask)
+    # NaN, in padding or elsewhere, would spread to its whole group.
+    logits = ops.where(real, logits, 0.0)
     probabilities = ops.softmax(logits, axis=-1)
 
     expert = _best_experts(
@@ -138,8 +139,7 @@ def top_k_routing(
             share, second_expert_policy, second_expert_threshold, seed
         )
         expert = ops.where(asked, expert, num_experts)
-    if padding_mask is not None:
-        expert = ops.where(padding_mask, expert, num_experts)
+    expert = ops.where(real, expert, num_experts)
     if normalization == "before_drop":
         gates = share
 
@@ -152,7 +152,7 @@ def top_k_routing(
     return RoutingPlan(
         token_index=ask_index // num_selected_experts,
         combine_weight=gates_of_slots(gates, ask_index, slot_index),
-        probabilities=probabilities,
+        probabilities=mark_broken(probabilities, broken),
         slot_index=slot_index,
         expert_index=expert,
     )

@@ -26,3 +26,10 @@ def test_equals_the_loop(shape, jit):
         jit_compile=jit,
     )(index)
     np.testing.assert_array_equal(counted, loop(index, 4))
+
+
+def test_no_number_counts_for_another_group():
+    chosen = np.array([[[0], [3]], [[-1], [1]], [[7], [2]]])
+    np.testing.assert_array_equal(
+        count_choices(chosen, 3), [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    )

@@ -94,3 +94,14 @@ def test_errors_name_the_argument(arguments, message):
     given = {"expert_index": np.zeros((1, 3), int), "num_experts": 2}
     with pytest.raises(ValueError, match=message):
         fixed_routing(**{**given, **arguments})
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_an_index_that_is_no_experts_takes_no_slot(wrong):
+    index = np.array([[0, wrong, 1], [1, 0, 1]])
+    with pytest.raises(ValueError, match="numbers from 0 to 1, or 2 for"):
+        fixed_routing(index, 2)
+    received = tf.function(fixed_routing)(tf.constant(index), 2)
+    expected = fixed_routing(np.where(index == wrong, 2, index), 2)
+    for mine, theirs in zip(received, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
