@@ -32,7 +32,10 @@ def model():
 
 @pytest.mark.parametrize(
     "early_exit",
-    [policy(), policy("state", exit_interval=2)],
+    [
+        policy(),
+        pytest.param(policy("state", exit_interval=2), marks=pytest.mark.large),
+    ],
     ids=["softmax", "state"],
 )
 def test_xla(model, early_exit):
