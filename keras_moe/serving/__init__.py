@@ -45,7 +45,13 @@ _MODULES = {
     "push_version": f"{_ROOM}.versions._push_version",
     "write_warmup_requests": f"{_ROOM}.exporting._write_warmup_requests",
 }
-_EXTRA = ("google.protobuf", "grpc", "prometheus_client", "tensorflow_serving")
+_EXTRA = (
+    "google.protobuf",
+    "grpc",
+    "h11",
+    "prometheus_client",
+    "tensorflow_serving",
+)
 
 __all__ = sorted(_MODULES)
 

@@ -1,5 +1,6 @@
 """What a model server answers, whichever way a question comes."""
 
+import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -39,6 +40,9 @@ class ModelApi:
         metrics: counts exits.
         batcher: joins requests; `None` runs each by itself.
         request_log: samples requests; `None` writes nothing down.
+        workers: requests that run at a time, of all transports together: one
+            with more threads must not crowd out the other, nor the version
+            that is being loaded.
     """
 
     def __init__(
@@ -47,7 +51,9 @@ class ModelApi:
         metrics: ServerMetrics,
         batcher: Batcher | None = None,
         request_log: RequestLog | None = None,
+        workers: int = 4,
     ):
+        self._running = threading.BoundedSemaphore(workers)
         self._watcher = watcher
         self._metrics = metrics
         self._batcher = batcher
@@ -80,10 +86,11 @@ class ModelApi:
         with self._watcher.lease(spec) as servable:
             call.version = servable.version
             signature = servable.signature(signature_name)
-            inputs = decode(signature)
-            outputs = servable.run(
-                inputs, signature.name, output_filter, self._batcher
-            )
+            with self._running:
+                inputs = decode(signature)
+                outputs = servable.run(
+                    inputs, signature.name, output_filter, self._batcher
+                )
         if _EXITS in outputs and outputs[_EXITS].dtype.kind == "i":
             self._metrics.count_exits(servable.version, outputs[_EXITS])
         if self._log is not None:

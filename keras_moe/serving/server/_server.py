@@ -69,8 +69,8 @@ class Server:
         poll_seconds: pause between two looks at the folder.
         max_request_bytes: largest request that is read, and largest array
             that may come of it.
-        max_workers: gRPC requests that are answered at the same time; by
-            default 4, and 32 with batching.
+        max_workers: requests that run at the same time, of both APIs together;
+            by default 4, and 32 with batching.
         intra_op_threads: threads that share one operation of a request. One
             suits small requests, which then run on a core each; more suits
             few and large ones.
@@ -152,7 +152,9 @@ class Server:
         self._log = settings.request_log
         if self._log is not None:
             metrics.show_request_log(self._log.counts)
-        api = ModelApi(self._watcher, metrics, batcher, self._log)
+        api = ModelApi(
+            self._watcher, metrics, batcher, self._log, settings.workers
+        )
         self._state = "new"
         self._grpc: GrpcApi | None = None
         self._rest: RestApi | None = None

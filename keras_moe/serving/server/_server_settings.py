@@ -15,8 +15,8 @@ from keras_moe.serving.versions._version_folders import is_remote
 from keras_moe.validation import check_size
 
 _MAX_PORT = 65535
-# gRPC answers each request in a thread of its own. With batching most of these
-# threads only wait to be joined, so there must be more of them.
+# With batching most requests that run only wait to be joined, so there must be
+# more of them.
 _WORKERS, _BATCHING_WORKERS = 4, 32
 
 
@@ -82,7 +82,7 @@ class ServerSettings:
 
     @property
     def workers(self) -> int:
-        """How many gRPC requests are answered at the same time."""
+        """How many requests run at the same time, of both APIs together."""
         if self.max_workers is not None:
             return self.max_workers
         return _WORKERS if self.max_batch_rows is None else _BATCHING_WORKERS

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -15,18 +16,25 @@ from keras_moe.serving.server._gate import Gate
 from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.server._server_settings import ServerSettings
+from keras_moe.serving.server.grpc._message_wait import MessageWait
 from keras_moe.serving.server.grpc._model_service import ModelService
 from keras_moe.serving.server.grpc._prediction_service import PredictionService
 
-# Requests that may wait at a time; more are refused.
-_MAX_WAITING = 256
+# Requests that may be under way at a time, of all clients and of a connection;
+# more are refused, or wait in the client.
+_MAX_CALLS, _MAX_CALLS_PER_CONNECTION = 256, 64
+# Of these, how many may still owe their message, and for how long.
+_MAX_SILENT, _MESSAGE_SECONDS = 192, 10.0
+_HANDSHAKE_SECONDS = 10
 
 
 class GrpcApi:
     """Listens for gRPC requests.
 
     A request passes `_Gatekeeper`, which may refuse it, and `_Parser`, which
-    makes a message of it, to a method of the two services.
+    waits for its message and parses it, to a method of the two services. Each
+    has a thread; how many of them run a model at a time is `ModelApi`'s
+    business.
 
     Args:
         settings: the address, the limits and the certificate.
@@ -49,16 +57,19 @@ class GrpcApi:
         gate: Gate,
     ):
         limit = settings.max_request_bytes
+        self._wait = MessageWait(_MESSAGE_SECONDS, _MAX_SILENT)
         self._server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(
-                settings.workers, thread_name_prefix="grpc"
+                _MAX_CALLS, thread_name_prefix="grpc"
             ),
-            maximum_concurrent_rpcs=_MAX_WAITING,
+            maximum_concurrent_rpcs=_MAX_CALLS,
             interceptors=(
                 *(() if gate.is_open else (_Gatekeeper(gate, metrics),)),
-                _Parser(metrics),
+                _Parser(metrics, self._wait),
             ),
             options=[
+                ("grpc.max_concurrent_streams", _MAX_CALLS_PER_CONNECTION),
+                ("grpc.server_handshake_timeout_ms", 1000 * _HANDSHAKE_SECONDS),
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", -1),
                 # With `SO_REUSEPORT` on, a second server on the same port would
@@ -76,11 +87,13 @@ class GrpcApi:
 
     def start(self) -> None:
         """Starts to listen, in threads."""
+        self._wait.start()
         self._server.start()
 
     def stop(self, grace: float) -> None:
         """Stops, letting requests under way finish for `grace` seconds."""
         self._server.stop(grace).wait()
+        self._wait.stop()
 
 
 def _listen(server: grpc.Server, settings: ServerSettings) -> int:
@@ -124,22 +137,25 @@ class _Gatekeeper(grpc.ServerInterceptor):
             name, message = status_codes.describe(error)
             self._metrics.count_request("grpc", "", name, 0.0)
             code = getattr(grpc.StatusCode, name)
-            return grpc.unary_unary_rpc_method_handler(
-                lambda request, context: context.abort(code, message)
+            # A handler of streams is called at once; one of a single message
+            # would wait for it.
+            return grpc.stream_unary_rpc_method_handler(
+                lambda messages, context: context.abort(code, message)
             )
         return continuation(handler_call_details)
 
 
 class _Parser(grpc.ServerInterceptor):
-    """Parses requests where gRPC would.
+    """Receives and parses requests where gRPC would.
 
-    gRPC calls a request that does not parse its own fault, `INTERNAL`, writes
-    a traceback, and never frees what it holds of it: about 18 KiB (grpcio
-    1.85), which anybody could have it lose.
+    gRPC waits for a message for ever. It calls a request that does not parse
+    its own fault, `INTERNAL`, writes a traceback, and never frees what it holds
+    of it: about 18 KiB (grpcio 1.85), which anybody could have it lose.
     """
 
-    def __init__(self, metrics: ServerMetrics):
+    def __init__(self, metrics: ServerMetrics, wait: MessageWait):
         self._metrics = metrics
+        self._wait = wait
 
     def intercept_service(
         self,
@@ -147,21 +163,36 @@ class _Parser(grpc.ServerInterceptor):
         handler_call_details: Any,
     ) -> Any:
         handler = continuation(handler_call_details)
-        if handler is None:  # there is no such method
-            return None
+        if handler is None or handler.request_streaming:
+            return handler  # there is no such method, or it was refused
 
-        def parse_and_answer(data: bytes, context: grpc.ServicerContext) -> Any:
+        def receive_and_answer(
+            messages: Iterator[bytes], context: grpc.ServicerContext
+        ) -> Any:
             try:
-                request = handler.request_deserializer(data)
-            except message.DecodeError as error:
-                name = "INVALID_ARGUMENT"
-                self._metrics.count_request("grpc", "", name, 0.0)
-                context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"The request could not be parsed: {error}",
-                )
-            return handler.unary_unary(request, context)
+                data = self._wait.receive(messages, context)
+            except grpc.RpcError:
+                self._metrics.count_request("grpc", "", "CANCELLED", 0.0)
+                raise
+            return handler.unary_unary(
+                self._parse(handler, data, context), context
+            )
 
-        return grpc.unary_unary_rpc_method_handler(
-            parse_and_answer, response_serializer=handler.response_serializer
+        return grpc.stream_unary_rpc_method_handler(
+            receive_and_answer, response_serializer=handler.response_serializer
+        )
+
+    def _parse(
+        self, handler: Any, data: bytes | None, context: grpc.ServicerContext
+    ) -> Any:
+        reason = "there is none"
+        if data is not None:
+            try:
+                return handler.request_deserializer(data)
+            except message.DecodeError as error:
+                reason = str(error)
+        self._metrics.count_request("grpc", "", "INVALID_ARGUMENT", 0.0)
+        context.abort(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"The request could not be parsed: {reason}",
         )
