@@ -66,6 +66,10 @@ class HttpRequest(NamedTuple):
 class HttpConnection:
     """A connection whose requests are answered one after the other.
 
+    h11 reads the heads: what it takes for one, no proxy reads otherwise. Bodies
+    have a Content-Length here or none at all, and answers are our own: for both
+    h11 would take longer than for the head.
+
     Args:
         stream: the accepted socket, or TLS over it.
         is_crowded: whether it is beyond the connections that the server likes
@@ -79,11 +83,9 @@ class HttpConnection:
     def __init__(self, stream: socket.socket, is_crowded: bool = False):
         self._stream = stream
         self._is_crowded = is_crowded
-        self._protocol = h11.Connection(
-            h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES
-        )
         self._timeout: float | None = None
-        self._is_head = False
+        # Received, and not yet read: the next request may be there already.
+        self._data = b""
         self.waiting_since: float | None = time.monotonic()
 
     def serve(self, answer: Callable[[HttpRequest], HttpAnswer]) -> None:
@@ -96,15 +98,27 @@ class HttpConnection:
             OSError: the client broke off, or waited too long.
         """
         while self._begins():
+            # Where the next request begins is unknown unless the body of this
+            # one was read.
+            goes_on = False
+            is_head = False
             try:
-                reply = self._answer_one(answer)
+                began = time.monotonic()
+                head = self._read_head(began + _HEAD_SECONDS)
+                is_head = head.method == b"HEAD"
+                request = self._request(head, began + _REQUEST_SECONDS)
+                reply = answer(request)
+                goes_on = self.waiting_since is None and not (
+                    reply.closes or self._is_crowded or _ends(head, request)
+                )
             except h11.RemoteProtocolError as error:
                 reply = refusal(error.error_status_hint, f"Not HTTP: {error}")
             except TimeoutError:
                 reply = refusal(408, "The request took too long to come.")
-            if reply is None or not self._send(reply):
+            self._send(reply, goes_on, is_head)
+            if not goes_on:
+                self._linger()
                 return
-            self._protocol.start_next_cycle()
 
     def abort(self) -> None:
         """Ends the connection from another thread."""
@@ -115,63 +129,63 @@ class HttpConnection:
 
     def _begins(self) -> bool:
         """Waits for the first bytes of a request; tells whether there are."""
-        if self._protocol.trailing_data[0]:  # came along with the last one
-            return True
         with contextlib.suppress(TimeoutError):
-            return self._receive(time.monotonic() + _IDLE_SECONDS)
-        return False
+            self._data = self._data or self._receive(
+                time.monotonic() + _IDLE_SECONDS
+            )
+        return bool(self._data)
 
-    def _answer_one(
-        self, answer: Callable[[HttpRequest], HttpAnswer]
-    ) -> HttpAnswer | None:
-        began = time.monotonic()
-        head = self._next_event(began + _HEAD_SECONDS)
-        if not isinstance(head, h11.Request):
-            return None  # closed before it had sent anything
-        self._is_head = head.method == b"HEAD"
-        request = HttpRequest(
+    def _read_head(self, deadline: float) -> h11.Request:
+        parser = h11.Connection(
+            h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES
+        )
+        parser.receive_data(self._data)
+        while (event := parser.next_event()) is h11.NEED_DATA:
+            parser.receive_data(self._receive(deadline))
+        if not isinstance(event, h11.Request):
+            raise ConnectionError("The client closed before a request.")
+        self._data = parser.trailing_data[0]
+        return event
+
+    def _request(self, head: h11.Request, deadline: float) -> HttpRequest:
+        headers = {
+            name.decode(): value.decode("latin-1")
+            for name, value in head.headers
+        }
+        length = int(headers.get("content-length", "0"))
+
+        def read_body() -> bytes:
+            expected = headers.get("expect", "").lower()
+            if expected == "100-continue" and not self._data:
+                self._stream.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return self._read_body(length, deadline)
+
+        return HttpRequest(
             head.method.decode(),
             head.target.decode(),
-            {
-                name.decode(): value.decode("latin-1")
-                for name, value in head.headers
-            },
+            headers,
             self._is_crowded,
-            lambda: self._read_body(began + _REQUEST_SECONDS),
+            read_body,
         )
-        return answer(request)
 
-    def _read_body(self, deadline: float) -> bytes:
-        if self._protocol.they_are_waiting_for_100_continue:
-            self._write(h11.InformationalResponse(status_code=100, headers=[]))
-        parts: list[bytes] = []
-        while True:
-            try:
-                event = self._next_event(deadline)
-            except h11.RemoteProtocolError as error:
-                raise ConnectionError(str(error)) from error
-            if isinstance(event, h11.EndOfMessage):
-                self.waiting_since = None
-                return b"".join(parts)
-            if isinstance(event, h11.Data):
-                parts.append(bytes(event.data))
+    def _read_body(self, length: int, deadline: float) -> bytes:
+        parts, missing = [self._data], length - len(self._data)
+        while missing > 0:
+            parts.append(self._receive(deadline))
+            if not parts[-1]:
+                raise ConnectionError("The client closed in a body.")
+            missing -= len(parts[-1])
+        data = b"".join(parts)
+        self._data = data[length:]
+        self.waiting_since = None
+        return data[:length] if self._data else data
 
-    def _next_event(self, deadline: float) -> h11.Event | type:
-        while True:
-            event = self._protocol.next_event()
-            if event is not h11.NEED_DATA:
-                return event
-            self._receive(deadline)
-
-    def _receive(self, deadline: float) -> bool:
-        """Reads what is there; tells whether the client is."""
+    def _receive(self, deadline: float) -> bytes:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         self._limit_wait(left)
-        data = self._stream.recv(_CHUNK)
-        self._protocol.receive_data(data)
-        return bool(data)
+        return self._stream.recv(_CHUNK)
 
     def _limit_wait(self, seconds: float) -> None:
         # Setting it is a system call, and most requests come in one piece: a
@@ -180,42 +194,21 @@ class HttpConnection:
             self._timeout = seconds
             self._stream.settimeout(seconds)
 
-    def _send(self, reply: HttpAnswer) -> bool:
-        """Sends an answer; tells whether the connection goes on."""
+    def _send(self, reply: HttpAnswer, goes_on: bool, is_head: bool) -> None:
         # A client that does not read its answer is waited for, too.
         self.waiting_since = time.monotonic()
-        closes = (
-            reply.closes
-            or self._is_crowded
-            or self._protocol.their_state is not h11.DONE
-        )
+        lines = [
+            f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}",
+            f"Date: {email.utils.formatdate(usegmt=True)}",
+            f"Content-Type: {reply.content_type}",
+            f"Content-Length: {len(reply.body)}",
+            *(f"{name}: {value}" for name, value in reply.headers),
+            *([] if goes_on else ["Connection: close"]),
+            "\r\n",
+        ]
+        data = "\r\n".join(lines).encode("latin-1")
         self._limit_wait(_ANSWER_SECONDS)
-        self._write(
-            h11.Response(
-                status_code=reply.status,
-                headers=[
-                    ("Date", email.utils.formatdate(usegmt=True)),
-                    ("Content-Type", reply.content_type),
-                    ("Content-Length", str(len(reply.body))),
-                    *reply.headers,
-                    *([("Connection", "close")] if closes else []),
-                ],
-                reason=_REASONS.get(reply.status, ""),
-            ),
-            reply.body,
-        )
-        goes_on = self._protocol.our_state is h11.DONE
-        if not goes_on:
-            self._linger()
-        return goes_on
-
-    def _write(self, head: h11.Event, body: bytes | None = None) -> None:
-        data = self._protocol.send(head) or b""
-        if body is not None:
-            if not self._is_head:
-                data += self._protocol.send(h11.Data(data=body)) or b""
-            data += self._protocol.send(h11.EndOfMessage()) or b""
-        self._stream.sendall(data)
+        self._stream.sendall(data if is_head else data + reply.body)
 
     def _linger(self) -> None:
         """Throws away bytes that are still arriving, for a while.
@@ -229,6 +222,12 @@ class HttpConnection:
             self._stream.settimeout(_LINGER_SECONDS)
             while self._stream.recv(_CHUNK) and time.monotonic() < deadline:
                 pass
+
+
+def _ends(head: h11.Request, request: HttpRequest) -> bool:
+    """Tells whether a client wants no more than this request."""
+    wanted = request.headers.get("connection", "").lower()
+    return head.http_version < b"1.1" or "close" in wanted
 
 
 def refusal(status: int, message: str, *headers: tuple[str, str]) -> HttpAnswer:
