@@ -1,6 +1,10 @@
-# Two commands: `make demo` and `make test`. Each sets up what it needs.
+# Two commands: `make demo` and `make test`. Each sets up what it needs. Another
+# Python is named by its version: `make test VERSION=3.13`.
 SHELL := bash
-PY := .venv/bin/python
+VERSION := 3.11
+VENV := $(if $(filter-out 3.11,$(VERSION)),.venv-$(VERSION),.venv)
+BIN := $(VENV)/bin
+PY := $(BIN)/python
 # A worker a core. Tests of one file share fixtures that take long to make. The
 # order of files is that of tests/conftest.py.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
@@ -21,7 +25,7 @@ help: ## Show this list
 
 setup: ## Make .venv from the locked versions (the others call this)
 	@mkdir -p build/tmp build/keras
-	@bash dev/setup.sh
+	@bash dev/setup.sh $(VERSION)
 
 demo: ## Train, evaluate, push and serve on the CMU dictionary
 	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \
@@ -29,7 +33,7 @@ demo: ## Train, evaluate, push and serve on the CMU dictionary
 
 # Types are checked beside the tests, and told of after them.
 test: style ## Lint, architecture check, types, tests
-	@.venv/bin/mypy >build/mypy.log 2>&1 & types=$$!; \
+	@$(BIN)/mypy >build/mypy.log 2>&1 & types=$$!; \
 	  $(PY) -m pytest $(PARALLEL); tests=$$?; \
 	  wait $$types; types=$$?; cat build/mypy.log; exit $$((tests | types))
 
@@ -37,19 +41,19 @@ test-large: setup ## Also the tests that take minutes
 	@$(PY) -m pytest $(PARALLEL) -m 'large or not large'
 
 lint: style
-	@.venv/bin/mypy
+	@$(BIN)/mypy
 
 style: setup
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && \
-	  .venv/bin/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && \
+	  $(BIN)/lint-imports
 
 format: setup ## Format and fix what can be fixed
-	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 # Not after `setup`, which refuses a lock that `setup.py` has outgrown.
 lock: ## Resolve constraints/ anew
 	@mkdir -p build/tmp
-	@bash dev/setup.sh tools && bash dev/lock.sh
+	@bash dev/setup.sh 3.11 tools && bash dev/lock.sh
 
 clean: ## Remove everything that was built
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-* build *.egg-info

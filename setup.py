@@ -29,8 +29,9 @@ SERVING = [
 EXTRAS = {
     # Pipelines. TFX brings Beam, ML Metadata, TFDV, TFT and TFMA with it.
     "tfx": ["tfx==1.21.0", "pydantic>=2", "pyyaml", "rich", *SERVING],
-    # Compilation for Kubeflow Pipelines v2 and Vertex AI.
-    "kfp": ["tfx[kfp]==1.21.0", "google-cloud-aiplatform"],
+    # Compilation for Kubeflow Pipelines v2 and Vertex AI. KFP is named here
+    # because TFX's own extra installs none on Python 3.12 and later.
+    "kfp": ["tfx==1.21.0", "google-cloud-aiplatform", "kfp>=2.6,<2.17"],
     # Subword tokenisers inside the served graph.
     "text": ["tensorflow-text>=2.21,<2.22", "sentencepiece"],
     # The embedded model server and the client.
@@ -67,7 +68,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.11,<3.12",
+    python_requires=">=3.11,<3.14",
     packages=setuptools.find_packages(include=["keras_moe", "keras_moe.*"]),
     package_data={"keras_moe": ["py.typed"]},
     install_requires=CORE,

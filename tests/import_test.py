@@ -1,7 +1,11 @@
 """`pip install keras-moe` is enough: nothing else is imported on the way."""
 
+import importlib
+import re
 import subprocess
 import sys
+
+import pytest
 
 BLOCKED = """
 import sys
@@ -41,3 +45,15 @@ def test_the_core_needs_no_extra():
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("room", ["components", "orchestration"])
+def test_a_room_of_tfx_says_where_tfx_can_be_had(room, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tfx", None)  # as if not installed
+    monkeypatch.delitem(sys.modules, f"keras_moe.{room}", raising=False)
+    said = (
+        f"`keras_moe.{room}` needs TFX. Install it with "
+        "`pip install keras-moe[tfx]` on Python 3.11 to 3.13"
+    )
+    with pytest.raises(ModuleNotFoundError, match=re.escape(said)):
+        importlib.import_module(f"keras_moe.{room}")

@@ -1,5 +1,12 @@
 """TFX components and TFMA metrics made of the other rooms (extra `[tfx]`)."""
 
+from importlib.util import find_spec
+
+from keras_moe.tfx_needed import tfx_needed
+
+if find_spec("tfx") is None:
+    raise tfx_needed(__name__)
+
 from keras_moe.components._artifact_files import read_locally as read_locally
 from keras_moe.components._artifact_files import (
     written_locally as written_locally,

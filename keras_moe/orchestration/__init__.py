@@ -5,8 +5,14 @@ function, and a `create_pipeline` that puts them together.
 """
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from typing import Any
+
+from keras_moe.tfx_needed import tfx_needed
+
+if find_spec("tfx") is None:
+    raise tfx_needed(__name__)
 
 from keras_moe.orchestration._code_fingerprint import (
     code_fingerprint as code_fingerprint,
