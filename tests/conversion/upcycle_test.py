@@ -14,20 +14,24 @@ from tests.conversion.upcycle_case import data
 from tests.conversion.upcycle_case import pair
 from tests.conversion.upcycle_case import sparse_layers
 from tests.conversion.upcycle_case import stack
+from tests.covering import covering
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        None,
-        {"num_selected_experts": 1},
-        {"num_selected_experts": 1, "normalization": "after_drop"},
-        {"num_selected_experts": 2, "normalization": "after_drop"},
-        {"num_selected_experts": 3, "eval_capacity_factor": 4.0},
-        {"priority": "token_major", "kernel_initializer": "glorot_normal"},
-    ],
+    ("settings", "dispatch"),
+    covering(
+        [
+            None,
+            {"num_selected_experts": 1},
+            {"num_selected_experts": 1, "normalization": "after_drop"},
+            {"num_selected_experts": 2, "normalization": "after_drop"},
+            {"num_selected_experts": 3, "eval_capacity_factor": 4.0},
+            {"priority": "token_major", "kernel_initializer": "glorot_normal"},
+        ],
+        ["gather", "einsum", "ragged"],
+        strength=1,
+    ),
 )
-@pytest.mark.parametrize("dispatch", ["gather", "einsum", "ragged"])
 def test_the_first_outputs_are_the_dense_models(settings, dispatch):
     router = None
     if settings is not None:
@@ -40,10 +44,13 @@ def test_the_first_outputs_are_the_dense_models(settings, dispatch):
     assert_equal_outputs(sparse, dense, data(3, 7))
 
 
-@pytest.mark.parametrize("num_experts", [1, 2, 5])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize(
-    "use_bias", [(True, True), (False, False), (True, False), (False, True)]
+    ("num_experts", "activation", "use_bias"),
+    covering(
+        [1, 2, 5],
+        ["relu", "tanh"],
+        [(True, True), (False, False), (True, False), (False, True)],
+    ),
 )
 def test_biases_and_activations_come_along(num_experts, activation, use_bias):
     dense = stack(activation=activation, use_bias=use_bias)
@@ -228,7 +235,7 @@ def test_switch_gates_scale_the_output():
 
 def test_it_trains_and_saves(tmp_path):
     dense = stack()
-    dense.compile("adam", "mse")
+    dense.compile("adam", "mse", run_eagerly=True)
     sparse = upcycle(dense, 4)
     assert sparse.compiled
     assert sparse.optimizer is not dense.optimizer

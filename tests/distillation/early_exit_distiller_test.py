@@ -133,7 +133,7 @@ def test_the_last_exit_does_not_come_down_to_the_others():
         # The last exit itself then learns nothing.
         distillation_loss_weights=0.0,
     )
-    distiller.compile("sgd", jit_compile=False)
+    distiller.compile("sgd", run_eagerly=True)
     last = ops.convert_to_numpy(student(INPUTS))
     block = student.decoder.blocks[-1]
     before = [np.array(weight) for weight in block.weights]

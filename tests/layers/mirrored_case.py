@@ -17,6 +17,9 @@ from keras_moe.losses import load_balancing_loss
 from keras_moe.visualization import ExpertLoadCallback
 
 DIM = 5
+# Layers by name, with their numbers of experts.
+ONE = {"first": 4}
+TWO = {"first": 4, "second": 3}
 
 
 class Balanced(ReplicaLosses):
@@ -91,10 +94,10 @@ def global_balance():
         assert abs(logs - whole) > 1e-2 * whole
 
 
-def sparse_model(**router):
+def sparse_model(experts_of, **router):
     inputs = keras.Input((6, DIM))
     x = inputs
-    for name, experts in (("first", 4), ("second", 3)):
+    for name, experts in experts_of.items():
         layer = layers.SparseMoE(
             experts,
             8,
@@ -107,11 +110,19 @@ def sparse_model(**router):
     return keras.Model(inputs, x)
 
 
-def trained(scope, x, batch_size=8, callbacks=None, rate=0.1, **router):
+def trained(
+    scope,
+    x,
+    experts_of,
+    batch_size=8,
+    callbacks=None,
+    rate=0.1,
+    **router,
+):
     """The weights after a step or more, and the history."""
     with scope.scope():
         keras.utils.set_random_seed(1)
-        model = sparse_model(**router)
+        model = sparse_model(experts_of, **router)
         before = model.get_weights()
         model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
         history = model.fit(
@@ -141,7 +152,7 @@ def assert_same(received, expected, names=None):
         )
 
 
-def losses_once():
+def losses_once(experts_of=ONE):
     """Two replicas learn what one device would: each loss counts once."""
     mirrored, alone = strategy(), tf.distribute.get_strategy()
     rng = np.random.default_rng(3)
@@ -159,17 +170,24 @@ def losses_once():
         (np.concatenate([half, other]), True),
     ):
         router["balance_across_replicas"] = across
-        pair = [trained(scope, x, **router) for scope in (mirrored, alone)]
+        pair = [
+            trained(scope, x, experts_of, **router)
+            for scope in (mirrored, alone)
+        ]
         # The fullest queue, and so the usage of slots, is a replica's own.
         names = [n for n in pair[0][1] if not n.endswith("expert_usage")]
         assert_same(*pair, names)
     # Both losses are in what was learnt.
     for weight in ("router_z_loss_weight", "load_balancing_loss_weight"):
-        other, _ = trained(alone, x, **{**router, weight: 0.0})
+        other, _ = trained(alone, x, experts_of, **{**router, weight: 0.0})
         gap = [
             np.abs(a - b).max() for a, b in zip(pair[0][0], other, strict=True)
         ]
         assert max(gap) > 1e-4
+
+
+def losses_of_two_layers_once():
+    losses_once(TWO)
 
 
 def metrics_of_all_replicas():
@@ -187,7 +205,7 @@ def metrics_of_all_replicas():
     for scope in (mirrored, alone):
         callback = ExpertLoadCallback()
         results.append(
-            trained(scope, x, callbacks=[callback], rate=0.0, **router)
+            trained(scope, x, TWO, callbacks=[callback], rate=0.0, **router)
         )
     history = results[1][1]
     names = [

@@ -10,7 +10,11 @@ pytestmark = pytest.mark.long
 @pytest.mark.parametrize(
     "cases",
     [
-        ["losses_once", "metrics_of_all_replicas"],
+        ["losses_once"],
+        pytest.param(
+            ["losses_of_two_layers_once", "metrics_of_all_replicas"],
+            marks=pytest.mark.large,
+        ),
         pytest.param(
             ["global_balance", "random_feature_statistics"],
             marks=pytest.mark.large,

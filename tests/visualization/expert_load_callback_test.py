@@ -13,9 +13,14 @@ from tests.visualization.collect_expert_load_test import data
 from tests.visualization.collect_expert_load_test import make
 
 
-def fit(model, x, rate=0.0, **kwargs):
+def fit(model, x, eager=True, **kwargs):
     # A rate of 0: the router stays what it is, and the test knows the loads.
-    model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        "mse",
+        jit_compile=False,
+        run_eagerly=eager,
+    )
     return model.fit(x, x, batch_size=2, verbose=2, **kwargs)
 
 
@@ -40,6 +45,7 @@ def test_the_history_has_the_loads_of_training():
     history = fit(
         model,
         x,
+        eager=False,
         epochs=3,
         validation_data=(other, other),
         validation_freq=2,

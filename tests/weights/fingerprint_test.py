@@ -106,7 +106,9 @@ def test_use_does_not_count(model):
 
 def test_only_what_is_learned_counts():
     model = unnamed()
-    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"])
+    model.compile(
+        keras.optimizers.SGD(0.0), "mse", metrics=["mae"], run_eagerly=True
+    )
     before = weights.fingerprint(model)
     model.norm.trainable = False  # or its moving averages learn
     state = [np.array(v) for v in model.non_trainable_variables]

@@ -20,7 +20,9 @@ def model(**arguments):
     return keras.Model(inputs, keras.layers.Dense(2)(outputs))
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "causal", [pytest.param(False, marks=pytest.mark.large), True]
+)
 def test_trains_and_is_the_same_compiled(causal):
     x = data(8, 10)
     trained = model(causal=causal, rotary=True)
@@ -51,14 +53,15 @@ def test_low_precision_costs_no_more_than_its_projections(policy):
     bound = {"mixed_bfloat16": 0.03, "mixed_float16": 0.004}[policy]
     assert np.linalg.norm(difference) < bound * np.linalg.norm(precise(x, x))
     trained = model(dtype=policy)
-    trained.compile("adam", "mse")
+    in_xla = policy == "mixed_bfloat16"
+    trained.compile("adam", "mse", jit_compile=in_xla)
     trained.fit(data(4, 9), data(4, 9)[..., :2], verbose=0)
 
 
 def test_saves_and_exports(tmp_path):
     x = data(4, 11)
     trained = model(causal=True)
-    trained.compile("adam", "mse")
+    trained.compile("adam", "mse", run_eagerly=True)
     trained.fit(x, x[..., :2], epochs=3, verbose=0)
     reference = trained.predict(x, verbose=0)
     trained.save(tmp_path / "model.keras")
@@ -203,11 +206,11 @@ def test_projections_may_stay():
 def test_warns_where_features_are_noise():
     x = data(4, 20, scale=4.0)
     noisy = model()
-    noisy.compile("sgd", "mse")
+    noisy.compile("sgd", "mse", run_eagerly=True)
     with pytest.warns(UserWarning, match="attention/relative_variance is"):
         noisy.fit(x, x[..., :2], verbose=0)
     calm = model()
-    calm.compile("sgd", "mse")
+    calm.compile("sgd", "mse", run_eagerly=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*relative_variance.*")
         calm.fit(0.2 * x, x[..., :2], verbose=0)

@@ -2,14 +2,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.covering import covering
 from tests.layers.attention.random_feature_case import data
 from tests.layers.attention.random_feature_case import expected
 from tests.layers.attention.random_feature_case import make
 
 
-@pytest.mark.parametrize("feature_map", ["favor+", "favor++", "relu", "elu"])
-@pytest.mark.parametrize("shared", [2, 4])
-@pytest.mark.parametrize("scale", [1.0, 6.0])
+@pytest.mark.parametrize(
+    ("feature_map", "shared", "scale"),
+    covering(["favor+", "favor++", "relu", "elu"], [2, 4], [1.0, 6.0]),
+)
 def test_steps_equal_the_whole(feature_map, shared, scale):
     layer = make(
         feature_map=feature_map,

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_moe.keras_internals import get_mask
 from keras_moe.layers import RandomFeatureAttention
+from tests.covering import covering
 from tests.layers.attention.random_feature_case import DIM
 from tests.layers.attention.random_feature_case import data
 from tests.layers.attention.random_feature_case import expected
@@ -23,11 +24,17 @@ def padding(batch=2, length=9):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {},
         {"causal": True, "rotary": True, "num_key_value_heads": 2},
-        {"feature_map": "relu", "use_bias": False, "value_dim": 5},
-        {"feature_map": "favor+", "projection": "iid", "output_shape": 7},
-        {"covariance": "per_dimension", "exact_below": 4},
+        *(
+            pytest.param(arguments, marks=pytest.mark.large)
+            for arguments in (
+                {},
+                {"feature_map": "relu", "use_bias": False, "value_dim": 5},
+                {"feature_map": "favor+", "projection": "iid"}
+                | {"output_shape": 7},
+                {"covariance": "per_dimension", "exact_below": 4},
+            )
+        ),
     ],
 )
 def test_keras_layer_test(arguments):
@@ -44,9 +51,10 @@ def test_keras_layer_test(arguments):
     )
 
 
-@pytest.mark.parametrize("feature_map", FEATURE_MAPS)
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("shared", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("feature_map", "causal", "shared"),
+    covering(FEATURE_MAPS, [False, True], [1, 2, 4]),
+)
 def test_equals_all_pairs(feature_map, causal, shared):
     layer = make(
         feature_map=feature_map,
@@ -64,9 +72,14 @@ def test_equals_all_pairs(feature_map, causal, shared):
     )
 
 
-@pytest.mark.parametrize("covariance", ["isotropic", "per_dimension", "dense"])
-@pytest.mark.parametrize("projection", ["orthogonal", "simplex", "iid"])
-@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize(
+    ("covariance", "projection", "antithetic"),
+    covering(
+        ["isotropic", "per_dimension", "dense"],
+        ["orthogonal", "simplex", "iid"],
+        [False, True],
+    ),
+)
 def test_every_option_equals_all_pairs(covariance, projection, antithetic):
     layer = make(
         covariance=covariance, projection=projection, antithetic=antithetic

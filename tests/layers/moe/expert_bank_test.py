@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_moe import layers
 from keras_moe.keras_internals import stored_kernel
+from tests.covering import covering
 
 DIM, HIDDEN, EXPERTS = 8, 16, 4
 DISPATCH = ("einsum", "gather", "ragged")
@@ -83,8 +84,9 @@ def gradients(layer, x, **kwargs):
     return y, tape.gradient(loss, [x, *variables])
 
 
-@pytest.mark.parametrize("capacity_factor", [None, 0.5])
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(
+    ("state", "capacity_factor"), covering(STATES, [None, 0.5], strength=1)
+)
 def test_executors_agree(state, capacity_factor):
     x = data(2, 11)
     mask = np.arange(11) < np.array([[11], [6]])
@@ -190,8 +192,10 @@ def test_lora_begins_where_the_layer_was(dispatch, state):
     np.testing.assert_allclose(layer(x), before, atol=1e-6)
 
 
-@pytest.mark.parametrize("dispatch", DISPATCH)
-@pytest.mark.parametrize("state", ["lora", "int8, lora"])
+@pytest.mark.parametrize(
+    ("dispatch", "state"),
+    covering(DISPATCH, ["lora", "int8, lora"], strength=1),
+)
 def test_lora_trains_its_factors_and_no_kernel(dispatch, state):
     layer = make(dispatch, state)
     trained = {w.path.split("/")[-1] for w in layer.experts.trainable_weights}
@@ -217,8 +221,9 @@ def test_lora_is_enabled_once_on_a_built_layer():
         make().enable_lora(0)
 
 
-@pytest.mark.parametrize("dispatch", DISPATCH)
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(
+    ("dispatch", "state"), covering(DISPATCH, STATES, strength=1)
+)
 def test_saving(tmp_path, dispatch, state):
     layer = make(dispatch, state)
     inputs = keras.Input((None, DIM))
@@ -243,8 +248,10 @@ def test_saving(tmp_path, dispatch, state):
     np.testing.assert_allclose(twice(x), loaded(x), atol=1e-6)
 
 
-@pytest.mark.parametrize("dispatch", DISPATCH)
-@pytest.mark.parametrize("state", ["int8", "int8, lora"])
+@pytest.mark.parametrize(
+    ("dispatch", "state"),
+    covering(DISPATCH, ["int8", "int8, lora"], strength=1),
+)
 def test_export(tmp_path, dispatch, state):
     layer = make(dispatch, state)
     inputs = keras.Input((None, DIM))

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_moe import layers
+from tests.covering import covering
 from tests.layers.moe.sparse_moe_case import DIM
 from tests.layers.moe.sparse_moe_case import data
 from tests.layers.moe.sparse_moe_case import make
@@ -56,9 +57,11 @@ def one_of_each(name, executors=EXECUTORS, **kwargs):
     return made
 
 
-@pytest.mark.parametrize("name", SPARSE)
-@pytest.mark.parametrize(("training", "padded"), [(False, False), (True, True)])
-def test_outputs_and_gradients_are_equal(name, training, padded):
+@pytest.mark.parametrize(
+    ("name", "training"), covering(SPARSE, [False, True], strength=1)
+)
+def test_outputs_and_gradients_are_equal(name, training):
+    padded = training
     inputs = data(2, 7)  # 14 tokens in groups of six
     mask = np.random.random((2, 7)) < 0.7 if padded else None
     made = one_of_each(name, gated=padded, use_bias=True)
@@ -71,9 +74,10 @@ def test_outputs_and_gradients_are_equal(name, training, padded):
             np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", ["top_2", "expert_choice"])
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("executor", "name", "poison"),
+    covering(EXECUTORS, ["top_2", "expert_choice"], [np.nan, np.inf]),
+)
 def test_poison_at_padding_reaches_nothing(executor, name, poison):
     (layer,) = one_of_each(name, [executor])
     mask = np.random.random((2, 7)) < 0.7
@@ -88,8 +92,10 @@ def test_poison_at_padding_reaches_nothing(executor, name, poison):
             np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", ["top_2", "expert_choice"])
+@pytest.mark.parametrize(
+    ("executor", "name"),
+    covering(EXECUTORS, ["top_2", "expert_choice"], strength=1),
+)
 def test_unknown_shapes_in_a_graph(executor, name):
     (layer,) = one_of_each(name, [executor])
     signature = [

@@ -99,7 +99,7 @@ def test_saving_keeps_the_table(tmp_path):
         kept.get_layer("moe").router.table,
     )
     # Training leaves it alone.
-    loaded.compile("sgd", "mse", jit_compile=False)
+    loaded.compile("sgd", "mse", run_eagerly=True)
     loaded.fit(ids, data(2, 6), verbose=0)
     np.testing.assert_array_equal(
         loaded.get_layer("moe").router.table,

@@ -61,7 +61,11 @@ def test_one_expert_is_a_dense_network(name, training):
 
 @pytest.mark.parametrize(
     ("name", "weights", "seeds"),
-    [("gshard", 3, 1), ("expert_choice", 3, 1), ("soft", 4, 0)],
+    [
+        pytest.param("gshard", 3, 1, marks=pytest.mark.large),
+        pytest.param("expert_choice", 3, 1, marks=pytest.mark.large),
+        ("soft", 4, 0),
+    ],
 )
 def test_keras_layer_contract(name, weights, seeds):
     run_layer_test(
@@ -98,7 +102,7 @@ def test_one_model_trains_and_serves_any_shape(tmp_path):
     # One of each kind: tracing takes its time.
     names = ("gshard", "expert_choice", "soft", "locality_hash")
     kept = model(*names)
-    kept.compile("sgd", "mse", jit_compile=False)
+    kept.compile("sgd", "mse", run_eagerly=True)
     x, y = ids(4, 5), data(4, 5)
     history = kept.fit(x, y, batch_size=2, verbose=0).history
     assert np.all(np.isfinite(list(history.values())))

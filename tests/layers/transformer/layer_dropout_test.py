@@ -25,7 +25,9 @@ def passed_by(layer, rows, *rest):
     return passed
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "rate", [pytest.param(0.0, marks=pytest.mark.large), 0.4]
+)
 def test_contract(rate):
     run_layer_test(
         LayerDropout,

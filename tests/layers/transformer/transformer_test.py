@@ -132,6 +132,7 @@ def test_feed_forward_draws_each_kernel_anew():
     assert not np.allclose(inner, outer)
 
 
+@pytest.mark.large
 def test_experts_contract():
     run_layer_test(
         layers.Experts,

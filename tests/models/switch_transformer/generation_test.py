@@ -1,5 +1,6 @@
 """`generate` against a loop that runs the whole model for every token."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -7,6 +8,15 @@ from tests.models.switch_transformer.switch_transformer_case import KINDS
 from tests.models.switch_transformer.switch_transformer_case import ONE_BLOCK
 from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
+
+LENGTH = 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    """To read alone: what generates is traced once for all of them."""
+    keras.utils.set_random_seed(0)
+    return make("every block, gated", **ONE_BLOCK)
 
 
 def naive_greedy(model, source, max_length):
@@ -43,7 +53,7 @@ def test_generate_equals_the_naive_loop(kind):
     sizes = {
         "sparse": {},
         "every block, gated": ONE_BLOCK,
-    }.get(kind, {"num_experts": 0})
+    }.get(kind, {**ONE_BLOCK, "num_experts": 0})
     model = make(kind, **sizes)
     source = data(batch=3)["encoder_token_ids"]
     source[2] = 0  # a row with nothing in it
@@ -78,14 +88,15 @@ def test_rows_end_each_in_its_time():
 
 
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "sizes"),
     [
-        pytest.param("every block, gated", marks=pytest.mark.large),
-        "dense, gated",
+        pytest.param("every block, gated", {}, marks=pytest.mark.large),
+        pytest.param("dense, gated", {}, marks=pytest.mark.large),
+        ("dense, gated", ONE_BLOCK),
     ],
 )
-def test_generate_under_xla(kind):
-    model = make(kind)
+def test_generate_under_xla(kind, sizes):
+    model = make(kind, **sizes)
     source = data()["encoder_token_ids"]
     plain = model.generate(source, 4)
     compiled = model.generate(source, 4, jit_compile=True)
@@ -95,35 +106,28 @@ def test_generate_under_xla(kind):
     )
 
 
-def test_generate_does_not_look_at_the_neighbours():
-    model = make("every block, gated", **ONE_BLOCK)
+def test_generate_does_not_look_at_the_neighbours(model):
     source = data(batch=4)["encoder_token_ids"]
-    together = model.generate(source, 5)["token_ids"]
+    together = model.generate(source, LENGTH)["token_ids"]
     for row in range(4):
-        alone = model.generate(source[row : row + 1], 5)["token_ids"]
+        alone = model.generate(source[row : row + 1], LENGTH)["token_ids"]
         np.testing.assert_array_equal(alone[0], together[row])
         padded = np.pad(source[row : row + 1], ((0, 3), (0, 2)))
-        alone = model.generate(padded, 5)["token_ids"]
+        alone = model.generate(padded, LENGTH)["token_ids"]
         np.testing.assert_array_equal(alone[0], together[row])
 
 
-def test_generate_from_nothing():
-    model = make(**ONE_BLOCK)
+def test_generate_from_nothing(model):
     for shape in [(0, 4), (2, 0), (0, 0)]:
-        check_nothing(model, shape)
+        received = model.generate(np.zeros(shape, "int32"), LENGTH)
+        assert received["token_ids"].shape == (shape[0], LENGTH)
+        assert not np.any(received["token_ids"])
 
 
-def check_nothing(model, shape):
-    received = model.generate(np.zeros(shape, "int32"), max_length=3)
-    assert received["token_ids"].shape == (shape[0], 3)
-    assert not np.any(received["token_ids"])
-
-
-def test_generate_leaves_the_model_as_it_was():
-    model = make(**ONE_BLOCK)
+def test_generate_leaves_the_model_as_it_was(model):
     before = [v.numpy() for v in model.variables]
     metrics = [float(m.result()) for m in model.metrics]
-    model.generate(data()["encoder_token_ids"], 3)
+    model.generate(data()["encoder_token_ids"], LENGTH)
     assert not model.losses
     for old, new in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(old, new.numpy())
@@ -141,8 +145,7 @@ def test_generate_uses_todays_weights():
     )
 
 
-def test_generate_errors():
-    model = make(**ONE_BLOCK)
+def test_generate_errors(model):
     with pytest.raises(ValueError, match="max_length=0"):
         model.generate([[1]], max_length=0)
     with pytest.raises(ValueError, match="`token_ids`"):

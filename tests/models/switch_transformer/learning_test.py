@@ -9,9 +9,9 @@ from keras_moe.models import SwitchTransformer
 from keras_moe.ops import shift_right
 
 
-@pytest.mark.parametrize(
-    "num_experts", [pytest.param(0, marks=pytest.mark.large), 4]
-)
+# Layers learn by default, and students do in the tests of distillation.
+@pytest.mark.large
+@pytest.mark.parametrize("num_experts", [0, 4])
 def test_learns_to_copy(num_experts):
     keras.utils.set_random_seed(1)
     model = SwitchTransformer(

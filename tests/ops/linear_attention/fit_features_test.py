@@ -11,6 +11,7 @@ from keras_moe.ops.linear_attention._fit_features import balancing_scale
 from keras_moe.ops.linear_attention._fit_features import fit_features
 from keras_moe.ops.linear_attention._fit_features import optimal_bound
 from keras_moe.ops.linear_attention._fit_features import relative_variance
+from tests.covering import covering
 
 DIM = 4
 OPTIONS = {
@@ -43,11 +44,10 @@ def log_features(fitted, x, y, antithetic):
     return of_x, of_y + log_weights + weight[:, None]
 
 
-@pytest.mark.parametrize("antithetic", [False, True])
-@pytest.mark.parametrize("covariance", COVARIANCES)
-@pytest.mark.parametrize("bounded", [False, True])
-@pytest.mark.parametrize("rescaling", [False, True])
-@pytest.mark.parametrize("centering", [False, True])
+@pytest.mark.parametrize(
+    ("covariance", "centering", "rescaling", "bounded", "antithetic"),
+    covering(COVARIANCES, *[[False, True]] * 4),
+)
 def test_is_softmax_in_the_mean(
     centering, rescaling, bounded, covariance, antithetic
 ):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from keras_moe.ops.linear_attention._causal import causal_attention
 from keras_moe.ops.linear_attention._state import LinearAttentionState
+from tests.covering import covering
 from tests.ops.linear_attention.linear_attention_case import BATCH
 from tests.ops.linear_attention.linear_attention_case import DRAWS
 from tests.ops.linear_attention.linear_attention_case import HEADS
@@ -14,6 +15,13 @@ from tests.ops.linear_attention.linear_attention_case import VALUE_DIM
 from tests.ops.linear_attention.linear_attention_case import Case
 
 MODES = ("bidirectional", "causal", "causal_segments", "segments")
+# With their names, whether they are antithetic.
+KERNELS = (
+    ("softmax", False),
+    ("softmax", True),
+    ("relu", False),
+    ("elu", False),
+)
 # With and without a last chunk that is not full.
 CHUNKS = {"bidirectional": (7, 8, 64), "causal": (4, 16, 64)}
 
@@ -23,14 +31,12 @@ def error(received, expected):
     return np.linalg.norm(received - expected) / np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0, 4.0, 8.0])
 @pytest.mark.parametrize(
-    "kernel, antithetic",
-    [("softmax", False), ("softmax", True), ("relu", False), ("elu", False)],
+    ("mode", "kernel", "scale"),
+    covering(MODES, KERNELS, [0.5, 1.0, 4.0, 8.0]),
 )
-@pytest.mark.parametrize("mode", MODES)
-def test_equals_all_pairs_in_float64(mode, kernel, antithetic, scale):
-    case = Case(mode, kernel, antithetic, scale=scale)
+def test_equals_all_pairs_in_float64(mode, kernel, scale):
+    case = Case(mode, *kernel, scale=scale)
     assert error(case.run(), case.expected()) < 1e-5
 
 
@@ -114,16 +120,13 @@ def all_pairs(case, *inputs):
     return tf.matmul(tf.where(some, weights, 0.0), values)
 
 
-@pytest.mark.parametrize("scale, hidden", [(1.0, 0.0), (1.0, 0.3), (4.0, 0.3)])
 @pytest.mark.parametrize(
-    "kernel, antithetic",
-    [("softmax", False), ("softmax", True), ("relu", False), ("elu", False)],
+    ("mode", "kernel", "inputs"),
+    covering(MODES, KERNELS, [(1.0, 0.0), (1.0, 0.3), (4.0, 0.3)]),
 )
-@pytest.mark.parametrize("mode", MODES)
-def test_gradients_equal_those_of_all_pairs(
-    mode, kernel, antithetic, scale, hidden
-):
-    case = Case(mode, kernel, antithetic, scale=scale, hidden=hidden, length=30)
+def test_gradients_equal_those_of_all_pairs(mode, kernel, inputs):
+    scale, hidden = inputs
+    case = Case(mode, *kernel, scale=scale, hidden=hidden, length=30)
     shape = (*case.queries.shape[:-1], VALUE_DIM)
     upstream = np.random.default_rng(1).normal(size=shape)
     chunks = {} if mode == "segments" else {"chunk_size": 8}
@@ -223,16 +226,21 @@ def test_a_state_carries_on(scale):
 
 
 @pytest.mark.parametrize(
-    "mode, hidden",
-    [
-        ("bidirectional", 0.0),
-        ("bidirectional", 0.3),
-        ("causal", 0.0),
-        ("causal_segments", 0.3),
-        ("segments", 0.3),
-    ],
+    ("inputs", "compiled"),
+    covering(
+        [
+            ("bidirectional", 0.0),
+            ("bidirectional", 0.3),
+            ("causal", 0.0),
+            ("causal_segments", 0.3),
+            ("segments", 0.3),
+        ],
+        [True, False],
+        strength=1,
+    ),
 )
-def test_shapes_may_be_dynamic_or_compiled(mode, hidden):
+def test_shapes_may_be_dynamic_or_compiled(inputs, compiled):
+    mode, hidden = inputs
     case = Case(mode, length=30, hidden=hidden)
     upstream = np.random.default_rng(1).normal(
         size=(*case.queries.shape[:-1], VALUE_DIM)
@@ -252,10 +260,9 @@ def test_shapes_may_be_dynamic_or_compiled(mode, hidden):
         return tf.TensorSpec(sizes)
 
     signature = [any_length(x) for x in case.inputs]
-    dynamic = tf.function(both, input_signature=signature, autograph=False)
-    compiled = tf.function(both, jit_compile=True, autograph=False)
-    for function in (dynamic, compiled):
-        for received, each in zip(
-            function(*case.inputs), expected, strict=True
-        ):
-            assert error(received, each) < 1e-5
+    if compiled:
+        function = tf.function(both, jit_compile=True, autograph=False)
+    else:
+        function = tf.function(both, input_signature=signature, autograph=False)
+    for received, each in zip(function(*case.inputs), expected, strict=True):
+        assert error(received, each) < 1e-5

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from keras_moe.ops import expert_choice_routing
+from tests.covering import covering
 from tests.ops.routing.routing_case import check_plan
 from tests.ops.routing.routing_case import padding
 from tests.ops.routing.routing_case import scores
@@ -82,9 +83,14 @@ def test_slots_stay_empty_where_tokens_are_few(jit):
     np.testing.assert_array_equal(filled, [6, 0])
 
 
-@pytest.mark.parametrize("cap", [None, 2])
-@pytest.mark.parametrize("softmax_over", ["experts", "tokens"])
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+@pytest.mark.parametrize(
+    ("cap", "softmax_over", "poison"),
+    covering(
+        [None, 2],
+        ["experts", "tokens"],
+        [np.nan, np.inf, -np.inf, 1e30, -1e30],
+    ),
+)
 def test_padding_has_no_say(cap, softmax_over, poison):
     rng = np.random.default_rng(1)
     logits, mask = scores(2, 7, 3, rng), padding(2, 7, rng, 0.6)

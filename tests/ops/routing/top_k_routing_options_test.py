@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from keras_moe.ops import top_k_routing
+from tests.covering import covering
 from tests.ops.routing.routing_case import check_plan
 from tests.ops.routing.routing_case import padding
 from tests.ops.routing.routing_case import scores
@@ -120,9 +121,10 @@ def test_computes_in_float32(dtype):
     check_plan(plan, exact, seats, 3, asks)
 
 
-@pytest.mark.parametrize("capacity", [3, None])
-@pytest.mark.parametrize("shape", [(1, 0, 4), (0, 5, 4), (0, 0, 4)])
-@pytest.mark.parametrize("priority", PRIORITIES)
+@pytest.mark.parametrize(
+    ("capacity", "shape", "priority"),
+    covering([3, None], [(1, 0, 4), (0, 5, 4), (0, 0, 4)], PRIORITIES),
+)
 def test_nothing_to_route(capacity, shape, priority):
     logits = np.zeros(shape, "float32")
     for mask in (None, np.zeros(shape[:2], bool)):

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from keras_moe.ops import top_k_routing
+from tests.covering import covering
 from tests.ops.routing.routing_case import check_plan
 from tests.ops.routing.routing_case import padding
 from tests.ops.routing.routing_case import scores
@@ -132,12 +133,15 @@ def by_matrix(plan, logits, asks, normalization):
     return weights
 
 
-@pytest.mark.parametrize("normalization", ["none", "before_drop", "after_drop"])
 @pytest.mark.parametrize(
-    "priority", ["choice_major", "batch_prioritized", "gate_prioritized"]
+    ("normalization", "priority", "policy", "k"),
+    covering(
+        ["none", "before_drop", "after_drop"],
+        ["choice_major", "batch_prioritized", "gate_prioritized"],
+        ["all", "threshold"],
+        [1, 3],
+    ),
 )
-@pytest.mark.parametrize("policy", ["all", "threshold"])
-@pytest.mark.parametrize("k", [1, 3])
 def test_gradient_is_that_of_the_weights(k, normalization, priority, policy):
     rng = np.random.default_rng(3)
     logits = tf.constant(scores(2, 7, 4, rng))
