@@ -228,7 +228,7 @@ class RandomFeatureAttention(FeatureHeads):
             exact_below=self.exact_below,
         )
         attended = zero_rows(attended, rows)
-        if training and self.trainable:
+        if training and self.trainable and self.features.trainable:
             self.features.update(queries, keys, rows, seen)
         return self.join_heads(attended)
 

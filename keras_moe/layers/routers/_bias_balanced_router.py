@@ -18,7 +18,9 @@ class BiasBalancedRouter(TopKRouter):
     A bias of each expert is added to the probabilities when experts are
     chosen, and only then: the weights of the outputs do not contain it. After
     every training batch the bias of an expert with more than the mean load
-    falls by `bias_update_rate`, that of others rises. In evaluation it stays.
+    falls by `bias_update_rate`, that of others rises. In evaluation it stays,
+    and so it does while the router is frozen (`trainable = False`). Tokens
+    that are not finite are no load.
 
     Source: [Wang et al., 2024](https://arxiv.org/abs/2408.15664), algorithm 1.
 
@@ -79,7 +81,7 @@ class BiasBalancedRouter(TopKRouter):
     ) -> RoutingPlan:
         """Returns the plan; in training moves the bias against the load."""
         plan = super().route(logits, padding_mask, training=training)
-        if training:
+        if training and self.trainable:
             counts = expert_counts(plan, padding_mask)
             lack = ops.sign(ops.mean(counts) - counts)
             self.expert_bias.assign_add(self.bias_update_rate * lack)

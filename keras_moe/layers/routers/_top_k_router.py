@@ -1,5 +1,7 @@
 """Top-k routing."""
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -33,7 +35,7 @@ class TopKRouter(Router):
         normalization: `"before_drop"` (GShard), `"after_drop"` or `"none"`.
             With k = 1 the first two make the weight a constant 1, through
             which the router learns nothing from the task: take `"none"`, or
-            `SwitchRouter`, unless that is what you want (upcycling).
+            `SwitchRouter`, unless that is what you want (upcycling). It warns.
         priority: `"choice_major"` (GShard), `"token_major"`,
             `"batch_prioritized"` (V-MoE) or `"gate_prioritized"`. The last two
             look at later tokens to decide who is dropped, and are refused in
@@ -92,6 +94,18 @@ class TopKRouter(Router):
                 "`num_selected_experts` must be at most the number of experts,"
                 f" {self.num_experts}. Received: num_selected_experts="
                 f"{self.num_selected_experts}."
+            )
+        if (
+            self.num_selected_experts == 1
+            and self.normalization != "none"
+            and self.required_num_experts > 1
+        ):
+            warnings.warn(
+                "A router that selects one expert and normalises its weight "
+                "weighs every output by 1: it learns nothing from the task. "
+                "Give it normalization='none', or use `SwitchRouter`. "
+                f"Received: normalization={self.normalization!r}.",
+                stacklevel=2,
             )
         super().build(input_shape)
 

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -63,6 +65,24 @@ def test_evaluation_leaves_it_alone():
     for training in (False, None):
         router(data(1, 30), training=training)
     np.testing.assert_allclose(router.expert_bias, [0.1, -0.2, 0.3, 0.0])
+
+
+def test_frozen_means_still():
+    router = layers.BiasBalancedRouter(bias_update_rate=0.5)
+    layer = layers.SparseMoE(4, 8, router=router)
+    layer(data(1, 30))
+    layer.trainable = False
+    layer(data(1, 30), training=True)
+    assert not np.any(router.expert_bias)
+    layer.trainable = True
+    layer(data(1, 30), training=True)
+    assert np.any(router.expert_bias)
+
+
+def test_a_batch_of_nan_leaves_it_alone():
+    router = built(bias_update_rate=0.5)
+    router(np.full((1, 30, DIM), np.nan, "float32"), training=True)
+    assert not np.any(router.expert_bias)
 
 
 def test_gates_do_not_contain_the_bias():
@@ -164,3 +184,13 @@ def test_saving_keeps_the_bias(tmp_path):
 def test_refuses_a_negative_rate():
     with pytest.raises(ValueError, match="bias_update_rate=-0.1"):
         layers.BiasBalancedRouter(4, bias_update_rate=-0.1)
+
+
+def test_one_normalised_choice_warns():
+    with pytest.warns(UserWarning, match="learns nothing from the task"):
+        built(num_selected_experts=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        built(num_selected_experts=1, normalization="none")
+        built(1, num_selected_experts=1)  # there is nothing to learn
+        built()
