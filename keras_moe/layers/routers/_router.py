@@ -272,8 +272,9 @@ class Router(ReplicaLosses):
         # A one-hot array has a float32 entry for each slot and token. There are
         # `factor * tokens` slots, at most one more an expert for rounding up,
         # or `min_expert_capacity` slots of each expert.
-        factor = (self.capacity_factor or 1.0) * self.num_selected_experts
         experts, entries = self.required_num_experts, _ONE_HOT_BYTES / 4
+        factor = (self.capacity_factor or 1.0) * self.num_selected_experts
+        factor = min(factor, experts)  # slots are no more than tokens
         by_load = math.sqrt(experts**2 + 4 * factor * entries) - experts
         by_least = entries / (experts * (self.min_expert_capacity + 1))
         most = max(1, int(min(by_load / (2 * factor), by_least)))
@@ -289,10 +290,8 @@ class Router(ReplicaLosses):
     ) -> None:
         """Adds the losses of a plan to the layer's, and updates the metrics.
 
-        Tokens that are not finite enter neither.
-
         Args:
-            plan: what `route` returned.
+            plan: what `route` returned; tokens that are not finite enter none.
             padding_mask: bool `[groups, tokens]`, false for padding.
             logits: the router's scores; `None` if there are none.
         """

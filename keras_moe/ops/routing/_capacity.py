@@ -58,6 +58,9 @@ def expert_capacity(
         num_experts=num_experts, num_selected_experts=num_selected_experts
     )
     share = capacity_factor * num_selected_experts / num_experts
+    # A larger share changes nothing, as the tokens of a group are the limit:
+    # its slots would overflow int32, and infinity times no token is NaN.
+    share = min(share, 2.0)
     floor = max(min_expert_capacity, 1)
     if isinstance(tokens_per_group, numbers.Integral):
         exact = _without_noise(share * tokens_per_group)

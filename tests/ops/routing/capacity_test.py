@@ -55,6 +55,23 @@ def test_dynamic_equals_static(tokens, experts, hundredths, k, least, rounding):
     assert int(dynamic) == static
 
 
+@given(
+    tokens=st.integers(0, 2**24),
+    factor=st.one_of(st.floats(1e-6, 1e300), st.just(np.inf)),
+    experts=st.integers(1, 256),
+    rounding=st.sampled_from(sorted(MODES)),
+)
+def test_no_size_and_no_factor_leave_the_range(
+    tokens, factor, experts, rounding
+):
+    rest = (experts, factor, 2, 4, rounding)
+    static = expert_capacity(tokens, *rest)
+    assert int(expert_capacity(tf.constant(tokens), *rest)) == static
+    assert 1 <= static <= max(tokens, 1)
+    if factor >= experts:
+        assert static == max(tokens, 1)
+
+
 @pytest.mark.parametrize("rounding", MODES)
 @pytest.mark.parametrize("jit", [False, True])
 def test_dynamic_in_a_graph(rounding, jit):
