@@ -4,7 +4,6 @@ import gzip
 import zlib
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from pipelines.g2p.modules import text
@@ -62,17 +61,6 @@ def stream_pairs(
     return records.batch(_RECORDS_AT_ONCE).map(
         _parse, num_parallel_calls=_PARALLEL_CALLS, deterministic=True
     )
-
-
-def read_pairs(file_patterns: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads all pairs of `stream_pairs` into two arrays.
-
-    Args:
-        file_patterns: patterns of gzip TFRecord files, as TFX hands them out.
-    """
-    chunks = list(stream_pairs(file_patterns).as_numpy_iterator())
-    source, target = zip(*chunks, strict=True)
-    return np.concatenate(source), np.concatenate(target)
 
 
 def _check_whole(file: str) -> None:

@@ -9,10 +9,11 @@ import keras_tuner
 from tfx import v1 as tfx
 
 from pipelines.g2p.modules import training
-from pipelines.g2p.modules.batches import array_pairs
+from pipelines.g2p.modules.batches import Pairs
+from pipelines.g2p.modules.batches import evaluation_batches
 from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.trainer import new_teacher
-from pipelines.g2p.modules.transformed import read_pairs
+from pipelines.g2p.modules.transformed import stream_pairs
 
 # Share of the real training's steps, and of its minutes, that a trial gets.
 _SHARE = 0.05
@@ -23,11 +24,13 @@ class TeacherSpace(keras_tuner.HyperModel):
 
     Args:
         options: The trainer's `custom_config`.
-        train: Source and target to train on.
-        validation: Source and target to compare on.
+        train: What to train on.
+        validation: What to compare on.
     """
 
-    def __init__(self, options: dict[str, Any], train: Any, validation: Any):
+    def __init__(
+        self, options: dict[str, Any], train: Pairs, validation: Pairs
+    ):
         super().__init__()
         self._options = options
         self._train = train
@@ -54,7 +57,7 @@ class TeacherSpace(keras_tuner.HyperModel):
         training.train(
             model,
             training_batches(
-                functools.partial(array_pairs, *self._train),
+                self._train,
                 model.config,
                 self._config.batch_size,
                 self._config.seed,
@@ -65,8 +68,8 @@ class TeacherSpace(keras_tuner.HyperModel):
         # Losses with different label smoothing cannot be compared.
         plain = dataclasses.replace(self._config, label_smoothing=0.0)
         training.compile_model(model, plain)
-        batches = training.batches(
-            *self._validation, model.config, plain.batch_size, seed=None
+        batches = evaluation_batches(
+            self._validation, model.config, plain.batch_size
         )
         figures = model.evaluate(batches, verbose=0, return_dict=True)
         return {"val_loss": float(figures["loss"])}
@@ -81,7 +84,9 @@ def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
     """
     options = fn_args.custom_config
     space = TeacherSpace(
-        options, read_pairs(fn_args.train_files), read_pairs(fn_args.eval_files)
+        options,
+        functools.partial(stream_pairs, fn_args.train_files),
+        functools.partial(stream_pairs, fn_args.eval_files),
     )
     tuner = keras_tuner.RandomSearch(
         space,

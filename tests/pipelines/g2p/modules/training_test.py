@@ -30,43 +30,6 @@ class Special:
         self.pad_id, self.start_id = pad_id, start_id
 
 
-@pytest.mark.parametrize("pad_id", [0, 25])
-def test_batches_hold_every_row_once_and_little_padding(pad_id):
-    source, target = pairs(pad_id=pad_id)
-    special = Special(pad_id, start_id=2)
-    seen = []
-    for inputs, labels in training.batches(source, target, special, 7, None):
-        ids = inputs["encoder_token_ids"].numpy()
-        shifted = inputs["decoder_token_ids"].numpy()
-        labels = labels.numpy()
-        assert (ids[:, -1] != pad_id).any() and (labels[:, -1] != pad_id).any()
-        assert (shifted[:, 0] == 2).all()
-        assert (shifted[:, 1:] == labels[:, :-1]).all()
-        for x, y in zip(ids, labels, strict=True):
-            x, y = x[x != pad_id], y[y != pad_id]
-            assert (y[:-1] == x[:-1][::-1]).all()
-            seen.append(tuple(x))
-    expected = [tuple(row[row != pad_id]) for row in source]
-    assert sorted(seen) == sorted(expected)
-
-
-def test_a_seed_makes_an_endless_repeatable_stream():
-    source, target = pairs()
-
-    def first(seed, count=20):
-        stream = training.batches(source, target, Special(), 16, seed)
-        return [y.numpy().tolist() for _, y in stream.take(count)]
-
-    assert first(1) == first(1)
-    assert first(1) != first(2)
-
-
-def test_a_zero_inside_a_sequence_is_not_cut_off_when_padding_is_another():
-    ids = np.array([[0, 5, 9], [0, 6, 9]])
-    assert training._trim(ids, 9).tolist() == [[0, 5], [0, 6]]
-    assert training._trim(np.full((2, 3), 9), 9).shape == (2, 1)
-
-
 def tiny(**options):
     options = {"num_encoder_layers": 1, "num_experts": 0, **options}
     return SwitchTransformer.from_preset(

@@ -8,7 +8,6 @@ from pipelines.g2p.modules import text
 from pipelines.g2p.modules import transformed
 from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.preprocessing import preprocessing_fn
-from pipelines.g2p.modules.transformed import read_pairs
 from pipelines.g2p.modules.transformed import stream_pairs
 
 
@@ -171,10 +170,3 @@ def test_files_feed_training(tmp_path):
     assert len(first) == 180 and len(set(first)) == 180
     assert first == epoch(0) and first != second
     assert sorted(first) == sorted(second)
-
-
-def test_arrays_hold_the_same(tmp_path):
-    write(tmp_path / "part-0.gz", words(50), ["AH|B"] * 50)
-    source, target = read_pairs([str(tmp_path / "*")])
-    assert source.shape == (100, text.SOURCE_LENGTH)
-    assert target.shape == (100, text.MAX_PHONEMES)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.g2p.modules import tuner as tuner_module
+from pipelines.g2p.modules.batches import array_pairs
 from tests.pipelines.g2p.modules.training_test import pairs
 
 pytestmark = [pytest.mark.tfx, pytest.mark.large]
@@ -15,7 +16,11 @@ TRAINING = {"steps": 40, "batch_size": 8, "seed": 0}
 def tuner(tmp_path, monkeypatch):
     """The one of the pipeline, on a few pairs."""
     splits = {"train": pairs(), "eval": pairs(seed=1)}
-    monkeypatch.setattr(tuner_module, "read_pairs", splits.get)
+    monkeypatch.setattr(
+        tuner_module,
+        "stream_pairs",
+        lambda split, seed=None: array_pairs(*splits[split], seed),
+    )
     options = {
         "preset": "switch_tiny",
         "keep_stress": False,
