@@ -12,6 +12,7 @@ from keras_moe.ops.routing._checks import check_logits
 from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._gates import gates_of_choices
 from keras_moe.ops.routing._gates import gates_of_slots
+from keras_moe.ops.routing._ranking import ranking_probabilities
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.ops.routing._seating import seat_takings
 from keras_moe.types import Tensor
@@ -108,7 +109,7 @@ def expert_choice_routing(
     expert_capacity = _at_most(expert_capacity, tokens)
     scores = _scores(logits, real, softmax_over)
 
-    wanted = ops.stop_gradient(scores)
+    wanted = _ranked(logits, real, softmax_over)
     if max_experts_per_token is not None:
         wanted = log_capped_assignment(
             wanted,
@@ -159,6 +160,14 @@ def _scores(logits: Tensor, real: Tensor, softmax_over: str) -> Tensor:
     logits = ops.where(real, logits, _LOWEST)
     # Keras's `softmax` would warn at groups of one token.
     return ops.exp(logits - ops.logsumexp(logits, axis=-2, keepdims=True))
+
+
+def _ranked(logits: Tensor, real: Tensor, softmax_over: str) -> Tensor:
+    """Returns the scores to rank by, in which equal tokens are equal."""
+    if softmax_over == "experts":
+        return ranking_probabilities(logits)
+    over_tokens = ops.swapaxes(ops.where(real, logits, _LOWEST), -2, -1)
+    return ops.swapaxes(ranking_probabilities(over_tokens), -2, -1)
 
 
 def _take_best(

@@ -11,6 +11,7 @@ from keras_moe.ops.routing._checks import check_logits
 from keras_moe.ops.routing._checks import check_padding_mask
 from keras_moe.ops.routing._gates import gates_of_choices
 from keras_moe.ops.routing._gates import gates_of_slots
+from keras_moe.ops.routing._ranking import ranking_probabilities
 from keras_moe.ops.routing._routing_plan import RoutingPlan
 from keras_moe.ops.routing._seating import seat_choices
 from keras_moe.ops.routing._spread_groups import draw_uniform
@@ -128,11 +129,12 @@ def top_k_routing(
     logits = ops.where(real, logits, 0.0)
     probabilities = ops.softmax(logits, axis=-1)
 
-    expert = _best_experts(
-        logits, probabilities, num_selected_experts, selection_bias
-    )
+    expert = _best_experts(logits, num_selected_experts, selection_bias)
     gates = gates_of_choices(probabilities, expert)  # [g, s, k]
-    turn = _turn(gates, priority)
+    ranked = gates
+    if priority in ("batch_prioritized", "gate_prioritized"):
+        ranked = gates_of_choices(ranking_probabilities(logits), expert)
+    turn = _turn(ranked, priority)
     share = _divided_by_sum(gates)
     if num_selected_experts > 1 and second_expert_policy != "all":
         asked = _accepted(
@@ -160,7 +162,6 @@ def top_k_routing(
 
 def _best_experts(
     logits: Tensor,
-    probabilities: Tensor,
     num_selected_experts: int,
     selection_bias: Tensor | None,
 ) -> Tensor:
@@ -169,7 +170,8 @@ def _best_experts(
         # to one value.
         ranked = logits
     else:
-        ranked = probabilities + ops.cast(selection_bias, "float32")
+        bias = ops.cast(selection_bias, "float32")
+        ranked = ranking_probabilities(logits) + bias
     # Keras ranks 0.0 above -0.0, which would break a tie.
     ranked = ops.where(ranked == 0.0, 0.0, ops.stop_gradient(ranked))
     if num_selected_experts == 1:
