@@ -54,7 +54,7 @@ def main() -> None:
     console = Console()
     splits = load_splits()
     variant = make_teacher(options.state)
-    train_teacher(variant, splits, console)
+    train_teacher(variant, splits)
     teacher = variant.model
     write_lessons(teacher, splits["train"], options.state)
     train_students(teacher, splits, options.state)

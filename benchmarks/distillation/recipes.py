@@ -14,9 +14,7 @@ import argparse
 import dataclasses
 import functools
 import json
-import os
 import pathlib
-import time
 from typing import Any
 
 import keras
@@ -26,16 +24,23 @@ from rich.console import Console
 from benchmarks.distillation.lessons import read_lessons
 from benchmarks.distillation.teacher import BATCH_SIZE
 from benchmarks.distillation.teacher import STATE
+from benchmarks.distillation.teacher import TEACHER
 from benchmarks.distillation.teacher import make_teacher
 from benchmarks.shared.dictionary import load_splits
 from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.kept_checkpoints import digest
+from benchmarks.shared.kept_checkpoints import kept_checkpoints
+from benchmarks.shared.learning_curve import LearningCurve
 from benchmarks.shared.variant import error_rates
+from keras_moe.atomic_file import atomic_file
 from keras_moe.distillation import CachedTeacher
 from keras_moe.distillation import EarlyExitDistiller
 from keras_moe.distillation import SparseToDenseDistiller
 from keras_moe.distillation import initialize_dense_student
 from keras_moe.losses import token_crossentropy
 from keras_moe.models import SwitchTransformer
+from keras_moe.training import Trainer
+from keras_moe.weights import fingerprint
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
 from pipelines.g2p.modules.batches import array_pairs
@@ -44,6 +49,13 @@ from pipelines.g2p.modules.presets import from_preset
 
 STEPS = 1000
 SEEDS = (0, 1, 2)
+CONFIG = training.TrainingConfig(
+    steps=STEPS,
+    batch_size=BATCH_SIZE,
+    peak_learning_rate=1.5e-3,
+    max_minutes=0.0,
+    label_smoothing=0.0,
+)
 STUDENT: dict[str, Any] = {
     "num_encoder_layers": 2,
     "num_decoder_layers": 2,
@@ -104,9 +116,17 @@ class Run:
         self.recipe = recipe
         self.seed = seed
         self._state = state
-        stem = f"{recipe.strip('+ ')}-{STEPS}-{seed}"
-        self._weights = state / f"{stem}.weights.h5"
-        self._figures = state / f"{stem}.json"
+        self._name = f"{recipe.strip('+ ')}-{seed}"
+        self._settings = {
+            "recipe": dataclasses.asdict(RECIPES[recipe]),
+            "seed": seed,
+            "student": STUDENT,
+            "training": dataclasses.asdict(CONFIG),
+            "teacher": TEACHER,
+        }
+        kept = state / f"{self._name}-{digest(self._settings)}"
+        self._weights = kept.with_suffix(".weights.h5")
+        self._figures = kept.with_suffix(".json")
 
     @property
     def done(self) -> bool:
@@ -137,29 +157,27 @@ class Run:
             student,
             student_loss_weight=recipe.student_loss_weight,
         )
-        config = training.TrainingConfig(
-            steps=STEPS,
-            batch_size=BATCH_SIZE,
-            peak_learning_rate=1.5e-3,
-            max_minutes=0.0,
-            label_smoothing=0.0,
-        )
-        training.compile_model(distiller, config)
+        training.compile_model(distiller, CONFIG)
         names = ("labels", "answers") if recipe.answers else ("labels",)
-        began = time.monotonic()
-        distiller.fit(
-            read_lessons(self._state, names, BATCH_SIZE, self.seed),
-            steps_per_epoch=STEPS,
-            callbacks=[training.BudgetedSchedule(config)],
-            shuffle=False,
-            verbose=0,
-        )
-        seconds = time.monotonic() - began
-        measured = measure(student, splits["test"])
-        distiller.student.save_weights(self._weights)
-        partial = self._figures.with_suffix(".partial")
-        partial.write_text(json.dumps({**measured, "seconds": seconds}))
-        os.replace(partial, self._figures)
+        curve = LearningCurve(dict)
+        settings = {**self._settings, "teacher": fingerprint(teacher)}
+        with kept_checkpoints(
+            self._state,
+            self._name,
+            settings,
+            training.UPDATES_BETWEEN_CHECKPOINTS,
+        ) as checkpoints:
+            Trainer(distiller, checkpoints).fit(
+                read_lessons(self._state, names, BATCH_SIZE, self.seed),
+                steps_per_epoch=CONFIG.steps,
+                callbacks=[training.BudgetedSchedule(CONFIG), curve],
+                verbose=0,
+            )
+            measured = measure(student, splits["test"])
+            distiller.student.save_weights(self._weights)
+            figures = {**measured, "seconds": curve.points[-1]["seconds"]}
+            with atomic_file(self._figures) as partial:
+                partial.write_text(json.dumps(figures))
 
 
 def measure(model: SwitchTransformer, entries: list) -> dict[str, float]:

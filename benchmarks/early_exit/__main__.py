@@ -28,7 +28,6 @@ import sys
 import tempfile
 
 import tensorflow as tf
-from rich.console import Console
 
 from benchmarks.early_exit import certified
 from benchmarks.early_exit import pictures
@@ -72,10 +71,9 @@ def main() -> None:
     # them to and fro, and take twice as long.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    console = Console()
     splits = load_splits()
     variants = train.make_variants(options.steps, options.state)
-    train.train(variants, splits, console)
+    train.train(variants, splits)
     report = Report("Early exit on the CMU dictionary, test split")
 
     pool = certified.calibrate_on(

@@ -5,8 +5,8 @@
 A dense grapheme-to-phoneme model with eight decoder layers, every second of
 them an exit, and one with three layers, trained with the loss of its last layer
 alone. Equal data, order, updates and schedule. Seventy minutes of one quiet
-core for 2,500 updates of 256 words; each turn is kept, an interrupted run goes
-on where it stopped.
+core for 2,500 updates of 256 words. A trained model is kept; a run that was
+killed goes on where it was.
 """
 
 # First: TensorFlow is then imported without its chatter.
@@ -17,10 +17,7 @@ import argparse
 import pathlib
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.shared.dictionary import load_splits
-from benchmarks.shared.dictionary import make_pairs
 from benchmarks.shared.variant import Variant
 from pipelines.g2p.modules import training
 
@@ -46,11 +43,11 @@ _LAYERS = {"exits": 8, "shallow": 3}
 def make_variants(
     steps: int = STEPS, state: pathlib.Path = STATE
 ) -> dict[str, Variant]:
-    """Returns the models, in the state in which they were kept last.
+    """Returns the models, trained if they are kept.
 
     Args:
         steps: updates of the whole training.
-        state: folder of the kept states.
+        state: folder of what is kept.
     """
     config = training.TrainingConfig(
         steps=steps,
@@ -59,37 +56,23 @@ def make_variants(
         max_minutes=0.0,
         label_smoothing=0.05,
     )
-    folder = state / str(steps)
-    folder.mkdir(parents=True, exist_ok=True)
     return {
         name: Variant(
             name,
             {**_COMMON, "num_decoder_layers": layers},
             config,
             dropout_rate=0.0,
-            state=folder,
+            state=state,
             exits=EXITS if name == "exits" else None,
         )
         for name, layers in _LAYERS.items()
     }
 
 
-def train(variants: dict[str, Variant], splits: dict, console: Console) -> None:
-    """Trains in turns until all have had their updates."""
-    pairs = None
-    while True:
-        variant = min(variants.values(), key=lambda each: each.step)
-        if variant.step >= variant.config.steps:
-            return
-        pairs = pairs or make_pairs(splits["train"])
-        variant.turn(*pairs, splits["validation"][:_VALIDATION_WORDS])
-        point = variant.curve[-1]
-        console.print(
-            f"{variant.name:>8} step {point['step']:,}: phoneme error "
-            f"{point['phoneme_error_rate']:.2%}, word error "
-            f"{point['word_error_rate']:.2%} (validation), "
-            f"{point['seconds']:.0f} s"
-        )
+def train(variants: dict[str, Variant], splits: dict) -> None:
+    """Trains what is not trained yet."""
+    for variant in variants.values():
+        variant.train(splits, _VALIDATION_WORDS)
 
 
 def main() -> None:
@@ -102,7 +85,7 @@ def main() -> None:
     variants = make_variants(options.steps, options.state)
     if options.only:
         variants = {options.only: variants[options.only]}
-    train(variants, load_splits(), Console())
+    train(variants, load_splits())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Trains the demo's model, with 16 experts in every block, for a few minutes, with
 and without the load-balancing loss. Then draws where the tokens of words that
-it has not seen go, and what training would drop of them.
+it has not seen go, and what training would drop of them. A run that was killed
+goes on where it was.
 """
 
 # First: TensorFlow is then imported without its chatter.
@@ -12,17 +13,18 @@ import pipelines  # noqa: F401
 
 # isort: split
 import argparse
+import dataclasses
 import functools
 import json
 import pathlib
 
 import keras
-import tensorflow as tf
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks.shared.dictionary import load_splits
 from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.kept_checkpoints import kept_checkpoints
 from benchmarks.shared.report import RESULTS
 from keras_moe.visualization import LayerLoads
 from keras_moe.visualization import collect_expert_load
@@ -38,6 +40,7 @@ _VARIANTS = {
     "with the load-balancing loss": 0.01,
     "without": 0.0,
 }
+_STEPS_BETWEEN_CHECKPOINTS = 25
 
 
 def main() -> None:
@@ -46,6 +49,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument(
         "--png", type=pathlib.Path, default=RESULTS / "expert_load.png"
+    )
+    parser.add_argument(
+        "--state", type=pathlib.Path, default=pathlib.Path("build/expert_load")
     )
     options = parser.parse_args()
     config = training.TrainingConfig(
@@ -60,7 +66,7 @@ def main() -> None:
     found = {}
     console = Console()
     for name, weight in _VARIANTS.items():
-        found[name] = loads = train(config, weight, pairs)
+        found[name] = loads = train(config, weight, pairs, options.state)
         for layer, load, dropped in zip(
             loads.names, loads.relative(), loads.dropped, strict=True
         ):
@@ -72,7 +78,10 @@ def main() -> None:
 
 
 def train(
-    config: training.TrainingConfig, weight: float, pairs: dict
+    config: training.TrainingConfig,
+    weight: float,
+    pairs: dict,
+    state: pathlib.Path,
 ) -> LayerLoads:
     """Trains one variant and runs it, as in training, over unseen words."""
     keras.utils.set_random_seed(config.seed)
@@ -84,21 +93,25 @@ def train(
         moe_every=1,
         load_balancing_loss_weight=weight,
     )
-    training.compile_model(model, config)
-    model.fit(
-        tf.data.Dataset.counter().flat_map(
+    settings = {
+        "model": model.get_config(),
+        "training": dataclasses.asdict(config),
+    }
+    with kept_checkpoints(
+        state, "expert_load", settings, _STEPS_BETWEEN_CHECKPOINTS
+    ) as checkpoints:
+        training.train(
+            model,
             training_batches(
                 functools.partial(array_pairs, *pairs["train"]),
                 model.config,
                 config.batch_size,
                 config.seed,
-            )
-        ),
-        steps_per_epoch=config.steps,
-        callbacks=[training.BudgetedSchedule(config)],
-        shuffle=False,
-        verbose=0,
-    )
+            ),
+            validation=None,
+            config=config,
+            checkpoints=checkpoints,
+        )
     unseen = evaluation_batches(
         functools.partial(array_pairs, *pairs["validation"]),
         model.config,

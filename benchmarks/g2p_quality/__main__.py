@@ -2,11 +2,10 @@
 
     python -m benchmarks.g2p_quality [--steps 1500] [--json FILE]
 
-Trains both for the same number of steps under the same schedule, in turns of
-`_STEPS_PER_TURN`, and records the learning curve. Each turn is kept; an
-interrupted run reports what it has, and goes on where it stopped when it is
-started again. A quarter of an hour on two quiet cores; for a night, `--steps
-40000 --dropout-rate 0.1`.
+Trains both for the same number of steps under the same schedule, and records
+the learning curve. A trained model is kept; a run that was killed goes on where
+it was when it is started again. A quarter of an hour on two quiet cores; for a
+night, `--steps 40000 --dropout-rate 0.1`.
 """
 
 # First: TensorFlow is then imported without its chatter.
@@ -23,7 +22,6 @@ from rich.table import Table
 
 from benchmarks.shared.dictionary import Entries
 from benchmarks.shared.dictionary import load_splits
-from benchmarks.shared.dictionary import make_pairs
 from benchmarks.shared.report import RESULTS
 from benchmarks.shared.report import Report
 from benchmarks.shared.variant import Variant
@@ -95,7 +93,7 @@ def show_published(variants: list[Variant], rates: dict, console) -> None:
 
 
 def main() -> None:
-    """Trains in turns, then reports on the test split."""
+    """Trains, then reports on the test split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1500)
     # Up to some ten passes over the dictionary there is nothing to regularise.
@@ -112,40 +110,21 @@ def main() -> None:
         max_minutes=0.0,
         label_smoothing=0.1,
     )
-    state = options.state / f"{options.steps}_{options.dropout_rate}"
-    state.mkdir(parents=True, exist_ok=True)
     console = Console()
     splits = load_splits()
-    source, target = make_pairs(splits["train"])
     variants = [
-        Variant(name, overrides, config, options.dropout_rate, state)
+        Variant(name, overrides, config, options.dropout_rate, options.state)
         for name, overrides in _VARIANTS.items()
     ]
-    try:
-        while any(variant.step < config.steps for variant in variants):
-            variant = min(variants, key=lambda each: each.step)
-            variant.turn(source, target, splits["validation"])
-            record(variants, console)
-    except KeyboardInterrupt:
-        console.print("Interrupted: this is what there is so far.")
-        for variant in variants:
-            variant.restore()
+    for variant in variants:
+        variant.train(splits, on_point=lambda: record(variants))
     report_on_test(variants, splits["test"], console).write(
         options.json or RESULTS / "g2p_quality.json"
     )
 
 
-def record(variants: list[Variant], console: Console) -> None:
-    """Prints where the variants are, and writes their curves."""
-    for variant in variants:
-        if variant.curve:
-            point = variant.curve[-1]
-            console.print(
-                f"{variant.name:>6} step {point['step']:,}: PER "
-                f"{point['phoneme_error_rate']:.2%}, WER "
-                f"{point['word_error_rate']:.2%} (validation), "
-                f"{point['seconds']:.0f} s"
-            )
+def record(variants: list[Variant]) -> None:
+    """Draws and writes the curves as far as they are."""
     plot(variants, RESULTS / "g2p_quality.png")
     curves = {variant.name: variant.curve for variant in variants}
     (RESULTS / "g2p_quality_curves.json").write_text(

@@ -8,8 +8,8 @@ One model, its attention replaced: softmax with T5's relative biases, softmax
 with rotary positions, and random features with rotary positions. Equal seeds,
 data, order and updates. Words have about 10 letters, so that random features
 save nothing here: the table says what their noise costs. A quarter of an hour
-on two quiet cores; each turn is kept, an interrupted run goes on where it
-stopped.
+on two quiet cores. A trained model is kept; a run that was killed goes on where
+it was.
 """
 
 # First: TensorFlow is then imported without its chatter.
@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.shared.dictionary import load_splits
-from benchmarks.shared.dictionary import make_pairs
 from benchmarks.shared.report import RESULTS
 from benchmarks.shared.report import Report
 from benchmarks.shared.variant import Variant
@@ -40,24 +39,6 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 # Validation words scored after each turn, enough for an error rate; the test
 # split is scored whole.
 _VALIDATION_WORDS = 1500
-
-
-def train(variants: list[Variant], splits: dict, console: Console) -> None:
-    """Trains in turns until all have had their updates."""
-    source, target = make_pairs(splits["train"])
-    validation = splits["validation"][:_VALIDATION_WORDS]
-    while True:
-        variant = min(variants, key=lambda each: each.step)
-        if variant.step >= variant.config.steps:
-            return
-        variant.turn(source, target, validation)
-        point = variant.curve[-1]
-        console.print(
-            f"{variant.name:>22} step {point['step']:,}: PER "
-            f"{point['phoneme_error_rate']:.2%}, WER "
-            f"{point['word_error_rate']:.2%} (validation), "
-            f"{point['seconds']:.0f} s"
-        )
 
 
 def report_on_test(variants: list[Variant], test: list) -> Report:
@@ -109,14 +90,13 @@ def main() -> None:
         max_minutes=0.0,
         label_smoothing=0.1,
     )
-    state = options.state / str(options.steps)
-    state.mkdir(parents=True, exist_ok=True)
     variants = [
-        Variant(name, overrides, config, 0.0, state)
+        Variant(name, overrides, config, 0.0, options.state)
         for name, overrides in _VARIANTS.items()
     ]
     splits = load_splits()
-    train(variants, splits, Console())
+    for variant in variants:
+        variant.train(splits, _VALIDATION_WORDS)
     report = report_on_test(variants, splits["test"])
     report.write(options.json or RESULTS / "random_feature_quality.json")
 

@@ -1,20 +1,28 @@
-"""A model of the CMU dictionary that is trained in turns, and its errors."""
+"""A model that learns the CMU dictionary, and its errors."""
 
+import dataclasses
 import functools
 import json
 import os
 import pathlib
-import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+from rich.console import Console
 
 from benchmarks.shared.dictionary import Entries
+from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.kept_checkpoints import digest
+from benchmarks.shared.kept_checkpoints import kept_checkpoints
+from benchmarks.shared.learning_curve import LearningCurve
+from keras_moe.atomic_file import atomic_file
 from keras_moe.metrics import sequence_error_rate
 from keras_moe.metrics import symbol_error_rate
 from keras_moe.models import SwitchTransformer
 from keras_moe.training import EarlyExitTrainer
+from keras_moe.training import Trainer
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
 from pipelines.g2p.modules.batches import array_pairs
@@ -26,14 +34,14 @@ _DECODED_AT_ONCE = 1024
 
 
 class Variant:
-    """One model in training: its state on disk and its learning curve.
+    """One model and its learning curve; trained once, then kept.
 
     Args:
         name: what it is called.
         overrides: in what its `SwitchTransformerConfig` differs.
         config: how long and how to train.
         dropout_rate: dropout, inside experts and elsewhere.
-        state: folder of the kept state.
+        state: folder of what is kept.
         exits: which exits of the decoder are trained, too; arguments of
             `EarlyExitTrainer`.
     """
@@ -58,62 +66,104 @@ class Variant:
             expert_dropout_rate=dropout_rate,
             **overrides,
         )
-        self.trainer = (
-            self.model
-            if exits is None
-            else EarlyExitTrainer(self.model, **exits)
-        )
-        training.compile_model(self.trainer, config)
-        self.trainer.optimizer.build(self.model.trainable_variables)
-        self._weights = state / f"{name}.weights.h5"
-        self._curve = state / f"{name}.json"
+        self._exits = exits
+        self._settings = {
+            "model": self.model.get_config(),
+            "training": dataclasses.asdict(config),
+            "steps_per_turn": _STEPS_PER_TURN,
+            "exits": exits,
+        }
+        self._state = state
+        kept = state / f"{name}-{digest(self._settings)}"
+        self._weights = kept.with_suffix(".weights.h5")
+        self._points = kept.with_suffix(".json")
         self.curve: list[dict[str, float]] = []
-        self.restore()
-
-    def restore(self) -> None:
-        """Takes up the state that was kept last, if any."""
-        if self._curve.exists():
-            self.curve = json.loads(self._curve.read_text())
-            self.trainer.load_weights(self._weights)
+        if self._points.exists():
+            self.curve = json.loads(self._points.read_text())
+            self.model.load_weights(self._weights)
 
     @property
     def step(self) -> int:
         """Number of updates so far."""
         return int(self.curve[-1]["step"]) if self.curve else 0
 
-    def turn(self, source, target, validation: Entries) -> None:
-        """Trains for one turn, measures, and keeps the state."""
-        steps = min(_STEPS_PER_TURN, self.config.steps - self.step)
-        began = time.monotonic()
-        self.trainer.fit(
-            tf.data.Dataset.counter().flat_map(
+    def train(
+        self,
+        splits: dict[str, Entries],
+        num_validation_words: int | None = None,
+        on_point: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Trains, or goes on where it was killed, unless it is trained.
+
+        Args:
+            splits: of the dictionary.
+            num_validation_words: how many are scored after each turn; `None`
+                for all.
+            on_point: called after each turn.
+        """
+        if self.curve:
+            return
+        validation = splits["validation"][:num_validation_words]
+        trained = self.model
+        if self._exits is not None:
+            trained = EarlyExitTrainer(self.model, **self._exits)
+        training.compile_model(trained, self.config)
+        curve = LearningCurve(lambda: error_rates(self.model, validation))
+
+        def tell(epoch: int, logs: dict | None) -> None:
+            self.curve = curve.points
+            point = self.curve[-1]
+            Console().print(
+                f"{self.name}, step {point['step']:,}: phoneme error "
+                f"{point['phoneme_error_rate']:.2%}, word error "
+                f"{point['word_error_rate']:.2%} (validation), "
+                f"{point['seconds']:.0f} s"
+            )
+            on_point()
+
+        with kept_checkpoints(
+            self._state,
+            self.name,
+            self._settings,
+            training.UPDATES_BETWEEN_CHECKPOINTS,
+        ) as checkpoints:
+            Trainer(trained, checkpoints).fit(
+                self._turns(splits["train"]),
+                # The schedule ends the training.
+                epochs=self.config.steps,
+                steps_per_epoch=_STEPS_PER_TURN,
+                callbacks=[
+                    training.BudgetedSchedule(self.config),
+                    curve,
+                    keras.callbacks.LambdaCallback(on_epoch_end=tell),
+                ],
+                verbose=0,
+            )
+            self.curve = curve.points
+            self._keep()
+
+    def _turns(self, entries: Entries) -> Callable[[int], tf.data.Dataset]:
+        """Returns a function from a turn to an endless stream of batches."""
+        pairs = functools.partial(array_pairs, *make_pairs(entries))
+
+        def of_turn(turn: int) -> tf.data.Dataset:
+            # Each turn has its own order of examples.
+            seed = self.config.seed + turn * _STEPS_PER_TURN
+            return tf.data.Dataset.counter().flat_map(
                 training_batches(
-                    functools.partial(array_pairs, source, target),
-                    self.model.config,
-                    self.config.batch_size,
-                    # Each turn has its own order of examples, the same whether
-                    # training was resumed or not.
-                    seed=self.config.seed + self.step,
+                    pairs, self.model.config, self.config.batch_size, seed
                 )
-            ),
-            steps_per_epoch=steps,
-            callbacks=[training.BudgetedSchedule(self.config, self.step)],
-            shuffle=False,
-            verbose=0,
-        )
-        seconds = time.monotonic() - began
-        point = {"step": self.step + steps, "seconds": round(seconds, 1)}
-        self.curve.append({**point, **error_rates(self.model, validation)})
-        self._keep()
+            )
+
+        return of_turn
 
     def _keep(self) -> None:
-        """Writes the state; the curve last, since `restore` looks for it."""
-        partial = self._weights.with_name(f"{self.name}.partial.weights.h5")
-        self.trainer.save_weights(partial)
+        """Writes weights, then the curve, by which they are looked for."""
+        partial = self._weights.with_suffix(".partial.weights.h5")
+        self.model.save_weights(partial)
         os.replace(partial, self._weights)
-        written = self._curve.with_suffix(".partial")
-        written.write_text(json.dumps(self.curve, indent=1))
-        os.replace(written, self._curve)
+        with atomic_file(self._points) as written:
+            written.write_text(json.dumps(self.curve, indent=1) + "\n")
 
 
 def error_rates(model: SwitchTransformer, entries: Entries) -> dict[str, float]:
