@@ -22,6 +22,7 @@ CORE = [
 SERVING = [
     "grpcio",
     "h11>=0.16",
+    "orjson>=3.10",
     "protobuf",
     "prometheus-client>=0.22",
     "tensorflow-serving-api>=2.19,<2.22",

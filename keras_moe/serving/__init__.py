@@ -49,6 +49,7 @@ _EXTRA = (
     "google.protobuf",
     "grpc",
     "h11",
+    "orjson",
     "prometheus_client",
     "tensorflow_serving",
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +104,27 @@ class Signature:
                     f"have shape {_shape_text(spec.shape)} but got shape "
                     f"{list(array.shape)}."
                 )
+
+    def check_rows(
+        self, name: str, shape: Sequence[int], max_rows: int
+    ) -> None:
+        """Raises `InvalidArgumentError` where an input has too many rows.
+
+        To be asked before the input is built: a few bytes can name a shape
+        that takes seconds to run.
+
+        Args:
+            name: of the input.
+            shape: that it is to have.
+            max_rows: most examples that a request may hold.
+        """
+        spec = self.inputs.get(name)
+        has_rows = spec and (spec.shape is None or spec.shape[:1] == (-1,))
+        if has_rows and shape and shape[0] > max_rows:
+            raise status_codes.invalid_argument(
+                f'Input "{name}" must have at most {max_rows} rows '
+                f"(`max_request_rows`). Received: {shape[0]} rows"
+            )
 
     def select_outputs(self, output_filter: Iterable[str]) -> tuple[str, ...]:
         """Gives the outputs to fetch: those asked for, or all of them."""

@@ -53,6 +53,7 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
             "intra_op_threads": options.tensorflow_intra_op_parallelism,
             "num_versions": options.num_versions,
             "max_request_bytes": options.max_request_bytes,
+            "max_request_rows": options.max_request_rows,
             "max_batch_rows": (
                 options.max_batch_rows if options.enable_batching else None
             ),
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tensorflow_intra_op_parallelism", type=int, default=1, help=" ")
     add("--num_versions", type=int, default=2, help="served at a time")
     add("--max_request_bytes", type=int, default=64 << 20, help=" ")
+    add("--max_request_rows", type=int, default=4096, help="most examples")
     add(
         "--enable_batching",
         action="store_true",

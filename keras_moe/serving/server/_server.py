@@ -68,7 +68,10 @@ class Server:
         rest_port: port for REST; 0 takes a free one, `None` leaves REST out.
         poll_seconds: pause between two looks at the folder.
         max_request_bytes: largest request that is read, and largest array
-            that may come of it.
+            that may come of it. A JSON body may hold a value for each 64 of
+            them: it takes that much in memory.
+        max_request_rows: most examples of a request: a few bytes can ask for
+            one example as often as they like.
         max_workers: requests that run at the same time, of both APIs together;
             by default 4, and 32 with batching.
         intra_op_threads: threads that share one operation of a request. One
@@ -105,6 +108,7 @@ class Server:
         rest_port: int | None = 0,
         poll_seconds: float = 1.0,
         max_request_bytes: int = 64 << 20,
+        max_request_rows: int = 4096,
         max_workers: int | None = None,
         intra_op_threads: int = 1,
         num_versions: int = 2,
@@ -123,6 +127,7 @@ class Server:
             rest_port=rest_port,
             poll_seconds=poll_seconds,
             max_request_bytes=max_request_bytes,
+            max_request_rows=max_request_rows,
             max_workers=max_workers,
             intra_op_threads=intra_op_threads,
             num_versions=num_versions,

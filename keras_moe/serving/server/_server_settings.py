@@ -42,6 +42,7 @@ class ServerSettings:
     rest_port: int | None = 0
     poll_seconds: float = 1.0
     max_request_bytes: int = 64 << 20
+    max_request_rows: int = 4096
     max_workers: int | None = None
     intra_op_threads: int = 1
     num_versions: int = 2
@@ -58,6 +59,7 @@ class ServerSettings:
         self._check_ports()
         check_size(
             max_request_bytes=self.max_request_bytes,
+            max_request_rows=self.max_request_rows,
             max_workers=self.max_workers,
             intra_op_threads=self.intra_op_threads,
             num_versions=self.num_versions,

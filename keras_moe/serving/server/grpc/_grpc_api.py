@@ -78,7 +78,8 @@ class GrpcApi:
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(api, metrics, limit), self._server
+            PredictionService(api, metrics, limit, settings.max_request_rows),
+            self._server,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(api, metrics), self._server

@@ -28,14 +28,20 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         api: answers what is asked.
         metrics: counts the requests.
         max_tensor_bytes: largest input that a request may describe.
+        max_rows: most examples that it may hold.
     """
 
     def __init__(
-        self, api: ModelApi, metrics: ServerMetrics, max_tensor_bytes: int
+        self,
+        api: ModelApi,
+        metrics: ServerMetrics,
+        max_tensor_bytes: int,
+        max_rows: int,
     ):
         self._api = api
         self._metrics = metrics
         self._max_tensor_bytes = max_tensor_bytes
+        self._max_rows = max_rows
 
     def Predict(  # noqa: N802, D102
         self,
@@ -43,6 +49,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         context: grpc.ServicerContext,
     ) -> predict_pb2.PredictResponse:
         def decode(signature: Signature) -> Mapping[str, np.ndarray]:
+            for name, proto in request.inputs.items():
+                shape = [dim.size for dim in proto.tensor_shape.dim]
+                signature.check_rows(name, shape, self._max_rows)
             return {
                 name: tensor_codec.to_array(name, proto, self._max_tensor_bytes)
                 for name, proto in request.inputs.items()

@@ -1,4 +1,4 @@
-"""JSON bodies of the REST API, in TensorFlow Serving's two formats.
+"""Reads JSON bodies of the REST API, in TensorFlow Serving's two formats.
 
 Row format holds one object an example (`"instances"` in, `"predictions"`
 out), column format one array an input (`"inputs"` in, `"outputs"` out).
@@ -7,9 +7,10 @@ Bytes travel as `{"b64": ...}`; `NaN` and `Infinity` as these bare words.
 
 import base64
 import binascii
+import gc
 import itertools
 import json
-from collections.abc import Mapping
+import re
 from typing import Any
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from keras_moe.serving.protocol._signature import TensorDescription
 from keras_moe.serving.protocol._tensor_codec import MAX_AXES
 
 _MAX_SHOWN = 100
+_MARKS = (b",", b"[", b"{")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 # What fits a kind of dtype as it is; bfloat16's is "V".
 _PLAIN: dict[str, set[type]] = {
     "O": set(),
@@ -46,14 +49,19 @@ class PredictBody(NamedTuple):
     content: Any
 
 
-def parse(body: bytes) -> PredictBody:
+def parse(body: bytes, max_values: int) -> PredictBody:
     """Reads the outer object of a `:predict` body.
+
+    Args:
+        body: the bytes.
+        max_values: most values, lists and objects that it may hold.
 
     Raises:
         tf.errors.InvalidArgumentError: it is not one.
     """
+    _check_count(body, max_values)
     try:
-        document = json.loads(body)
+        document = _loads(body)
     # A body of brackets alone exhausts the parser's stack.
     except (ValueError, RecursionError) as error:
         raise status_codes.invalid_argument(
@@ -88,8 +96,15 @@ def parse(body: bytes) -> PredictBody:
     return PredictBody(name, is_row, content)
 
 
-def decode(body: PredictBody, signature: Signature) -> dict[str, np.ndarray]:
+def decode(
+    body: PredictBody, signature: Signature, max_rows: int
+) -> dict[str, np.ndarray]:
     """Turns a body into the arrays that a signature takes.
+
+    Args:
+        body: what came.
+        signature: what is to be run.
+        max_rows: most examples that it may hold.
 
     Raises:
         tf.errors.InvalidArgumentError: the values do not fit the signature's
@@ -104,40 +119,39 @@ def decode(body: PredictBody, signature: Signature) -> dict[str, np.ndarray]:
                 f"JSON object: does not have named input: {name}. Expected: "
                 f"{', '.join(signature.inputs)}"
             )
+        if isinstance(value, list):
+            signature.check_rows(name, [len(value)], max_rows)
         arrays[name] = _to_array(name, value, spec)
     return arrays
 
 
-def encode(outputs: Mapping[str, np.ndarray], is_row: bool) -> bytes:
-    """Writes the answer in the format of the question.
-
-    Raises:
-        tf.errors.InvalidArgumentError: the outputs cannot be told apart by
-            row.
-    """
-    lists = {name: _to_list(name, array) for name, array in outputs.items()}
-    if not is_row:
-        content = lists if len(lists) > 1 else next(iter(lists.values()))
-        return json.dumps({"outputs": content}).encode()
-    sizes = {
-        name: array.shape[0] if array.ndim else None
-        for name, array in outputs.items()
-    }
-    expected = next(iter(sizes.values()))
-    for name, size in sizes.items():
-        if size is None or size != expected:
+def _check_count(body: bytes, max_values: int) -> None:
+    """Counts values before they are built: each takes some 64 bytes."""
+    if len(body) <= max_values:
+        return
+    if sum(map(body.count, _MARKS)) > max_values:
+        # Marks inside strings do not count, but are slower to tell apart.
+        bare = _STRING.sub(b"", body)
+        count = sum(map(bare.count, _MARKS))
+        if count > max_values:
             raise status_codes.invalid_argument(
-                f"Tensor name: {name} has inconsistent batch size: {size} "
-                f"expecting: {expected}. Ask in column format ('inputs')."
+                f"The body must hold at most {max_values} values "
+                f"(`max_request_bytes`). Received: {count}. Over gRPC a tensor "
+                "takes less."
             )
-    if len(lists) == 1:
-        rows = next(iter(lists.values()))
-    else:
-        rows = [
-            dict(zip(lists, row, strict=True))
-            for row in zip(*lists.values(), strict=True)
-        ]
-    return json.dumps({"predictions": rows}).encode()
+
+
+def _loads(body: bytes) -> Any:
+    # While a million lists are made, the collector would walk through all that
+    # there are again and again, and nobody else could run. The parser never
+    # lets another thread in, so that nobody misses it.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(body)
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _columns(body: PredictBody, signature: Signature) -> dict[str, Any]:
@@ -252,24 +266,6 @@ def _decode_base64(name: str, text: Any) -> bytes:
         raise status_codes.invalid_argument(
             f'Input "{name}": Unable to base64 decode {_show(text)}'
         ) from error
-
-
-def _to_list(name: str, array: np.ndarray) -> Any:
-    if array.dtype.kind == "O":
-        texts = np.empty(array.size, dtype=object)
-        for index, value in enumerate(array.ravel().tolist()):
-            # TensorFlow Serving's convention: outputs whose name ends with
-            # "_bytes" are not text, and travel as base64.
-            if name.endswith("_bytes"):
-                texts[index] = {"b64": base64.b64encode(value).decode()}
-            else:
-                texts[index] = value.decode(errors="replace")
-        return texts.reshape(array.shape).tolist()
-    if array.dtype.kind in "fV" and array.dtype.itemsize < 8:
-        # 0.1 in float32 is to be printed as 0.1, not 0.10000000149011612.
-        wide = array.astype(np.float32).astype("U").astype(np.float64)
-        return wide.tolist()
-    return array.tolist()
 
 
 def _is_object(value: Any) -> bool:

@@ -33,7 +33,13 @@ class RestApi:
         metrics: ServerMetrics,
         gate: Gate,
     ):
-        handler = RestHandler(api, metrics, gate, settings.max_request_bytes)
+        handler = RestHandler(
+            api,
+            metrics,
+            gate,
+            settings.max_request_bytes,
+            settings.max_request_rows,
+        )
         host, port = settings.host, settings.rest_port or 0
         try:
             self._server = HttpServer(

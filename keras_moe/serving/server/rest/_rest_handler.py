@@ -1,9 +1,10 @@
 """TensorFlow Serving's REST API: requests, wherever they came from."""
 
-import functools
+import contextlib
 import http
 import json
 import re
+import threading
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from keras_moe.serving.server._call import counted
 from keras_moe.serving.server._gate import Gate
 from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._server_metrics import ServerMetrics
+from keras_moe.serving.server.rest import _json_answer as json_answer
 from keras_moe.serving.server.rest import _json_codec as json_codec
 from keras_moe.serving.server.rest._http_connection import HttpAnswer
 from keras_moe.serving.server.rest._http_connection import HttpRequest
@@ -32,6 +34,10 @@ from keras_moe.serving.versions._version_folders import version_number
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _POST = re.compile(_MODEL + r":(classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE)
+# What a value of a JSON body takes in memory, roughly.
+_BYTES_PER_VALUE = 64
+# Bodies above this size are parsed and run two at a time.
+_LARGE_BYTES, _LARGE_AT_A_TIME = 1 << 20, 2
 
 
 class RestHandler:
@@ -42,6 +48,7 @@ class RestHandler:
         metrics: counts the requests, and is exposed.
         gate: says who may ask.
         max_body_bytes: largest body to read.
+        max_rows: most examples of a request.
     """
 
     def __init__(
@@ -50,11 +57,14 @@ class RestHandler:
         metrics: ServerMetrics,
         gate: Gate,
         max_body_bytes: int,
+        max_rows: int,
     ):
         self._api = api
         self._metrics = metrics
         self._gate = gate
         self._max_body_bytes = max_body_bytes
+        self._max_rows = max_rows
+        self._large = threading.BoundedSemaphore(_LARGE_AT_A_TIME)
 
     def answer(self, request: HttpRequest) -> HttpAnswer:
         """Answers a request.
@@ -162,15 +172,21 @@ class RestHandler:
                 "Use :predict."
             )
         call.method = "Predict"
-        body = json_codec.parse(content)
-        prediction = self._api.predict(
-            call,
-            spec,
-            body.signature_name,
-            functools.partial(json_codec.decode, body),
-        )
+        is_large = len(content) > _LARGE_BYTES
+        with self._large if is_large else contextlib.nullcontext():
+            body = json_codec.parse(
+                content, self._max_body_bytes // _BYTES_PER_VALUE
+            )
+            prediction = self._api.predict(
+                call,
+                spec,
+                body.signature_name,
+                lambda signature: json_codec.decode(
+                    body, signature, self._max_rows
+                ),
+            )
         return HttpAnswer(
-            200, json_codec.encode(prediction.outputs, body.is_row)
+            200, json_answer.encode(prediction.outputs, body.is_row)
         )
 
 

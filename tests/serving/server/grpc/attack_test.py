@@ -121,3 +121,14 @@ def test_a_call_that_ends_without_a_message(server):
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         call = channel.stream_unary(PREDICT).future(iter(()))
         assert code_of(call) == "INVALID_ARGUMENT"
+
+
+def test_repeated_rows(server):
+    """A few bytes that ask for one example 50,000 times are refused."""
+    request = make_request({"word": ["ab"]})
+    request.inputs["word"].tensor_shape.dim[0].size = 50_000
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match="at most 4096 rows") as caught:
+            stub.Predict(request, timeout=10)
+    assert caught.value.code().name == "INVALID_ARGUMENT"

@@ -172,8 +172,8 @@ class TestGrpc:
         bomb = tensor_pb2.TensorProto(
             dtype=types_pb2.DT_STRING, string_val=[b"x"]
         )
-        for _ in range(4):
-            bomb.tensor_shape.dim.add().size = 1 << 20
+        for size in (1, 1 << 20, 1 << 20, 1 << 20):
+            bomb.tensor_shape.dim.add().size = size
 
         code, details = refusal(
             predictions.Predict, make_request({"word": bomb})
