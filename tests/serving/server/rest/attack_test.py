@@ -188,6 +188,13 @@ class TestCostlyRequests:
         assert status == 200
         assert document["predictions"][1]["score"] == len(word)
 
+    def test_counting_takes_no_longer_for_a_string_without_an_end(self, rest):
+        """A pattern would look for the end from each quote: n * n / 2."""
+        body = b'{"inputs": "' + b',\\"' * 330_000
+        began = time.monotonic()
+        assert rest(PREDICT, body)[0] == 400
+        assert time.monotonic() - began < 5
+
     def test_rows_are_counted(self, rest):
         status, document = rest(PREDICT, {"instances": ["a"] * 4097})
         assert status == 400
