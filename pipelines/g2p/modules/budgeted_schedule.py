@@ -28,7 +28,6 @@ class BudgetedSchedule(keras.callbacks.Callback):
 
     Args:
         config: the training config.
-        first_step: number of updates that were done before.
 
     Attributes:
         config: as it was given.
@@ -36,14 +35,14 @@ class BudgetedSchedule(keras.callbacks.Callback):
         progress: from 0 to 1; never falls.
     """
 
-    def __init__(self, config: TrainingConfig, first_step: int = 0) -> None:
+    def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
         self.config = config
-        self.step = first_step
-        self.progress = min(first_step / config.steps, 1.0)
+        self.step = 0
+        self.progress = 0.0
         self._minutes_before = 0.0
         self._began: float | None = None
-        self._steps_before = first_step
+        self._steps_before = 0
 
     @property
     def minutes(self) -> float:

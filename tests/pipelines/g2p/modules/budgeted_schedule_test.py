@@ -210,17 +210,6 @@ def test_what_is_left_is_foretold(clock):
     assert schedule.remaining()[:2] == (0, 0)
 
 
-def test_a_part_of_the_steps_may_have_been_made_before():
-    config = TrainingConfig(steps=100, max_minutes=0)
-    schedule = BudgetedSchedule(config, first_step=40)
-    assert (schedule.step, schedule.progress) == (40, 0.4)
-    whole = BudgetedSchedule(config)
-    whole.set_model(Model())
-    for _ in range(40):
-        whole.on_train_batch_end(0)
-    assert schedule.learning_rate() == pytest.approx(whole.learning_rate())
-
-
 def test_the_rate_rises_then_falls_to_zero_with_the_steps(clock):
     config = TrainingConfig(
         steps=100, peak_learning_rate=2.0, warmup=0.1, max_minutes=0
