@@ -11,6 +11,7 @@ from typing import Any
 from typing import NamedTuple
 
 import grpc
+import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2
@@ -164,8 +165,7 @@ def _words_of_message(data: bytes) -> Words:
         or (choice == "version" and spec.version.value != VERSION)
         or (
             choice == "version_label"
-            # An empty label counts as no label.
-            and spec.version_label not in ("", "stable", "canary")
+            and spec.version_label not in ("stable", "canary")
         )
         or list(request.inputs) != ["word"]
         or not set(request.output_filter) <= {"score", "upper"}
@@ -176,10 +176,20 @@ def _words_of_message(data: bytes) -> Words:
     shape = tensor.tensor_shape
     if tensor.dtype != types_pb2.DT_STRING or shape.unknown_rank:
         return None
-    if len(shape.dim) != 1 or not 0 <= shape.dim[0].size < MAX_BYTES // 8:
+    if len(shape.dim) != 1 or not 0 <= shape.dim[0].size <= 4096:
         return None
-    words, size = list(tensor.string_val), shape.dim[0].size
-    if len(words) > size or (tensor.tensor_content and len(words) < size):
+    size = shape.dim[0].size
+    if tensor.tensor_content:
+        try:
+            return (
+                tf.io.parse_tensor(tensor.SerializeToString(), tf.string)
+                .numpy()
+                .tolist()
+            )
+        except tf.errors.OpError:
+            return None
+    words = list(tensor.string_val)
+    if len(words) > size:
         return None
     return words + [words[-1] if words else b""] * (size - len(words))
 
@@ -198,7 +208,7 @@ def _words_of_body(body: bytes) -> Words:
         return None
     content = document[found[0]]
     if found[0] == "inputs" and isinstance(content, dict):
-        content = content["word"] if content.keys() == {"word"} else None
+        content = content.get("word")
     elif found[0] == "instances" and isinstance(content, list):
         if not content:
             return None
@@ -215,8 +225,11 @@ def _word(value: Any) -> bytes | None:
         if isinstance(value, str):
             return value.encode()
         if isinstance(value, dict) and value.keys() == {"b64"}:
-            return base64.b64decode(value["b64"], validate=True)
-    except (TypeError, ValueError):
+            text = "".join(value["b64"].split())
+            if not text.endswith("="):
+                text += "=" * (-len(text) % 4)
+            return base64.b64decode(text, validate=True)
+    except (AttributeError, ValueError):
         pass
     return None
 

@@ -118,7 +118,7 @@ def _record(
         for key, value in inputs.items()
     }
     try:
-        signatures[name].check(arrays)
+        signatures[name].complete(arrays)
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"`requests[{index}]`: {error.message}") from error
     log = prediction_log_pb2.PredictionLog()

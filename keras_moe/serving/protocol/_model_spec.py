@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from tensorflow_serving.apis import model_pb2
 
+from keras_moe.serving.protocol import _status_codes as status_codes
+
 
 class ModelSpec(NamedTuple):
     """The model, and the version or the label, that a request asks for.
@@ -22,8 +24,17 @@ class ModelSpec(NamedTuple):
 
     @classmethod
     def from_proto(cls, proto: model_pb2.ModelSpec) -> "ModelSpec":
-        """Reads the message, which has either a version or a label."""
+        """Reads the message, which has either a version or a label.
+
+        Raises:
+            tf.errors.InvalidArgumentError: the label is empty.
+        """
         if proto.WhichOneof("version_choice") == "version_label":
+            if not proto.version_label:
+                # No version has it; the newest is not what was asked for.
+                raise status_codes.invalid_argument(
+                    "Unrecognized servable version label: "
+                )
             return cls(proto.name, label=proto.version_label)
         if proto.HasField("version"):
             return cls(proto.name, proto.version.value)

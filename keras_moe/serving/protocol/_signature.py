@@ -11,8 +11,10 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from keras_moe.serving.protocol import _status_codes as status_codes
+from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 
 _INIT_OP = "__saved_model_init_op"
+_MAX_DEFAULT_BYTES = 64 << 20
 
 
 class TensorDescription(NamedTuple):
@@ -63,6 +65,8 @@ class Signature:
         name: key of the signature.
         inputs: input name to `TensorDescription`, sorted by name.
         outputs: output name to `TensorDescription`, sorted by name.
+        defaults: input name to the array that stands in where a request gives
+            none.
         has_rows: whether all of them have a row for each example, and outputs
             no other size that is unknown: requests can then be joined.
     """
@@ -71,6 +75,10 @@ class Signature:
         self.name = name
         self.inputs = _specs(definition.inputs)
         self.outputs = _specs(definition.outputs)
+        self.defaults = {
+            name: tensor_codec.to_array(name, proto, _MAX_DEFAULT_BYTES)
+            for name, proto in definition.defaults.items()
+        }
         specs = [*self.inputs.values(), *self.outputs.values()]
         self.has_rows = (
             bool(self.inputs)
@@ -79,6 +87,18 @@ class Signature:
                 -1 in (spec.shape or ())[1:] for spec in self.outputs.values()
             )
         )
+
+    def complete(
+        self, arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Adds the defaults of inputs that are not given, and checks them all.
+
+        Raises:
+            tf.errors.InvalidArgumentError: they may not be fed.
+        """
+        given = {**self.defaults, **arrays}
+        self.check(given)
+        return given
 
     def check(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Raises `InvalidArgumentError` unless `arrays` may be fed."""

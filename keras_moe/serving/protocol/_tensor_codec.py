@@ -156,6 +156,10 @@ def to_array(
 def _values(proto: tensor_pb2.TensorProto, dtype: np.dtype) -> np.ndarray:
     if proto.tensor_content and dtype.kind != "O":
         return np.frombuffer(proto.tensor_content, dtype)
+    if proto.tensor_content:
+        # Lengths, then bytes: TensorFlow reads its own format.
+        parsed = tf.io.parse_tensor(proto.SerializeToString(), tf.string)
+        return np.array(parsed.numpy(), dtype=object).ravel()
     values = getattr(proto, _FIELDS[proto.dtype])
     if proto.dtype in _AS_BITS:
         return np.array(values, np.uint16).view(dtype)

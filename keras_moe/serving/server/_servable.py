@@ -136,7 +136,7 @@ class Servable:
             Output name to array.
         """
         signature = self.signature(signature_name)
-        signature.check(inputs)
+        inputs = signature.complete(inputs)
         wanted = signature.select_outputs(output_filter)
         runner = self.runner(signature)
         feeds = [inputs[name] for name in signature.inputs]

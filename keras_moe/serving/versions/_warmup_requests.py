@@ -4,6 +4,7 @@ The format is TensorFlow Serving's: a TFRecord of `PredictionLog` in
 `assets.extra/tf_serving_warmup_requests`, at most 1000 of them.
 """
 
+import logging
 import pathlib
 from collections.abc import Iterator
 
@@ -17,12 +18,16 @@ from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 
 MAX_REQUESTS = 1000
+_NOT_OFFERED = ("classify_log", "regress_log", "multi_inference_log")
+_LOG = logging.getLogger(__name__)
 
 
 def read_warmup_requests(
     folder: pathlib.Path, max_tensor_bytes: int
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yields the signature name and the inputs of each stored request.
+
+    Requests that are not `Predict`'s are left out.
 
     Args:
         folder: of the version; it may have no such file.
@@ -42,9 +47,13 @@ def read_warmup_requests(
             )
         log = _parse(record, path)
         kind = log.WhichOneof("log_type")
+        if kind in _NOT_OFFERED:
+            # The stock server replays it; here no client can send its like.
+            _LOG.info("%s: record %d, %s, is left out", path, index, kind)
+            continue
         if kind != "predict_log":
             raise status_codes.unimplemented(
-                f"{path} must hold Predict requests only. Received: {kind}"
+                f"{path} must hold requests. Received: {kind}"
             )
         request = log.predict_log.request
         inputs = {

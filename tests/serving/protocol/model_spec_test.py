@@ -1,4 +1,5 @@
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import model_pb2
 
 from keras_moe.serving.protocol._model_spec import ModelSpec
@@ -26,6 +27,7 @@ def test_version_zero_is_a_version():
     assert proto.WhichOneof("version_choice") == "version"
 
 
-def test_an_empty_label_means_the_newest():
+def test_an_empty_label_is_the_label_of_none():
     proto = model_pb2.ModelSpec(name="toy", version_label="")
-    assert ModelSpec.from_proto(proto) == ModelSpec("toy")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="label"):
+        ModelSpec.from_proto(proto)

@@ -53,6 +53,27 @@ def test_strings():
     np.testing.assert_array_equal(tf.make_ndarray(proto), array)
 
 
+@pytest.mark.parametrize("words", [[b"a", b"\0b\0" * 100, b""], [b""]])
+def test_strings_in_tensor_content(words):
+    """Lengths, then bytes: the format that TensorFlow's C++ writes."""
+    content = b""
+    for size in map(len, words):
+        while size > 127:
+            content += bytes([size % 128 + 128])
+            size //= 128
+        content += bytes([size])
+    proto = tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_STRING, tensor_content=content + b"".join(words)
+    )
+    proto.tensor_shape.dim.add().size = len(words)
+
+    assert tensor_codec.to_array("x", proto, LIMIT).tolist() == words
+
+    proto.tensor_content = proto.tensor_content[:-1] + b"\xff" * 3
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tensor_codec.to_array("x", proto, LIMIT)
+
+
 def test_the_last_value_is_repeated():
     proto = tensor_pb2.TensorProto(
         dtype=types_pb2.DT_FLOAT, float_val=[1.0, 2.0]

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import urllib.parse
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ from keras_moe.serving.versions._version_folders import version_number
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _POST = re.compile(_MODEL + r":(classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE)
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's name for gzip's header
 # What a value of a JSON body takes in memory, roughly.
 _BYTES_PER_VALUE = 64
 # Bodies above this size are parsed and run two at a time.
@@ -83,7 +85,7 @@ class RestHandler:
             with counted(self._metrics, "rest") as call:
                 self._check_gate(call, request)
                 self._check_length(call, request)
-                body = request.read_body()
+                body = self._unpack(request, request.read_body())
                 return self._route(call, request, body)
         except _Refusal as caught:
             return caught.answer
@@ -123,6 +125,33 @@ class RestHandler:
                     f"Received: {length}",
                 )
             )
+
+    def _unpack(self, request: HttpRequest, body: bytes) -> bytes:
+        encoding = request.headers.get("content-encoding", "").lower()
+        if encoding in ("", "identity"):
+            return body
+        if encoding not in ("gzip", "x-gzip"):
+            raise status_codes.invalid_argument(
+                f"Content-Encoding must be gzip. Received: {encoding}"
+            )
+        unpacker = zlib.decompressobj(_GZIP)
+        try:
+            # A small body may hold gigabytes.
+            unpacked = unpacker.decompress(body, self._max_body_bytes + 1)
+        except zlib.error as error:
+            raise status_codes.invalid_argument(
+                f"The body is not gzip: {error}"
+            ) from error
+        if len(unpacked) > self._max_body_bytes:
+            raise status_codes.invalid_argument(
+                f"The body must have at most {self._max_body_bytes} bytes when "
+                "it is unpacked."
+            )
+        if not unpacker.eof or unpacker.unused_data:
+            raise status_codes.invalid_argument(
+                "The body is not one gzip stream from beginning to end."
+            )
+        return unpacked
 
     def _route(
         self, call: Call, request: HttpRequest, body: bytes

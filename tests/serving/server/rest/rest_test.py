@@ -105,7 +105,7 @@ class TestRest:
             ({"instances": ["a", ["b"]]}, "is not of expected type"),
             ({"inputs": [["a"], ["b", "c"]]}, "dense tensor"),
             ({"inputs": [["a"]]}, "to have shape [None] but got shape [1, 1]"),
-            ({"inputs": {"x": ["a"]}}, "does not have named input: x"),
+            ({"inputs": {"x": ["a"]}}, "Missing but required: {word}"),
             ({"inputs": {}}, "Missing but required: {word}"),
             ({"instances": [{"x": "a"}]}, "keys must be equal to: word"),
             ({"instances": [{"word": "a"}, "b"]}, "keys must be equal to"),
