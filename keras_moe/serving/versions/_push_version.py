@@ -1,13 +1,19 @@
 """New versions of a served model: whole, once, and in order."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
+import uuid
+from collections.abc import Iterator
 
 from keras_moe.model_folder import SAVED_MODEL
 from keras_moe.model_folder import is_saved_model
-from keras_moe.serving.versions._version_bundle import read_origin
-from keras_moe.serving.versions._version_bundle import write_origin
+from keras_moe.serving.versions._origin import Origin
+from keras_moe.serving.versions._origin import local_digest
+from keras_moe.serving.versions._origin import read_origin
+from keras_moe.serving.versions._origin import write_origin
 from keras_moe.serving.versions._version_folders import find_versions
 from keras_moe.serving.versions._version_folders import is_remote
 from keras_moe.serving.versions._version_folders import next_version
@@ -21,15 +27,16 @@ def push_version(
     """Copies a SavedModel to a directory of versions that a server watches.
 
     The version appears whole or not at all, is the greatest there is, and is
-    not made again where the greatest has the same origin: what was interrupted
-    after the copy, and before it was recorded, is not pushed twice.
+    not made again where the greatest has the same origin and the same files:
+    what was interrupted after the copy, and before it was recorded, is not
+    pushed twice. Several may push there at once, and wait for one another.
 
     Args:
         source: directory of the SavedModel.
         base_directory: of the versions; made if it is missing. In a local (or
             mounted) file system: one where directories can be renamed. For
             others there is `keras_moe.components.Pusher`.
-        origin: identity of the model.
+        origin: identity of the model, such as the URI of its artifact.
 
     Returns:
         The directory of the version.
@@ -66,15 +73,32 @@ def push_version(
             f"source={str(source)!r}, which has no {SAVED_MODEL}."
         )
     base.mkdir(parents=True, exist_ok=True)
-    # A push that was killed leaves a folder of such a name, which servers
-    # pass by.
-    for left in base.glob(_PARTIAL.format("*")):
-        shutil.rmtree(left, ignore_errors=True)
-    newest = newest_version(base)
-    if newest is not None and read_origin(newest) == origin:
-        return newest
+    found = Origin.now(origin, local_digest(source))
+    with _alone_in(base) as alone:
+        if alone:
+            # A push that was killed leaves a folder of such a name, which
+            # servers pass by.
+            for left in base.glob(_PARTIAL.format("*")):
+                shutil.rmtree(left, ignore_errors=True)
+        newest = newest_version(base)
+        if newest is not None and _is_from(newest, found):
+            return newest
+        return _copy(source, base, found)
+
+
+def _is_from(version: pathlib.Path, origin: Origin) -> bool:
+    noted = read_origin(version)
+    if noted is None or noted.model != origin.model:
+        return False
+    return (noted.digest or local_digest(version)) == origin.digest
+
+
+def _copy(
+    source: pathlib.Path, base: pathlib.Path, origin: Origin
+) -> pathlib.Path:
     number = next_version(find_versions(base))
-    partial, version = base / _PARTIAL.format(number), base / str(number)
+    version = base / str(number)
+    partial = base / _PARTIAL.format(f"{number}.{uuid.uuid4().hex}")
     try:
         shutil.copytree(source, partial)
         write_origin(partial, origin)
@@ -85,6 +109,25 @@ def push_version(
         raise
     _flush_entry(base)
     return version
+
+
+@contextlib.contextmanager
+def _alone_in(base: pathlib.Path) -> Iterator[bool]:
+    """Waits until no other push to a directory is under way.
+
+    Yields:
+        Whether that is sure: some network file systems have no locks.
+    """
+    handle = os.open(base, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def newest_version(base_directory: str | os.PathLike) -> pathlib.Path | None:

@@ -1,9 +1,8 @@
-"""What lies in the folder of a version, read and written.
+"""What lies in the folder of a version.
 
 The names of the files are those of `keras_moe.model_folder`.
 """
 
-import json
 import os
 import pathlib
 
@@ -12,10 +11,8 @@ from google.protobuf import message
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_moe.atomic_file import atomic_file
 from keras_moe.calibration._certificate import Certificate
 from keras_moe.model_folder import CERTIFICATE
-from keras_moe.model_folder import ORIGIN
 from keras_moe.model_folder import SAVED_MODEL
 from keras_moe.model_folder import SAVED_MODEL_TEXT
 from keras_moe.model_folder import VARIABLES_INDEX
@@ -66,36 +63,3 @@ def read_certificate(folder: str | os.PathLike) -> Certificate | None:
     """
     path = pathlib.Path(folder, CERTIFICATE)
     return Certificate.load(path) if path.is_file() else None
-
-
-def origin_text(origin: str) -> str:
-    """Gives the content of the file that says where a version came from.
-
-    Args:
-        origin: identity of the model that was pushed.
-    """
-    return json.dumps({"origin": origin}) + "\n"
-
-
-def parse_origin(text: str) -> str | None:
-    """Reads `origin_text`; gives `None` for what some other tool wrote."""
-    try:
-        return json.loads(text)["origin"]
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def write_origin(folder: str | os.PathLike, origin: str) -> None:
-    """Notes in a local version which model it was pushed from."""
-    path = pathlib.Path(folder, ORIGIN)
-    path.parent.mkdir(exist_ok=True)
-    with atomic_file(path) as file:
-        file.write_text(origin_text(origin))
-
-
-def read_origin(folder: str | os.PathLike) -> str | None:
-    """Gives the origin of a local version; `None` where none is noted."""
-    try:
-        return parse_origin(pathlib.Path(folder, ORIGIN).read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None

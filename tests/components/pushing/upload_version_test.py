@@ -7,6 +7,7 @@ from tfx.dsl.io import fileio
 from keras_moe.components.pushing._upload_version import upload_version
 from keras_moe.serving import newest_version
 from keras_moe.serving import push_version
+from keras_moe.serving.versions._origin import Origin
 from tests.components.artifact_files_test import TREE
 from tests.components.artifact_files_test import write_tree
 from tests.components.remote_store import files
@@ -34,7 +35,7 @@ def test_a_version_is_the_model_and_where_it_came_from(model, base):
     version = upload_version(model, base, "first")
     pushed = files(version)
     origin = pushed.pop("assets.extra/pushed_from.json")
-    assert json.loads(origin) == {"origin": "first"}
+    assert json.loads(origin)["origin"] == "first"
     assert pushed == TREE
     assert version == f"{base}/{versions(base)[0]}"
 
@@ -59,6 +60,31 @@ def test_the_same_model_is_pushed_once(model, base):
     second = upload_version(model, base, "second")
     third = upload_version(model, base, "first")
     assert [f"{base}/{n}" for n in versions(base)] == [first, second, third]
+
+
+def test_another_model_of_the_same_origin_is_pushed(remote, base):
+    write_tree(f"{remote}/m")
+    first = upload_version(f"{remote}/m", base, "pipeline/Trainer/1")
+    write_tree(f"{remote}/m", TREE | {"saved_model.pb": b"another graph"})
+    second = upload_version(f"{remote}/m", base, "pipeline/Trainer/1")
+    assert versions(base) == [int(v[len(base) + 1 :]) for v in (first, second)]
+    assert files(second)["saved_model.pb"] == b"another graph"
+
+
+def test_a_version_that_was_pushed_before_digests_were_noted(model, base):
+    first = upload_version(model, base, "first")
+    note = {"assets.extra/pushed_from.json": b'{"origin": "first"}\n'}
+    write_tree(first, note)
+    assert upload_version(model, base, "first") == first
+
+
+def test_an_upload_that_may_be_under_way_stays(model, base):
+    now = Origin.now("second", "0a").text().encode()
+    under_way = {"assets.extra/pushed_from.json": now, "variables/v": b"ha"}
+    write_tree(f"{base}/17", under_way)
+    upload_version(model, base, "first")
+    assert versions(base)[0] == 17
+    assert files(f"{base}/17") == under_way
 
 
 def test_a_version_can_be_pushed_on(base):

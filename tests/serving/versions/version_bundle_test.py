@@ -1,7 +1,5 @@
 """What lies in a version's folder, read and written."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,14 +41,3 @@ def test_certificate(tmp_path):
     path.write_text("{}")
     with pytest.raises(ValueError, match="is not a certificate"):
         version_bundle.read_certificate(tmp_path)
-
-
-def test_origin(tmp_path):
-    assert version_bundle.read_origin(tmp_path) is None
-    version_bundle.write_origin(tmp_path, "first")
-    assert version_bundle.read_origin(tmp_path) == "first"
-    path = tmp_path / "assets.extra" / "pushed_from.json"
-    assert json.loads(path.read_text()) == {"origin": "first"}
-    for other in ("{", "[]", "{}", "3", '"text"'):
-        path.write_text(other)
-        assert version_bundle.read_origin(tmp_path) is None
