@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 
+from keras_moe.distillation import load_teacher
 from tests.pipelines.g2p.conftest import TINY
 from tests.pipelines.g2p.conftest import make_flags
 
@@ -75,12 +75,12 @@ def test_killed_trainings_go_on_as_if_nothing_had_happened(tmp_path):
         folder.mkdir()
         ends, said = run(places, make_flags(folder, config))
         assert {end["code"] for end in ends} == {-signal.SIGKILL}, said
-    # The last checkpoint before the kill, of those after each fourth update and
-    # after each epoch.
+    # A checkpoint is due after each fourth update. The last one may have been in
+    # writing when the kill came; the one before was on the disk.
     resumed = re.findall(r"Resuming at step (\d+)", said)
     assert len(resumed) == 2
     for step, killed_at in zip(resumed, KILLED_AT, strict=True):
-        assert killed_at - 4 <= int(step) < killed_at
+        assert killed_at - 8 <= int(step) < killed_at
     for component, output in (("Trainer", "model"), ("Distiller", "student")):
         (whole, history), (part, resumed_history) = (
             read(folder / "out/pipeline" / component, output)
@@ -115,7 +115,7 @@ def run(places, flags):
 
 def read(component, output):
     """Returns the weights and the history that a component wrote."""
-    (model,) = (component / output).glob("*/**/model.keras")
+    (model,) = (component / output).glob("*/Format-Serving")
     (history,) = component.glob("*_run/*/history.json")
-    weights = keras.saving.load_model(model).get_weights()
+    weights = load_teacher(model).get_weights()
     return weights, json.loads(history.read_text())
