@@ -82,11 +82,15 @@ def local_digest(folder: pathlib.Path) -> str:
     """Gives the `content_digest` of a model in a local folder."""
     return content_digest(
         {
-            path.relative_to(folder).as_posix(): partial(path.open, "rb")
+            path.relative_to(folder).as_posix(): partial(_open, path)
             for path in folder.rglob("*")
             if path.is_file()
         }
     )
+
+
+def _open(path: pathlib.Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 def content_digest(files: Mapping[str, Callable[[], IO[bytes]]]) -> str:
