@@ -75,8 +75,8 @@ def test_killed_trainings_go_on_as_if_nothing_had_happened(tmp_path):
         folder.mkdir()
         ends, said = run(places, make_flags(folder, config))
         assert {end["code"] for end in ends} == {-signal.SIGKILL}, said
-    # A checkpoint is due after each fourth update. The last one may have been in
-    # writing when the kill came; the one before was on the disk.
+    # A checkpoint is due after each fourth update. The last one may have been
+    # in writing when the kill came; the one before was on the disk.
     resumed = re.findall(r"Resuming at step (\d+)", said)
     assert len(resumed) == 2
     for step, killed_at in zip(resumed, KILLED_AT, strict=True):
