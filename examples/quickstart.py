@@ -27,11 +27,12 @@ def make_model() -> keras.Model:
     """A Transformer block whose feed-forward layer is sparse."""
     ids = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(10, 64)(ids)
-    x = x + keras.layers.MultiHeadAttention(4, 16)(x, x)
+    attended = keras.layers.MultiHeadAttention(4, 16)(x, x)
+    # `keras.layers.Add` hands masks on, which `+` does not.
+    x = keras.layers.Add()([x, attended])
     x = keras.layers.RMSNormalization()(x)
-    x = x + keras_moe.layers.SparseMoE(
-        num_experts=8, hidden_dim=128, name="moe"
-    )(x)
+    moe = keras_moe.layers.SparseMoE(num_experts=8, hidden_dim=128, name="moe")
+    x = keras.layers.Add()([x, moe(x)])
     return keras.Model(ids, keras.layers.Dense(8)(x))
 
 

@@ -201,6 +201,28 @@ def set_mask(x: Tensor, mask: Tensor | None) -> None:
     masking.set_keras_mask(x, mask)
 
 
+def symbolic_call(
+    x: Tensor,
+) -> tuple[keras.Operation, tuple[Any, ...], dict[str, Any]] | None:
+    """Returns the call that a symbolic tensor is an output of.
+
+    Stands for `KerasTensor._keras_history` and `Operation._inbound_nodes`. By
+    these a Functional model knows how its outputs are made of its inputs.
+
+    Args:
+        x: any tensor.
+
+    Returns:
+        The layer or operation, and what it was called with, positionally and by
+        name; `None` for tensors that are not symbolic, or come from nowhere.
+    """
+    history = getattr(x, "_keras_history", None)
+    if history is None or history.operation is None:
+        return None
+    node = history.operation._inbound_nodes[history.node_index]
+    return history.operation, node.arguments.args, node.arguments.kwargs
+
+
 # === Variables ===
 
 

@@ -176,6 +176,20 @@ def test_a_mask_is_the_one_that_keras_makes_and_heeds():
     assert float(loss(np.zeros((1, 2, 1)), outputs)) == 3.0
 
 
+def test_the_call_that_made_a_symbolic_tensor():
+    x, y = keras.Input([3]), keras.Input([3])
+    layer = keras.layers.Dense(2, name="dense")
+    dense = layer(x, training=False)
+    operation, args, kwargs = keras_internals.symbolic_call(dense + layer(y))
+    assert type(operation).__name__ == "Add" and kwargs == {}
+    assert args[0] is dense
+    call = keras_internals.symbolic_call(args[0])
+    assert call == (layer, (x,), {"training": False})
+    assert keras_internals.symbolic_call(args[1])[1][0] is y
+    assert keras_internals.symbolic_call(np.ones(3)) is None
+    assert keras_internals.symbolic_call(keras.KerasTensor([3])) is None
+
+
 # === Variables and optimizers ===
 
 

@@ -156,12 +156,13 @@ def _make_model():
     attention = keras_moe.layers.RandomFeatureAttention(
         num_heads=2, key_dim=4, num_random_features=8, redraw_interval=5
     )
-    x = inputs + attention(inputs, inputs)
+    x = keras.layers.Add()([inputs, attention(inputs, inputs)])
     x = keras.layers.Dropout(0.1)(x)
     router = keras_moe.layers.BiasBalancedRouter(
         num_selected_experts=2, jitter_noise=0.1
     )
-    x = x + keras_moe.layers.SparseMoE(4, 16, router=router)(x)
+    moe = keras_moe.layers.SparseMoE(4, 16, router=router)
+    x = keras.layers.Add()([x, moe(x)])
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     model.compile("adam", "mse", metrics=["mae"])
     return model

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._attend import attend
 from keras_moe.layers.attention._feature_heads import FeatureHeads
 from keras_moe.layers.attention._keras_attention import copy_projections
@@ -238,6 +239,8 @@ class RandomFeatureAttention(FeatureHeads):
         value: Tensor,
         key: Tensor | None = None,
         *,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
@@ -246,6 +249,7 @@ class RandomFeatureAttention(FeatureHeads):
         **_others,
     ) -> keras.KerasTensor:
         """Returns the spec of the output; refuses what `call` would."""
+        warn_of_lost_mask(self, value, value_mask, key_mask, segment_ids)
         check_call(
             query,
             value,

@@ -5,6 +5,7 @@ import functools
 import keras
 from keras import ops
 
+from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._attention_memory import AttentionMemory
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
@@ -147,6 +148,14 @@ class T5Attention(keras.layers.Layer):
             attention_mask=visible,
             training=training,
         )
+
+    def compute_output_spec(
+        self, query: Tensor, value: Tensor, *others, **named
+    ) -> keras.KerasTensor:
+        """Returns the spec of the output; warns of a mask that was lost."""
+        if named.get("attention_mask") is None:
+            warn_of_lost_mask(self, value, named.get("value_mask"))
+        return super().compute_output_spec(query, value, *others, **named)
 
     # === Step by step ===
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import refuse_ignored_distribution
+from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.moe._executors import EXECUTORS
 from keras_moe.layers.moe._executors import choose_executor
 from keras_moe.layers.moe._experts import Experts
@@ -89,7 +90,9 @@ class SparseMoE(keras.layers.Layer):
 
     Masking:
         Padding is not routed, takes no capacity, enters no loss and no
-        metric, and comes out as zero. The mask is passed on.
+        metric, and comes out as zero. The mask is passed on. `x + y` of
+        symbolic tensors has no mask, whatever `x` has, and `keras.layers.Add`
+        does: the layer warns where a mask was lost before it.
 
     Input shape:
         `(batch, ..., dim)`.
@@ -203,6 +206,13 @@ class SparseMoE(keras.layers.Layer):
             execute = EXECUTORS[self.dispatch]
         outputs = execute(tokens, plan, self.experts, training)
         return ungroup_tokens(join_groups(outputs), like=inputs)
+
+    def compute_output_spec(
+        self, inputs: Tensor, mask: Tensor | None = None, **others
+    ) -> keras.KerasTensor:
+        """Returns the spec of the output; warns of a mask that was lost."""
+        warn_of_lost_mask(self, inputs, mask)
+        return super().compute_output_spec(inputs, mask=mask, **others)
 
     def to_feed_forward(
         self, expert: str | int = "average", name: str | None = None

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_moe.keras_internals import get_mask
+from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
 from keras_moe.layers.attention._stateful_attention import StatefulAttention
@@ -68,8 +70,10 @@ class DecoderBlock(keras.layers.Layer):
         inputs: `(batch, length, dim)`.
         memory: the encoder's output, `(batch, memory_length, dim)`.
         bias: relative position bias, `(num_heads, length, length)`.
-        padding_mask: bool `(batch, length)`, false for padding.
-        memory_mask: bool `(batch, memory_length)`, false for padding.
+        padding_mask: bool `(batch, length)`, false for padding; taken from the
+            inputs where Keras propagates one.
+        memory_mask: bool `(batch, memory_length)`, false for padding; taken
+            from `memory` likewise.
         training: whether to train.
 
     Output shape:
@@ -117,6 +121,7 @@ class DecoderBlock(keras.layers.Layer):
                 dropout_rate, dtype=self.dtype_policy, name=f"around_{name}"
             )
             setattr(self, f"around_{name}", around)
+        self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
         self.around_self_attention.build(input_shape)
@@ -135,6 +140,8 @@ class DecoderBlock(keras.layers.Layer):
         memory_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        if padding_mask is None:
+            padding_mask = get_mask(inputs)
         x = self.around_self_attention.norm(inputs)
         attended = self.self_attention(
             x,
@@ -241,6 +248,14 @@ class DecoderBlock(keras.layers.Layer):
             training=training,
         )
         return self.around_feed_forward.add(x, fed, training)
+
+    def compute_output_spec(
+        self, inputs: Tensor, memory: Tensor, *others, **named
+    ) -> keras.KerasTensor:
+        """Returns the spec of the output; warns of masks that were lost."""
+        warn_of_lost_mask(self, inputs, named.get("padding_mask"))
+        warn_of_lost_mask(self, memory, named.get("memory_mask"))
+        return super().compute_output_spec(inputs, memory, *others, **named)
 
     def compute_output_shape(
         self, inputs_shape: Shape, memory_shape: Shape

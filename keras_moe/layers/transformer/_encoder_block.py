@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_moe.keras_internals import get_mask
+from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.transformer._residual import Residual
 from keras_moe.serialization import deserialize_sublayers
 from keras_moe.serialization import register
@@ -27,7 +29,8 @@ class EncoderBlock(keras.layers.Layer):
     Call arguments:
         inputs: `(batch, length, dim)`.
         bias: relative position bias, `(num_heads, length, length)`.
-        padding_mask: bool `(batch, length)`, false for padding.
+        padding_mask: bool `(batch, length)`, false for padding; taken from the
+            inputs where Keras propagates one.
         training: whether to train.
 
     Output shape:
@@ -60,6 +63,7 @@ class EncoderBlock(keras.layers.Layer):
         self.around_feed_forward = Residual(
             dropout_rate, dtype=self.dtype_policy, name="around_feed_forward"
         )
+        self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
         self.around_attention.build(input_shape)
@@ -74,6 +78,8 @@ class EncoderBlock(keras.layers.Layer):
         padding_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        if padding_mask is None:
+            padding_mask = get_mask(inputs)
         x = self.around_attention.norm(inputs)
         attended = self.attention(
             x,
@@ -90,6 +96,13 @@ class EncoderBlock(keras.layers.Layer):
             training=training,
         )
         return self.around_feed_forward.add(x, fed, training)
+
+    def compute_output_spec(
+        self, inputs: Tensor, *others, **named
+    ) -> keras.KerasTensor:
+        """Returns the spec of the output; warns of a mask that was lost."""
+        warn_of_lost_mask(self, inputs, named.get("padding_mask"))
+        return super().compute_output_spec(inputs, *others, **named)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
