@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -21,10 +22,13 @@ def python_blocks():
 
 
 def test_a_model_of_your_own(tmp_path, monkeypatch):
+    """The first example, with no name but those that it defines."""
     monkeypatch.chdir(tmp_path)
-    tokens = np.random.default_rng(0).integers(1, 1000, size=(8, 5))
-    names = {"tokens": tokens, "labels": tokens}
-    exec(python_blocks()[0], names)
+    names = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*gets no mask")
+        exec(python_blocks()[0], names)
+    tokens = names["tokens"]
     served = tf.saved_model.load(str(tmp_path / "exported"))
     assert served.serve(tokens[:3, :4].astype("int32")).shape == (3, 4, 1000)
     exec(python_blocks()[1], names)
