@@ -7,14 +7,16 @@ import keras
 from keras_moe.serialization import register
 from keras_moe.types import Tensor
 
-NOISE = 1.0
+# The square root is about the error of outputs over their size: a third.
+NOISE = 0.1
 
 
 @register
 class RelativeVariance(keras.metrics.Mean):
     """Predicted relative variance of random features.
 
-    The metric warns if its result is above 1 (estimates are then mostly noise)
+    The square root is about the error of the layer's outputs, relative to their
+    size. The metric warns if its result is above 0.1, an error of a third,
     where it is read outside of a graph, as `fit` does after each epoch.
 
     Example:
@@ -29,14 +31,27 @@ class RelativeVariance(keras.metrics.Mean):
         """Returns the mean."""
         value = super().result()
         if _is_known(value) and float(value) > NOISE:
-            warnings.warn(
-                f"{self.name} is {float(value):.3g}: above {NOISE:g}, random "
-                "features approximate softmax attention badly. More features "
-                "(`num_random_features`), smaller queries and keys (such as a "
-                "normalisation), or exact attention (`exact_below`) help.",
-                stacklevel=2,
-            )
+            warn_of_noise(self.name, float(value))
         return value
+
+
+def warn_of_noise(subject: str, variance: float) -> None:
+    """Warns that random features are too noisy.
+
+    Args:
+        subject: what has the variance.
+        variance: the predicted relative variance, above `NOISE`.
+    """
+    error = f"about {variance**0.5:.0%} of their size"
+    if variance >= 1.0:
+        error = "more than a mean of all values would be"
+    warnings.warn(
+        f"{subject} is {variance:.3g}, above {NOISE:g}: outputs of random "
+        f"features are wrong by {error}. More features "
+        "(`num_random_features`), smaller heads, smaller queries and keys "
+        "(such as a normalisation), or exact attention (`exact_below`) help.",
+        stacklevel=3,
+    )
 
 
 def _is_known(value: Tensor) -> bool:

@@ -6,6 +6,8 @@ from keras import ops
 from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._attend import attend
 from keras_moe.layers.attention._feature_heads import FeatureHeads
+from keras_moe.layers.attention._feature_noise import warn_of_noisy_features
+from keras_moe.layers.attention._feature_noise import warn_of_projections
 from keras_moe.layers.attention._keras_attention import copy_projections
 from keras_moe.layers.attention._keras_attention import settings_of
 from keras_moe.layers.attention._masks import by_time
@@ -90,17 +92,15 @@ class RandomFeatureAttention(FeatureHeads):
             adjacent. 0 is padding. Rotary positions begin anew with each.
 
     Unlike `keras.layers.MultiHeadAttention`:
-        Causal attention needs as many keys as queries. There is no dropout of
-        attention weights. The computation between the projections is float32
-        under every policy. Masked padding may hold anything, even NaN; what
-        causality or other segments hide must be finite.
+        Causal attention needs as many keys as queries. No attention weights
+        are dropped. Between the projections all is float32. Masked padding may
+        be NaN; what causality or other segments hide must be finite.
 
     Metrics:
         `relative_variance`, in training, of `features.relative_variance`: the
         predicted variance of the kernel for the worst head, relative to its
-        square. Above 1 it warns at the end of an epoch. It goes by the mean
-        distance of queries and keys: errors of outputs are larger where few
-        keys dominate.
+        square; its root is about the error of outputs over their size. Above
+        0.1 it warns after epochs; `adapt`, conversion, `serving.export` do too.
 
     Output shape:
         `(batch, queries, dim)`. Rows that are masked, or see no key, have
@@ -273,9 +273,8 @@ class RandomFeatureAttention(FeatureHeads):
     ) -> None:
         """Fits the features to a batch, without training.
 
-        For a layer that was converted, or whose inputs have changed. The
-        arguments are those of `call`; masks must be given, since Keras hands on
-        none from the inputs.
+        For a layer that was converted, or whose inputs have changed. Arguments
+        are those of `call`; masks must be given: Keras hands on none.
         """
         key = value if key is None else key
         value_mask = intersect_masks(value_mask, key_mask)
@@ -287,6 +286,7 @@ class RandomFeatureAttention(FeatureHeads):
             by_time(query_mask),
             by_time(value_mask),
         )
+        warn_of_noisy_features(self.features)
 
     def encode_memory(
         self, value: Tensor, value_mask: Tensor | None = None
@@ -306,7 +306,7 @@ class RandomFeatureAttention(FeatureHeads):
     ) -> "RandomFeatureAttention":
         """Makes a layer with the weights of one that computes softmax.
 
-        `adapt` then fits the features to data; training does so, too.
+        `adapt` or training then fits the features to data.
 
         Args:
             layer: a `keras.layers.MultiHeadAttention` or
@@ -333,6 +333,7 @@ class RandomFeatureAttention(FeatureHeads):
         converted = cls(**{**settings_of(layer), **settings})
         if layer.built:
             copy_projections(layer, converted)
+            warn_of_projections(converted, converted.features)
         return converted
 
     def get_config(self) -> Config:

@@ -12,6 +12,9 @@ from keras_moe.calibration import Certificate
 from keras_moe.calibration import exit_policy
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation._decode import check_decoding
+from keras_moe.keras_internals import flatten_layers
+from keras_moe.layers import RandomFeatures
+from keras_moe.layers.attention._feature_noise import warn_of_noisy_features
 from keras_moe.model_folder import CERTIFICATE
 from keras_moe.serving.exporting._export_endpoints import WriteFn
 from keras_moe.serving.exporting._export_endpoints import check_directory
@@ -158,6 +161,9 @@ def export(
     least_threshold = None
     if early_exit is not None and not allow_lower_threshold:
         least_threshold = early_exit.threshold
+    for layer in flatten_layers(model):
+        if isinstance(layer, RandomFeatures):
+            warn_of_noisy_features(layer)
     text = TextEndpoints(
         model,
         tokenize,
