@@ -11,6 +11,8 @@ The server runs in a process of its own, on loopback, and this one asks:
 - 1, 8 and 32 clients at once, with batching and without it;
 - for `--seconds`, while a version is pushed every `--swap-seconds`, old ones
   are removed, and labels are asked: each answer must be that of a version;
+- 32 clients over gRPC and 32 over REST at once, while a version is loaded: the
+  share of each, and how long the version takes;
 - malformed requests: none may be answered, and the server must not mind.
 """
 

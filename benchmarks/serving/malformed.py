@@ -178,17 +178,12 @@ def _words_of_message(data: bytes) -> Words:
         return None
     if len(shape.dim) != 1 or not 0 <= shape.dim[0].size <= 4096:
         return None
-    size = shape.dim[0].size
     if tensor.tensor_content:
-        try:
-            return (
-                tf.io.parse_tensor(tensor.SerializeToString(), tf.string)
-                .numpy()
-                .tolist()
-            )
-        except tf.errors.OpError:
-            return None
-    words = list(tensor.string_val)
+        with contextlib.suppress(tf.errors.OpError):
+            parsed = tf.io.parse_tensor(tensor.SerializeToString(), tf.string)
+            return list(parsed.numpy())
+        return None
+    words, size = list(tensor.string_val), shape.dim[0].size
     if len(words) > size:
         return None
     return words + [words[-1] if words else b""] * (size - len(words))
@@ -226,8 +221,7 @@ def _word(value: Any) -> bytes | None:
             return value.encode()
         if isinstance(value, dict) and value.keys() == {"b64"}:
             text = "".join(value["b64"].split())
-            if not text.endswith("="):
-                text += "=" * (-len(text) % 4)
+            text += "=" * (-len(text) % 4)
             return base64.b64decode(text, validate=True)
     except (AttributeError, ValueError):
         pass

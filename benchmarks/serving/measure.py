@@ -22,6 +22,7 @@ from benchmarks.serving.clients import run_clients
 from benchmarks.serving.server_process import MODEL
 from benchmarks.serving.server_process import START_SECONDS
 from benchmarks.serving.server_process import server_process
+from benchmarks.serving.sharing import sharing
 from benchmarks.shared.alternating import median_milliseconds
 from benchmarks.shared.report import Report
 from keras_moe import serving
@@ -134,7 +135,7 @@ def swaps(
     base = folder / "base"
     base.mkdir(parents=True)
     answers = [_answers(path) for path in saved]
-    _push(saved[1], base, 1)
+    models.push(saved[1], base, 1)
     served: set[int] = set()
 
     def is_right(word: str, version: int | None, answer: Answer) -> bool:
@@ -163,7 +164,7 @@ def swaps(
         def push() -> None:
             while not stop.wait(swap_seconds):
                 version = pushed[-1] + 1
-                _push(saved[version % 2], base, version)
+                models.push(saved[version % 2], base, version)
                 pushed.append(version)
                 for old in pushed[:-_KEPT]:
                     shutil.rmtree(base / str(old), ignore_errors=True)
@@ -247,6 +248,7 @@ def measure(options: argparse.Namespace, folder: pathlib.Path) -> Report:
     )
     report.add_claim("failed_requests", changes.pop("failed_requests"), 0, "==")
     report.add_figures(changes)
+    report.add_figures(sharing(saved, folder / "sharing", options.load_seconds))
     broken = attack(folder / "attack", options.malformed, options.seed)
     for name in ("malformed_crashes", "malformed_successes"):
         report.add_claim(name, broken.pop(name), 0, "==")
@@ -286,10 +288,3 @@ def _same(expected: Answer, answer: Answer) -> bool:
         elif not np.allclose(value, received, rtol=1e-4, atol=1e-5):
             return False
     return True
-
-
-def _push(saved: pathlib.Path, base: pathlib.Path, version: int) -> None:
-    """Copies a model into the versions in one move, as Pusher does."""
-    staging = base / f"staging-{version}"
-    shutil.copytree(saved, staging)
-    staging.rename(base / str(version))

@@ -1,6 +1,7 @@
 """Models to serve: one whose answers are known, and a real, untrained one."""
 
 import pathlib
+import shutil
 
 import keras
 import tensorflow as tf
@@ -67,3 +68,10 @@ def save_transformer(directory: pathlib.Path, seed: int) -> pathlib.Path:
         input_name=WORDS.name,
     )
     return directory
+
+
+def push(saved: pathlib.Path, base: pathlib.Path, version: int) -> None:
+    """Copies a model into the versions in one move, as Pusher does."""
+    staging = base / f"staging-{version}"
+    shutil.copytree(saved, staging)
+    staging.rename(base / str(version))
