@@ -1,5 +1,8 @@
 """What is answered, without any transport."""
 
+import concurrent.futures
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -165,3 +168,24 @@ def test_answers_are_logged_and_refusals_are_not(watcher, metrics, tmp_path):
     log.start()
     log.stop()
     assert log.counts() == {"written": 1, "dropped": 0}
+
+
+def test_no_more_run_at_a_time_than_there_are_workers(watcher, metrics):
+    """Whichever transport asks: one must not crowd out the other."""
+    api = ModelApi(watcher, metrics, workers=2)
+    running, most = [], []
+
+    def decode(signature):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return WORD
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for call in [
+            pool.submit(api.predict, Call("Predict"), TOY, "", decode)
+            for _ in range(6)
+        ]:
+            call.result()
+    assert max(most) == 2
