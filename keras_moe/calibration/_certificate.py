@@ -1,12 +1,14 @@
 """A certified threshold and its evidence, as a plain file."""
 
 import dataclasses
+import hashlib
 import json
 import numbers
 import os
 import pathlib
 import re
 import sys
+from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +17,9 @@ import numpy as np
 from keras_moe.atomic_file import atomic_file
 from keras_moe.calibration._checks import to_thresholds
 from keras_moe.calibration._corrections import CORRECTIONS
-from keras_moe.calibration._corrections import last_accepted
-from keras_moe.calibration._p_values import RISK_P_VALUES
+from keras_moe.calibration._evidence import check_p_values
+from keras_moe.calibration._evidence import check_threshold
+from keras_moe.calibration._p_values import P_VALUES
 from keras_moe.calibration._plain_json import differences
 from keras_moe.calibration._plain_json import refuse_constant
 from keras_moe.calibration._plain_json import to_plain
@@ -42,7 +45,8 @@ class Certificate:
 
     A certificate agrees with itself or cannot be made: the threshold is the
     last that the correction accepts of these p-values; and the p-values are
-    those of the risks, for kinds of p-values that need nothing but risks.
+    those of the risks, for kinds of p-values that need nothing but risks, or
+    not below what bets on losses of these risks can come to.
 
     Attributes:
         threshold: the one certified.
@@ -123,19 +127,30 @@ class Certificate:
         with atomic_file(path) as partial:
             partial.write_text(self.to_json(), encoding="utf-8")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all fields, by which another file can name this one."""
+        document = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(document.encode()).hexdigest()
+
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Certificate":
+    def load(
+        cls,
+        path: str | os.PathLike,
+        custom_p_values: Collection[str] | None = (),
+    ) -> "Certificate":
         """Reads and checks a file that `save` wrote.
 
         Args:
             path: of the file.
+            custom_p_values: see `from_json`.
 
         Raises:
             ValueError: if it is not a certificate, or contradicts itself.
         """
         data = pathlib.Path(path).read_bytes()
         try:
-            return cls.from_json(data.decode("utf-8"))
+            return cls.from_json(data.decode("utf-8"), custom_p_values)
         except ValueError as error:
             raise ValueError(f"{path} is not a certificate. {error}") from error
 
@@ -145,11 +160,17 @@ class Certificate:
         return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Certificate":
+    def from_json(
+        cls, text: str, custom_p_values: Collection[str] | None = ()
+    ) -> "Certificate":
         """Makes a certificate of the text of its file.
 
         Args:
             text: what `to_json` returned.
+            custom_p_values: names of functions that `calibrate` was given for
+                p-values. A name that is neither among them nor one of ours is
+                refused: nothing would be known of its p-values. `None` takes
+                any, for a file that is known to be what was granted.
 
         Raises:
             ValueError: if it is not a certificate, or contradicts itself.
@@ -170,7 +191,11 @@ class Certificate:
                 f"Its fields must be those of a certificate. Missing: "
                 f"{sorted(missing)}; unknown: {sorted(unknown)}."
             )
-        return cls(**document)
+        certificate = cls(**document)
+        if custom_p_values is not None:
+            known = (*P_VALUES, *custom_p_values)
+            check_choice(known, p_value=certificate.p_value)
+        return certificate
 
     def check(
         self,
@@ -244,26 +269,16 @@ class Certificate:
                 f"{list(self.thresholds)}. Received: threshold="
                 f"{self.threshold}."
             )
-        if self.p_value in RISK_P_VALUES:
-            expected = RISK_P_VALUES[self.p_value](
-                self.risks, self.n, self.tolerance
-            )
-            # Compare within a tolerance: another version of SciPy may round
-            # otherwise.
-            if not np.allclose(self.p_values, expected, 1e-6, 1e-300):
-                raise ValueError(
-                    "`p_values` must be those of the risks, "
-                    f"{np.asarray(expected).tolist()}. Received: "
-                    f"{list(self.p_values)}."
-                )
-        level = 1.0 - self.confidence_level
-        chosen = last_accepted(self.p_values, level, self.correction)
-        if chosen is None or self.thresholds[chosen] != self.threshold:
-            granted = None if chosen is None else self.thresholds[chosen]
-            raise ValueError(
-                "`threshold` must be the last that these p-values certify, "
-                f"{granted}. Received: threshold={self.threshold}."
-            )
+        check_p_values(
+            self.p_value, self.p_values, self.risks, self.n, self.tolerance
+        )
+        check_threshold(
+            self.threshold,
+            self.thresholds,
+            self.p_values,
+            1.0 - self.confidence_level,
+            self.correction,
+        )
 
 
 def _number(name: str, value: Any) -> float:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keras_moe import calibration
 from keras_moe import weights
+from keras_moe.calibration._evidence import check_p_values
 
 POLICY = {
     "confidence": "softmax",
@@ -58,7 +59,9 @@ def test_numbers_survive_exactly(p_values, tolerance, start):
         )
     except calibration.NotCertifiedError:
         return
-    again = calibration.Certificate.from_json(certificate.to_json())
+    again = calibration.Certificate.from_json(
+        certificate.to_json(), custom_p_values=None
+    )
     assert again == certificate
 
 
@@ -80,7 +83,9 @@ def test_numpy_becomes_plain():
         policy={"size": np.int64(3), "rate": np.float32(0.5), "pair": (1, 2)}
     )
     assert certificate.policy == {"size": 3, "rate": 0.5, "pair": [1, 2]}
-    again = calibration.Certificate.from_json(certificate.to_json())
+    again = calibration.Certificate.from_json(
+        certificate.to_json(), custom_p_values=None
+    )
     assert again == certificate
 
 
@@ -136,6 +141,14 @@ def test_a_failed_save_leaves_what_was(tmp_path, monkeypatch):
         ({"thresholds": [0.9, 0.9, 0.8]}, "strictly decrease"),
         ({"thresholds": []}, r"thresholds\.shape=\(0,\)"),
         ({"p_value": None}, "`p_value` must be a string"),
+        (
+            {"p_value": "mine", "risks": [1.0] * 3, "p_values": [0.0, 0.0, 1]},
+            "`p_value` must be one of",
+        ),
+        (
+            {"p_value": "betting", "risks": [1.0] * 3, "p_values": [0, 0, 1]},
+            "`p_values` must be at least what bets",
+        ),
         ({"correction": "none"}, "`correction` must be one of"),
         ({"correction": ["holm"]}, "`correction` must be a string"),
         ({"policy": ["softmax"]}, "`policy` must be a dictionary"),
@@ -281,3 +294,21 @@ def test_it_cannot_be_changed():
         certificate.threshold = 0.1
     with pytest.raises(ValueError, match="last that these p-values certify"):
         dataclasses.replace(certificate, threshold=0.7)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.floats(0.01, 0.9))
+def test_no_losses_have_bets_below_what_a_certificate_allows(losses, tolerance):
+    losses = np.sort(losses)[:, None]  # the order that bets gain most from
+    p_values = calibration.betting_p_value(losses, tolerance, level=0.05)
+    check_p_values(
+        "betting", p_values, losses.mean(axis=0), len(losses), tolerance
+    )
+
+
+def test_a_custom_p_value_is_read_where_it_is_named():
+    def mine(losses, tolerance):
+        return np.zeros(losses.shape[1])
+
+    text = make(p_value=mine).to_json()
+    read = calibration.Certificate.from_json(text, custom_p_values=["mine"])
+    assert read.p_value == "mine"

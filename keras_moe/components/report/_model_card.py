@@ -62,6 +62,10 @@ def model_card(
             f"{certificate.tolerance:g}. It says nothing of examples of "
             "another kind, or of a single one.\n"
         )
+        if certificate.fingerprint is None:
+            parts.append(
+                "The certificate does not say which model it was granted to.\n"
+            )
     if evaluation:
         parts.append("## Evaluation\n")
         parts.append(_evaluation(evaluation, ranked_by))

@@ -35,6 +35,7 @@ from keras_moe.model_folder import KERAS_MODEL
 from keras_moe.visualization import LayerLoads
 from keras_moe.visualization import collect_expert_load
 from keras_moe.visualization import plot_expert_load
+from keras_moe.weights import fingerprint
 
 _DPI = 150
 _BATCH_SIZE = 256
@@ -62,7 +63,11 @@ class RouterReportExecutor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the pictures and the card."""
+        """Writes the pictures and the card.
+
+        Raises:
+            ValueError: the certificate is one of another model.
+        """
         teacher = _keras_model(input_dict["teacher"])
         inputs_fn = udf_utils.get_fn(exec_properties, "inputs_fn")
         inputs = inputs_fn(
@@ -85,12 +90,17 @@ class RouterReportExecutor(base_executor.BaseExecutor):
             input_dict.get(key)
             for key in ("model", "certificate", "evaluation")
         )
+        student = _keras_model(served) if served else None
+        certificate = _certificate(granted) if granted else None
+        if student and certificate and certificate.fingerprint is not None:
+            # A card must not promise of one model what another was granted.
+            certificate.check(fingerprint=fingerprint(student))
         text = model_card(
             exec_properties["model_name"],
             teacher,
             loads,
-            student=_keras_model(served) if served else None,
-            certificate=_certificate(granted) if granted else None,
+            student=student,
+            certificate=certificate,
             evaluation=(
                 read_evaluation(artifact_utils.get_single_uri(evaluation))
                 if evaluation

@@ -34,7 +34,7 @@ from keras_moe.components.training._exit_task import ExitTaskArgs
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.model_folder import CERTIFICATE
 from keras_moe.model_folder import KERAS_MODEL
-from keras_moe.serving.versions._version_bundle import read_certificate
+from keras_moe.serving.versions._certification import read_certification
 
 
 class ExitCalibratorExecutor(base_executor.BaseExecutor):
@@ -111,7 +111,8 @@ def _load_student(artifacts_: list[types.Artifact]) -> keras.Model:
 
 def _check_exported(directory: pathlib.Path, certificate: Certificate) -> None:
     """Raises unless what will be served carries this very certificate."""
-    if read_certificate(directory) != certificate:
+    found = read_certification(directory)
+    if found is None or found.certificate != certificate:
         raise RuntimeError(
             "`export` of the task must write the model with the certificate "
             "that it is given: `keras_moe.serving.export(..., certificate="

@@ -1,11 +1,8 @@
 """A client for the embedded model server and the stock one alike."""
 
-import base64
 import http.client
 import json
 import os
-import pathlib
-import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,14 +12,23 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf import any_pb2
 from google.protobuf import json_format
+from google.protobuf import struct_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from keras_moe.serving.client._connections import MAX_ANSWER_BYTES
+from keras_moe.serving.client._connections import open_channel
+from keras_moe.serving.client._connections import url_opener
 from keras_moe.serving.client._serving_error import ServingError
+from keras_moe.serving.client._values import from_json
+from keras_moe.serving.client._values import need_signature
+from keras_moe.serving.client._values import to_arrays
+from keras_moe.serving.client._values import to_json
 from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 from keras_moe.serving.protocol._model_spec import ModelSpec
@@ -30,8 +36,6 @@ from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import read_signatures
 from keras_moe.serving.protocol._version_state import VersionState
 from keras_moe.serving.protocol._version_state import from_response
-
-_MAX_ANSWER_BYTES = 1 << 30
 
 
 class Client:
@@ -87,7 +91,7 @@ class Client:
             self._metadata = [("authorization", f"Bearer {token}")]
         authority = certificate_authority
         if grpc_port is not None:
-            self._channel = _channel(f"{bracketed}:{grpc_port}", authority)
+            self._channel = open_channel(f"{bracketed}:{grpc_port}", authority)
             self._predictions = (
                 prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
             )
@@ -97,7 +101,7 @@ class Client:
         if rest_port is not None:
             scheme = "http" if authority is None else "https"
             self._rest = f"{scheme}://{bracketed}:{rest_port}/v1/models"
-            self._opener = _opener(authority)
+            self._opener = url_opener(authority)
 
     def predict(
         self,
@@ -111,8 +115,8 @@ class Client:
 
         Args:
             inputs: input name to array, or to Python numbers or strings and
-                lists of them (which become float32, int32 and string, as in
-                TensorFlow).
+                lists of them. Numbers take the dtypes of the signature, which
+                is asked for first, by a request that arrays do without.
             signature_name: the signature to run.
             version: the version to ask; `None` means the newest.
             timeout: seconds to wait.
@@ -122,18 +126,23 @@ class Client:
             Output name to array.
 
         Raises:
-            ValueError: if the inputs have no names, or are no arrays.
+            ValueError: if the inputs have no names, are no arrays, or hold
+                numbers that do not fit the dtype.
             ServingError: if the server refuses, or there is none.
         """
         self._need(self._channel, "predict", "grpc_port")
         request = predict_pb2.PredictRequest(
             model_spec=self._spec(version, label).to_proto(signature_name)
         )
-        for name, array in _arrays(inputs).items():
+        signature = None
+        if need_signature(inputs):
+            signatures = self._signatures_grpc(version, timeout, label)
+            signature = signatures.get(signature_name)
+        for name, array in to_arrays(inputs, signature).items():
             request.inputs[name].CopyFrom(tensor_codec.to_proto(array))
         response = self._call(self._predictions.Predict, request, timeout)
         return {
-            name: tensor_codec.to_array(name, proto, _MAX_ANSWER_BYTES)
+            name: tensor_codec.to_array(name, proto, MAX_ANSWER_BYTES)
             for name, proto in response.outputs.items()
         }
 
@@ -151,23 +160,27 @@ class Client:
         from the model's metadata, with a second request.
         """
         self._need(self._rest, "predict_rest", "rest_port")
+        need_signature(inputs)  # refuses inputs without names
+        signatures = self._signatures_rest(version, timeout, label)
+        # A server that knows no such signature says so better than we can.
+        signature = signatures.get(signature_name)
+        arrays = to_arrays(inputs, signature)
         body = {
             "signature_name": signature_name,
-            "inputs": {k: _to_json(v) for k, v in _arrays(inputs).items()},
+            "inputs": {name: to_json(each) for name, each in arrays.items()},
         }
         answer = self._http(
             f"{self._path(version, label)}:predict", timeout, json.dumps(body)
         )["outputs"]
-        signatures = self._signatures_rest(version, timeout, label)
-        signature = signatures[signature_name]
-        if len(signature.outputs) == 1:
-            answer = {next(iter(signature.outputs)): answer}
-        if answer.keys() - signature.outputs.keys():
+        outputs = {} if signature is None else signature.outputs
+        if len(outputs) == 1:
+            answer = {next(iter(outputs)): answer}
+        if not isinstance(answer, dict) or answer.keys() - outputs.keys():
             raise ServingError(
                 "ABORTED", "The model changed meanwhile. Ask again."
             )
         return {
-            name: _from_json(value, signature.outputs[name].dtype)
+            name: from_json(value, outputs[name].dtype)
             for name, value in answer.items()
         }
 
@@ -191,16 +204,29 @@ class Client:
         """Asks for the signatures: what goes in and what comes out."""
         if self._channel is None:
             return self._signatures_rest(version, timeout)
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=self._spec(version).to_proto(),
-            metadata_field=["signature_def"],
-        )
-        response = self._call(
-            self._predictions.GetModelMetadata, request, timeout
-        )
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        return read_signatures(signatures.signature_def)
+        return self._signatures_grpc(version, timeout)
+
+    def certificate(
+        self, version: int | None = None, timeout: float = 10.0
+    ) -> dict[str, Any] | None:
+        """Asks what is guaranteed of early exits; embedded servers know.
+
+        Returns:
+            `threshold`, `tolerance`, `confidence_level`, the number `n` of
+            examples, `p_value`, the `fingerprint` of the model, the `digest` of
+            the certificate, and `is_bound`, whether the graph names it. `None`
+            where nothing is certified.
+        """
+        if self._channel is None:
+            path = f"{self._path(version)}/metadata"
+            return self._http(path, timeout)["metadata"].get("certificate")
+        found = self._metadata_grpc("certificate", version, timeout)
+        if not found.value:
+            return None
+        summary = struct_pb2.Struct()
+        found.Unpack(summary)
+        document = json_format.MessageToDict(summary)
+        return document | {"n": int(document["n"])}
 
     def close(self) -> None:
         """Closes the connection."""
@@ -246,6 +272,29 @@ class Client:
             return f"{path}/labels/{urllib.parse.quote(label, safe='')}"
         return path if version is None else f"{path}/versions/{version}"
 
+    def _metadata_grpc(
+        self,
+        field: str,
+        version: int | None,
+        timeout: float,
+        label: str | None = None,
+    ) -> any_pb2.Any:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._spec(version, label).to_proto(),
+            metadata_field=[field],
+        )
+        return self._call(
+            self._predictions.GetModelMetadata, request, timeout
+        ).metadata[field]
+
+    def _signatures_grpc(
+        self, version: int | None, timeout: float, label: str | None = None
+    ) -> dict[str, Signature]:
+        found = self._metadata_grpc("signature_def", version, timeout, label)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        found.Unpack(signatures)
+        return read_signatures(signatures.signature_def)
+
     def _signatures_rest(
         self, version: int | None, timeout: float, label: str | None = None
     ) -> dict[str, Signature]:
@@ -290,61 +339,3 @@ def _check_choice(version: int | None, label: str | None) -> None:
             "Only one of `version` and `label` may be given. "
             f"Received: version={version}, label={label!r}"
         )
-
-
-def _channel(address: str, authority: str | os.PathLike | None) -> grpc.Channel:
-    options = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
-    if authority is None:
-        return grpc.insecure_channel(address, options)
-    root = pathlib.Path(authority).read_bytes()
-    return grpc.secure_channel(
-        address, grpc.ssl_channel_credentials(root), options
-    )
-
-
-def _opener(
-    authority: str | os.PathLike | None,
-) -> urllib.request.OpenerDirector:
-    # The server is named outright: no proxy has a say.
-    handlers: list[Any] = [urllib.request.ProxyHandler({})]
-    if authority is not None:
-        context = ssl.create_default_context(cafile=os.fspath(authority))
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    return urllib.request.build_opener(*handlers)
-
-
-def _arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    if not isinstance(inputs, Mapping):
-        raise ValueError(
-            '`inputs` must map names to values, such as {"word": ["hello"]}. '
-            f"Received: inputs={inputs!r}"
-        )
-    return {
-        name: tensor_codec.as_array(value) for name, value in inputs.items()
-    }
-
-
-def _to_json(array: np.ndarray) -> Any:
-    if array.dtype.kind != "O":
-        return array.tolist()
-    texts = np.empty(array.size, dtype=object)
-    for index, value in enumerate(array.ravel().tolist()):
-        try:
-            texts[index] = value.decode()
-        except UnicodeDecodeError:
-            texts[index] = {"b64": base64.b64encode(value).decode()}
-    return texts.reshape(array.shape).tolist()
-
-
-def _from_json(value: Any, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind != "O":
-        return np.array(value, dtype)
-    return np.asarray(_decode(value), dtype=object)
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decode(item) for item in value]
-    if isinstance(value, dict):
-        return base64.b64decode(value["b64"])
-    return value.encode()

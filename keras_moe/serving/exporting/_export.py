@@ -18,8 +18,8 @@ from keras_moe.layers.attention._feature_noise import warn_of_noisy_features
 from keras_moe.model_folder import CERTIFICATE
 from keras_moe.serving.exporting._export_endpoints import WriteFn
 from keras_moe.serving.exporting._export_endpoints import check_directory
-from keras_moe.serving.exporting._export_endpoints import export_endpoints
 from keras_moe.serving.exporting._export_endpoints import is_input_name
+from keras_moe.serving.exporting._export_endpoints import write_endpoints
 from keras_moe.serving.exporting._text_endpoints import DetokenizeFn
 from keras_moe.serving.exporting._text_endpoints import TextEndpoints
 from keras_moe.serving.exporting._text_endpoints import TokenizeFn
@@ -81,7 +81,8 @@ def export(
         early_exit: when a token may leave the decoder early; `None` for never.
         certificate: a `keras_moe.calibration.Certificate` of this model and
             policy. Its threshold is served instead of the policy's, and it
-            is written to `assets.extra/certificate.json`.
+            is written to `assets.extra/certificate.json`; the graph names it
+            by its digest, and a server refuses another in its place.
         allow_lower_threshold: whether a client may ask for less than the
             certified threshold (without a certificate: the policy's).
         assets: name of another file in `assets.extra` to the function that
@@ -157,7 +158,6 @@ def export(
         )
     if certificate is not None:
         early_exit = _certified(model, early_exit, certificate, max_length)
-        assets[CERTIFICATE.name] = certificate.save
     least_threshold = None
     if early_exit is not None and not allow_lower_threshold:
         least_threshold = early_exit.threshold
@@ -175,7 +175,9 @@ def export(
         early_exit,
         least_threshold,
     )
-    export_endpoints(directory, text.endpoints(), (model, *tracked), assets)
+    write_endpoints(
+        directory, text.endpoints(), (model, *tracked), assets, certificate
+    )
 
 
 def _certified(

@@ -13,10 +13,15 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
+from keras_moe.calibration import Certificate
+from keras_moe.model_folder import CERTIFICATE
 from keras_moe.model_folder import EXTRA_ASSETS
 from keras_moe.model_folder import ORIGIN
+from keras_moe.model_folder import SAVED_MODEL
 from keras_moe.model_folder import WARMUP_REQUESTS
+from keras_moe.serving.versions._certification import bind_certificate
 
 Endpoint = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
 WriteFn = Callable[[pathlib.Path], Any]
@@ -79,6 +84,25 @@ def export_endpoints(
     >>> served(features=tf.ones([3, 4]))["embedding"].shape
     TensorShape([3, 2])
     """
+    write_endpoints(directory, endpoints, tracked, assets)
+
+
+def write_endpoints(
+    directory: str | os.PathLike[str],
+    endpoints: Mapping[str, Endpoint],
+    tracked: Iterable = (),
+    assets: Mapping[str, WriteFn] | None = None,
+    certificate: Certificate | None = None,
+) -> None:
+    """Writes as `export_endpoints` does.
+
+    Args:
+        directory: as of `export_endpoints`.
+        endpoints: as of `export_endpoints`.
+        tracked: as of `export_endpoints`.
+        assets: as of `export_endpoints`; not the certificate.
+        certificate: is written beside the graph, which names it.
+    """
     directory = os.fspath(directory)
     _check_mappings(endpoints, assets)
     endpoints, assets = dict(endpoints), dict(assets or {})
@@ -98,6 +122,9 @@ def export_endpoints(
     _remove(partial)
     try:
         archive.write_out(partial, verbose=False)
+        if certificate is not None:
+            assets[CERTIFICATE.name] = certificate.save
+            _bind(os.path.join(partial, SAVED_MODEL), certificate)
         _write_assets(assets, os.path.join(partial, EXTRA_ASSETS))
         _remove(directory)
         tf.io.gfile.rename(partial, directory)
@@ -245,6 +272,14 @@ def _check_assets(assets: dict[str, WriteFn]) -> None:
                 f"`assets[{name!r}]` must be a function that writes a file. "
                 f"Received: {write!r}."
             )
+
+
+def _bind(path: str, certificate: Certificate) -> None:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        model = saved_model_pb2.SavedModel.FromString(file.read())
+    bind_certificate(model, certificate)
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(model.SerializeToString(deterministic=True))
 
 
 def _write_assets(assets: dict[str, WriteFn], folder: str) -> None:

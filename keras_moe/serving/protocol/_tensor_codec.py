@@ -36,6 +36,9 @@ _FIELDS = {
 _NUMPY = {enum: np.dtype(tf.as_dtype(enum).as_numpy_dtype) for enum in _FIELDS}
 _ENUMS = {dtype: enum for enum, dtype in _NUMPY.items()}
 MAX_AXES = 64  # NumPy's limit
+_NUMBERS = (bool, int, float, np.generic)
+# Characters of a value that a message shows.
+_SHOWN = 100
 # Two-byte floats travel as the integers that their bits spell.
 _AS_BITS = (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
 
@@ -61,6 +64,9 @@ def as_array(value: Any, dtype: np.dtype | None = None) -> np.ndarray:
     Args:
         value: array, Python number or string, or nested lists of them.
         dtype: what a value that names no dtype of its own is to become.
+
+    Raises:
+        ValueError: the value is neither strings nor numbers, or does not fit.
     """
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
@@ -69,13 +75,45 @@ def as_array(value: Any, dtype: np.dtype | None = None) -> np.ndarray:
     array = np.asarray(value, dtype=object)
     if any(isinstance(item, (str, bytes)) for item in array.flat):
         return to_bytes(array)
-    array = np.asarray(value)
-    if array.dtype.kind == "O":
-        return to_bytes(array)
-    if dtype is not None and dtype.kind != "O":
-        return array.astype(dtype)
-    narrow = {"f": np.float32, "i": np.int32}.get(array.dtype.kind)
-    return array.astype(narrow) if narrow else array
+    if not all(isinstance(item, _NUMBERS) for item in array.flat):
+        return to_bytes(array)  # which names what is neither
+    numbers = np.asarray(value)
+    if dtype is None or dtype.kind == "O":
+        # Integers beyond all of NumPy's make an array of objects.
+        kind = "i" if numbers.dtype.kind == "O" else numbers.dtype.kind
+        narrow = {"f": np.float32, "i": np.int32, "u": np.int32}.get(kind)
+        dtype = np.dtype(narrow) if narrow else numbers.dtype
+    return _cast(numbers, dtype)
+
+
+def _cast(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Casts numbers; raises `ValueError` for one that would become another.
+
+    A float may be rounded to a narrower float. But no float becomes an integer,
+    no integer loses its upper bits, and truth values stay what they are.
+    """
+    kind, given = dtype.kind, numbers.dtype.kind
+    if kind in "iu":
+        limits = np.iinfo(dtype)
+        fits = given in "iuO" and all(
+            limits.min <= int(edge) <= limits.max
+            for edge in (numbers.min(initial=0), numbers.max(initial=0))
+        )
+    elif kind == "b":
+        fits = given == "b"
+    else:
+        fits = given in "iuf"
+    with np.errstate(over="ignore"):
+        cast = numbers.astype(dtype) if fits or not numbers.size else numbers
+    if given == "f" and kind not in "iub":
+        # Beyond the greatest number is infinity, which was not asked for.
+        fits = fits and bool((np.isfinite(cast) | ~np.isfinite(numbers)).all())
+    if not fits and numbers.size:
+        raise ValueError(
+            f"The values must fit the dtype {dtype}. Received: "
+            f"{str(numbers.tolist())[:_SHOWN]}"
+        )
+    return cast
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:

@@ -18,6 +18,7 @@ from keras_moe.serving.server._call import Call
 from keras_moe.serving.server._model_watcher import ModelWatcher
 from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._server_metrics import ServerMetrics
+from keras_moe.serving.versions._certification import Certification
 
 # The output that `serving.export` writes for a model that exits early.
 _EXITS = "exit_layer"
@@ -27,6 +28,12 @@ class _Prediction(NamedTuple):
     version: int
     signature_name: str
     outputs: dict[str, np.ndarray]
+
+
+class _Metadata(NamedTuple):
+    version: int
+    signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
+    certification: Certification | None
 
 
 class ModelApi:
@@ -99,22 +106,25 @@ class ModelApi:
             )
         return _Prediction(servable.version, signature.name, outputs)
 
-    def metadata(
-        self, spec: ModelSpec
-    ) -> tuple[int, Mapping[str, meta_graph_pb2.SignatureDef]]:
-        """Describes the signatures of the version that a request means.
+    def metadata(self, spec: ModelSpec) -> _Metadata:
+        """Describes the version that a request means.
 
         Args:
             spec: names the model, and the version or label.
 
         Returns:
-            The version, and its signatures as the SavedModel stores them.
+            The version, its signatures as the SavedModel stores them, and what
+            is guaranteed of its early exits.
 
         Raises:
             tf.errors.OpError: with the code to answer.
         """
         with self._watcher.lease(spec) as servable:
-            return servable.version, servable.signature_defs
+            return _Metadata(
+                servable.version,
+                servable.signature_defs,
+                servable.certification,
+            )
 
     def status(self, spec: ModelSpec) -> dict[int, VersionState]:
         """Gives the state of every version seen, or of the one asked for.

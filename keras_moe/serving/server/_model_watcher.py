@@ -14,6 +14,7 @@ from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.protocol._model_spec import ModelSpec
 from keras_moe.serving.protocol._version_state import VersionState
 from keras_moe.serving.server._servable import Servable
+from keras_moe.serving.versions._certification import Certification
 from keras_moe.serving.versions._confinement import check_assets
 from keras_moe.serving.versions._confinement import check_links
 from keras_moe.serving.versions._rollout import CANARY
@@ -113,6 +114,17 @@ class ModelWatcher:
         """The version that each label means now."""
         with self._changed:
             return self._labels()
+
+    def certifications(self) -> dict[int, Certification]:
+        """What is guaranteed of each version that is served and has some."""
+        with self._changed:
+            found = {
+                version: servable.certification
+                for version, servable in self._served.items()
+            }
+        return {
+            version: each for version, each in found.items() if each is not None
+        }
 
     def wait_until_available(self, timeout: float) -> bool:
         """Waits for a version to answer; tells whether one does."""

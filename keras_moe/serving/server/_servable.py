@@ -17,6 +17,8 @@ from keras_moe.serving.protocol._runner import Runner
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import read_signatures
 from keras_moe.serving.server._batcher import Batcher
+from keras_moe.serving.versions._certification import Certification
+from keras_moe.serving.versions._certification import read_certification
 from keras_moe.serving.versions._version_bundle import has_variables
 from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
@@ -39,8 +41,12 @@ class Servable:
         intra_op_threads: threads that share one operation of a request.
 
     Raises:
-        tf.errors.OpError: the SavedModel is damaged, or refuses one of its
-            own warm-up requests.
+        tf.errors.OpError: the SavedModel is damaged, refuses one of its own
+            warm-up requests, or has a certificate that is none or not its own.
+
+    Attributes:
+        certification: what is guaranteed of its early exits; `None` if nothing
+            is.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class Servable:
     ):
         self.path = pathlib.Path(path)
         self.version = version
+        self.certification = read_certification(self.path)
+        _log_certification(version, self.certification)
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(
             graph=graph, config=_session_config(intra_op_threads)
@@ -165,6 +173,28 @@ class Servable:
             self.run(inputs, name)
             count += 1
         return count
+
+
+def _log_certification(
+    version: int, certification: Certification | None
+) -> None:
+    if certification is None:
+        return
+    certificate = certification.certificate
+    _LOG.info(
+        "Version %d is certified at the threshold %g: an expected loss of at "
+        "most %g, with a confidence of %g",
+        version,
+        certificate.threshold,
+        certificate.tolerance,
+        certificate.confidence_level,
+    )
+    if not certification.is_bound:
+        _LOG.warning(
+            "Version %d was exported by an earlier keras_moe: its graph names "
+            "no certificate, and the one beside it may be of another model",
+            version,
+        )
 
 
 def _session_config(intra_op_threads: int) -> config_pb2.ConfigProto:

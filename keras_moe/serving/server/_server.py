@@ -150,7 +150,11 @@ class Server:
             settings.num_versions,
             metrics.drop_version,
         )
-        metrics.show_versions(self._watcher.states, self._watcher.labels)
+        metrics.show_versions(
+            self._watcher.states,
+            self._watcher.labels,
+            self._watcher.certifications,
+        )
         batcher = None
         if settings.max_batch_rows is not None:
             batcher = Batcher(settings.max_batch_rows, metrics.count_batch)

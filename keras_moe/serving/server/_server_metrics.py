@@ -1,5 +1,6 @@
 """What a model server counts, for Prometheus."""
 
+import json
 import threading
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from prometheus_client import core
 from prometheus_client import registry
 
 from keras_moe.serving.protocol._version_state import VersionState
+from keras_moe.serving.versions._certification import Certification
 
 PATH = "/monitoring/prometheus/metrics"
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -20,6 +22,7 @@ _SECONDS = (
     *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+_GUARANTEE = ("threshold", "tolerance", "confidence_level", "is_bound")
 # Buckets of the histogram of exit layers.
 _DEPTHS = (*range(1, 13), 16, 20, 24, 32, 48)
 
@@ -58,14 +61,16 @@ class ServerMetrics:
         self,
         states: Callable[[], dict[int, VersionState]],
         labels: Callable[[], dict[str, int]],
+        certifications: Callable[[], dict[int, Certification]] = dict,
     ) -> None:
         """Shows versions and labels, as they are whenever metrics are read.
 
         Args:
             states: gives the state of each version.
             labels: gives the version of each label.
+            certifications: gives what is guaranteed of served versions.
         """
-        self._registry.register(_Versions(states, labels))
+        self._registry.register(_Versions(states, labels, certifications))
 
     def show_request_log(self, counts: Callable[[], dict[str, int]]) -> None:
         """Shows what became of sampled requests, whenever metrics are read.
@@ -187,9 +192,11 @@ class _Versions(registry.Collector):
         self,
         states: Callable[[], dict[int, VersionState]],
         labels: Callable[[], dict[str, int]],
+        certifications: Callable[[], dict[int, Certification]],
     ):
         self._states = states
         self._labels = labels
+        self._certifications = certifications
 
     def describe(self) -> Iterable[core.Metric]:
         return []
@@ -211,3 +218,14 @@ class _Versions(registry.Collector):
         for label, version in self._labels().items():
             labels.add_metric((label, str(version)), 1)
         yield labels
+        certified = core.GaugeMetricFamily(
+            f"{_PREFIX}_certified",
+            "1 for a version whose early exits are certified; `is_bound` tells "
+            "whether its graph names the certificate.",
+            labels=("version", *_GUARANTEE),
+        )
+        for version, certification in self._certifications().items():
+            summary = certification.summary()
+            values = [json.dumps(summary[name]) for name in _GUARANTEE]
+            certified.add_metric((str(version), *values), 1)
+        yield certified

@@ -11,8 +11,6 @@ from google.protobuf import message
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_moe.calibration._certificate import Certificate
-from keras_moe.model_folder import CERTIFICATE
 from keras_moe.model_folder import SAVED_MODEL
 from keras_moe.model_folder import SAVED_MODEL_TEXT
 from keras_moe.model_folder import VARIABLES_INDEX
@@ -47,19 +45,3 @@ def read_saved_model(folder: str | os.PathLike) -> saved_model_pb2.SavedModel:
 def has_variables(folder: str | os.PathLike) -> bool:
     """Tells whether a version holds values of variables."""
     return pathlib.Path(folder, VARIABLES_INDEX).is_file()
-
-
-def read_certificate(folder: str | os.PathLike) -> Certificate | None:
-    """Reads what is guaranteed of a version's early exits.
-
-    Args:
-        folder: of the version.
-
-    Returns:
-        The certificate; `None` if the version has none.
-
-    Raises:
-        ValueError: the file is no certificate, or contradicts itself.
-    """
-    path = pathlib.Path(folder, CERTIFICATE)
-    return Certificate.load(path) if path.is_file() else None

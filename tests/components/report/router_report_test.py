@@ -11,6 +11,7 @@ from keras_moe.components.report._model_card import model_card
 from keras_moe.components.report._router_report import RouterReportExecutor
 from keras_moe.models import SwitchTransformer
 from keras_moe.visualization import LayerLoads
+from keras_moe.weights import fingerprint
 from tests.components.artifacts_of import artifact
 from tests.components.remote_store import files
 from tests.components.remote_store import moved
@@ -86,12 +87,24 @@ def check(models, load, card):
     for model in models:
         assert f"{model.count_params():,}" in text
     assert "threshold 0.5 is at most 0.05" in text
+    assert "does not say which model" in text
 
 
 def test_pictures_and_card(models, tmp_path):
     load, card = run(make_inputs(models, tmp_path), tmp_path)
     check(models, load, card)
     assert pathlib.Path(tmp_path, "card", "model_card.md").is_file()
+
+
+def test_a_certificate_of_another_model_is_no_part_of_a_card(models, tmp_path):
+    teacher, student = models
+    granted = calibrate(
+        np.zeros([200, 1]), [0.5], 0.05, fingerprint=fingerprint(teacher)
+    )
+    inputs = make_inputs(models, tmp_path)
+    granted.save(tmp_path / "granted" / "certificate.json")
+    with pytest.raises(ValueError, match="is not one for what was given"):
+        run(inputs, tmp_path)
 
 
 def test_in_a_remote_store(models, remote, tmp_path):

@@ -4,6 +4,7 @@ import socket
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_moe import serving
 
@@ -46,6 +47,46 @@ def test_python_numbers_become_what_tensorflow_makes_of_them(predict):
 
     assert answer.dtype == np.float32
     assert answer.tolist() == [0.25]
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory):
+    """A client of a model that gives back numbers of several dtypes."""
+    base = tmp_path_factory.mktemp("typed")
+    dtypes = {"i": tf.int32, "n": tf.int64, "d": tf.float64}
+    serving.export_endpoints(
+        base / "1",
+        {
+            "serving_default": (
+                lambda i, n, d: {"i": i, "n": n, "d": d},
+                [tf.TensorSpec([None], *each[::-1]) for each in dtypes.items()],
+            )
+        },
+    )
+    with serving.Server("typed", base, poll_seconds=0.05) as server:
+        server.wait_until_available(60)
+        with serving.Client(
+            grpc_port=server.grpc_port,
+            rest_port=server.rest_port,
+            model_name="typed",
+        ) as client:
+            yield client
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_rest"])
+def test_numbers_take_the_dtypes_of_the_signature(typed, method):
+    predict = getattr(typed, method)
+    given = {"i": [2**31 - 1], "n": [2**40], "d": [0.1]}
+    answer = predict(given)
+    assert {name: value.tolist() for name, value in answer.items()} == given
+    assert {n: v.dtype.name for n, v in answer.items()} == {
+        "i": "int32",
+        "n": "int64",
+        "d": "float64",
+    }
+    for bad in ({"i": [2**31]}, {"n": [2**63]}, {"n": [1.5]}):
+        with pytest.raises(ValueError, match=r"`inputs\['[in]'\]`.*must fit"):
+            predict(given | bad)
 
 
 @pytest.mark.parametrize(

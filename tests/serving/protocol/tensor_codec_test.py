@@ -43,6 +43,41 @@ def test_numbers(dtype, shape):
         np.testing.assert_array_equal(back, array)
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "fits"),
+    [
+        (2**31 - 1, "int32", True),
+        (2**31, "int32", False),
+        (-(2**31) - 1, "int32", False),
+        (2**31, None, False),
+        (2**40, "int64", True),
+        (2**64 - 1, "uint64", True),
+        (2**64, "uint64", False),
+        (-1, "uint8", False),
+        (10**400, "float64", False),
+        ([1, 2], "float32", True),
+        (1.0, "int32", False),
+        (0.1, "float64", True),
+        (1e39, "float32", False),
+        (float("inf"), "float32", True),
+        (float("nan"), "float32", True),
+        (True, "int32", False),
+        (1, "bool", False),
+        ([True], "bool", True),
+        ([], "int64", True),
+    ],
+)
+def test_a_number_fits_its_dtype_or_is_refused(value, dtype, fits):
+    dtype = dtype and np.dtype(dtype)
+    if not fits:
+        with pytest.raises(ValueError, match="must fit the dtype"):
+            tensor_codec.as_array(value, dtype)
+        return
+    array = tensor_codec.as_array(value, dtype)
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(array, np.array(value, dtype))
+
+
 def test_strings():
     array = tensor_codec.as_array([["a", "\0b\0"], [b"\xff", ""]])
 

@@ -128,8 +128,9 @@ def test_refusals_tell_the_call_who_refused(api, arguments, error, version):
 
 
 def test_metadata_is_what_the_saved_model_says(api, models):
-    version, definitions = api.metadata(TOY)
+    version, definitions, certification = api.metadata(TOY)
     assert version == 2
+    assert certification is None
     assert set(toy_model.SIGNATURES) <= set(definitions)
     loaded = tf.saved_model.load(str(models[2]))
     for name in toy_model.SIGNATURES:

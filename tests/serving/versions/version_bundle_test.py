@@ -1,11 +1,9 @@
 """What lies in a version's folder, read and written."""
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 
-from keras_moe.calibration import calibrate
 from keras_moe.serving.versions import _version_bundle as version_bundle
 
 
@@ -29,15 +27,3 @@ def test_damaged_or_missing_saved_model(tmp_path, name):
 def test_has_variables(models, tmp_path):
     assert version_bundle.has_variables(models[1])
     assert not version_bundle.has_variables(tmp_path)
-
-
-def test_certificate(tmp_path):
-    assert version_bundle.read_certificate(tmp_path) is None
-    certificate = calibrate(np.zeros([200, 1]), [0.5], tolerance=0.05)
-    path = tmp_path / "assets.extra" / "certificate.json"
-    path.parent.mkdir()
-    certificate.save(path)
-    assert version_bundle.read_certificate(tmp_path) == certificate
-    path.write_text("{}")
-    with pytest.raises(ValueError, match="is not a certificate"):
-        version_bundle.read_certificate(tmp_path)

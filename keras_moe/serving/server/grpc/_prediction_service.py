@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf import struct_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -19,6 +20,8 @@ from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.server.grpc._answer import answer
 
 _SIGNATURE_DEF = "signature_def"
+# What a stock server does not know.
+_CERTIFICATE = "certificate"
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -82,13 +85,18 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         with answer(context, self._metrics, "GetModelMetadata"):
             _check_fields(request.metadata_field)
             spec = ModelSpec.from_proto(request.model_spec)
-            version, definitions = self._api.metadata(spec)
+            version, definitions, certification = self._api.metadata(spec)
             response = get_model_metadata_pb2.GetModelMetadataResponse()
             response.model_spec.name = spec.name
             response.model_spec.version.value = version
-            response.metadata[_SIGNATURE_DEF].Pack(
-                to_signature_map(definitions)
-            )
+            if _SIGNATURE_DEF in request.metadata_field:
+                response.metadata[_SIGNATURE_DEF].Pack(
+                    to_signature_map(definitions)
+                )
+            if _CERTIFICATE in request.metadata_field and certification:
+                summary = struct_pb2.Struct()
+                summary.update(certification.summary())
+                response.metadata[_CERTIFICATE].Pack(summary)
             return response
 
     def Classify(self, request: Any, context: grpc.ServicerContext):  # noqa: D102, N802
@@ -114,7 +122,7 @@ def _check_fields(fields: Any) -> None:
             "GetModelMetadataRequest must specify at least one metadata_field"
         )
     for field in fields:
-        if field != _SIGNATURE_DEF:
+        if field not in (_SIGNATURE_DEF, _CERTIFICATE):
             raise status_codes.invalid_argument(
                 f"Metadata field {field} is not supported"
             )

@@ -30,6 +30,7 @@ from keras_moe.serving.server.rest import _json_codec as json_codec
 from keras_moe.serving.server.rest._http_connection import HttpAnswer
 from keras_moe.serving.server.rest._http_connection import HttpRequest
 from keras_moe.serving.server.rest._http_connection import refusal
+from keras_moe.serving.versions._certification import Certification
 from keras_moe.serving.versions._version_folders import version_number
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
@@ -184,9 +185,8 @@ class RestHandler:
         spec = _model_spec(*match.group(1, 2, 3))
         if match[4]:
             call.method = "GetModelMetadata"
-            version, definitions = self._api.metadata(spec)
             return HttpAnswer(
-                200, _metadata_json(spec.name, version, definitions)
+                200, _metadata_json(spec.name, *self._api.metadata(spec))
             )
         call.method = "GetModelStatus"
         response = to_response(self._api.status(spec))
@@ -258,15 +258,17 @@ def _metadata_json(
     name: str,
     version: int,
     definitions: Mapping[str, meta_graph_pb2.SignatureDef],
+    certification: Certification | None,
 ) -> bytes:
     # The document is put together by hand: the gRPC message holds an `Any`,
     # which would add an "@type" that the API does not have.
+    metadata = {"signature_def": _to_document(to_signature_map(definitions))}
+    if certification is not None:
+        metadata["certificate"] = certification.summary()
     return _to_json(
         {
             "model_spec": _to_document(ModelSpec(name, version).to_proto()),
-            "metadata": {
-                "signature_def": _to_document(to_signature_map(definitions))
-            },
+            "metadata": metadata,
         }
     )
 
