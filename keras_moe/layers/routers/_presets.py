@@ -23,12 +23,24 @@ def _top_2(router: type[TopKRouter], num_experts: int, **kwargs) -> Router:
 
 
 def _gshard(num_experts: int, **kwargs) -> Router:
-    kwargs = {"second_expert_policy": "random", "jitter_noise": 0.0, **kwargs}
+    # The loss of algorithm 1 counts first choices alone; GLaM takes it over.
+    kwargs = {
+        "second_expert_policy": "random",
+        "num_balanced_choices": 1,
+        "router_z_loss_weight": 0.0,
+        "jitter_noise": 0.0,
+        **kwargs,
+    }
     return _top_2(TopKRouter, num_experts, **kwargs)
 
 
 def _glam(num_experts: int, **kwargs) -> Router:
-    kwargs = {"router_z_loss_weight": 0.0, "jitter_noise": 0.0, **kwargs}
+    kwargs = {
+        "num_balanced_choices": 1,
+        "router_z_loss_weight": 0.0,
+        "jitter_noise": 0.0,
+        **kwargs,
+    }
     return _top_2(TopKRouter, num_experts, **kwargs)
 
 
@@ -48,7 +60,8 @@ def _v_moe(num_experts: int, **kwargs) -> Router:
 
 
 ROUTERS: dict[str, Callable[..., Router]] = {
-    "switch": SwitchRouter,
+    # The z-loss came later, with ST-MoE.
+    "switch": functools.partial(SwitchRouter, router_z_loss_weight=0.0),
     "gshard": _gshard,
     "glam": _glam,
     "st_moe": _st_moe,

@@ -89,6 +89,7 @@ class Router(ReplicaLosses):
 
     is_causal = True
     num_selected_experts = 1
+    num_balanced_choices: int | None = None  # that the balance loss counts
 
     def __init__(
         self,
@@ -305,7 +306,7 @@ class Router(ReplicaLosses):
             balance = load_balancing_loss(
                 probabilities,
                 padding_mask,
-                plan.expert_index,
+                plan.expert_index[..., : self.num_balanced_choices],
                 across_replicas=self.balance_across_replicas,
             )
         if logits is not None:

@@ -47,6 +47,9 @@ class TopKRouter(Router):
             (GShard), of all choices after the first. Random in training only:
             in evaluation all choices are made.
         second_expert_threshold: see `keras_moe.ops.top_k_routing`.
+        num_balanced_choices: how many choices of a token the load-balancing
+            loss counts: 1 for first choices alone (GShard, GLaM); `None` for
+            all, so that second choices are balanced, too.
         **kwargs: see `keras_moe.layers.Router`, whose call arguments and
             errors hold, too.
 
@@ -69,10 +72,14 @@ class TopKRouter(Router):
         priority: str = "choice_major",
         second_expert_policy: str = "all",
         second_expert_threshold: float = 0.2,
+        num_balanced_choices: int | None = None,
         **kwargs,
     ):
         super().__init__(num_experts, **kwargs)
-        check_size(num_selected_experts=num_selected_experts)
+        check_size(
+            num_selected_experts=num_selected_experts,
+            num_balanced_choices=num_balanced_choices,
+        )
         check_choice(NORMALIZATIONS, normalization=normalization)
         check_choice(PRIORITIES, priority=priority)
         check_choice(
@@ -84,6 +91,7 @@ class TopKRouter(Router):
         self.priority = priority
         self.second_expert_policy = second_expert_policy
         self.second_expert_threshold = second_expert_threshold
+        self.num_balanced_choices = num_balanced_choices
         self.is_causal = priority in ("choice_major", "token_major")
         if second_expert_policy == "random":
             self.policy_seed_generator = keras.random.SeedGenerator(self.seed)
@@ -149,4 +157,5 @@ class TopKRouter(Router):
             "priority": self.priority,
             "second_expert_policy": self.second_expert_policy,
             "second_expert_threshold": self.second_expert_threshold,
+            "num_balanced_choices": self.num_balanced_choices,
         }
