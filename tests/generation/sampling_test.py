@@ -28,11 +28,15 @@ HOT = {"temperature": 1e30}
 
 def in_graphs(*settings):
     """Each of them in a graph, and by XLA, which compiles for seconds."""
+    cases = []
     for each in settings:
-        yield pytest.param(each, False)
         usual = each in ({}, SETTINGS[-1], HOT)
         marks = [] if usual else [pytest.mark.large]
-        yield pytest.param(each, True, marks=marks)
+        cases += [
+            pytest.param(each, False),
+            pytest.param(each, True, marks=marks),
+        ]
+    return cases
 
 
 def rows(logits, count):

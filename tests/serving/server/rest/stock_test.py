@@ -32,6 +32,9 @@ class TestGzip:
             # 10 MiB in 10 KiB; the limit of these tests is 1 MiB.
             (gzip.compress(b" " * (10 << 20)), "at most 1048576 bytes when"),
         ],
+        # The time of compression is in the bytes: workers of pytest would
+        # collect tests of different names.
+        ids=["not compressed", "cut", "followed", "large"],
     )
     def test_what_is_none(self, rest, body, message):
         status, document = rest(PREDICT, body, self.HEADERS)
