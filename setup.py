@@ -21,6 +21,7 @@ CORE = [
 ]
 SERVING = [
     "grpcio",
+    "grpcio-health-checking",
     "h11>=0.16",
     "orjson>=3.10",
     "protobuf",

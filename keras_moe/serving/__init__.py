@@ -48,6 +48,7 @@ _MODULES = {
 _EXTRA = (
     "google.protobuf",
     "grpc",
+    "grpc_health",
     "h11",
     "orjson",
     "prometheus_client",

@@ -66,6 +66,11 @@ class ModelApi:
         self._batcher = batcher
         self._log = request_log
 
+    @property
+    def is_available(self) -> bool:
+        """Whether a version answers."""
+        return self._watcher.live is not None
+
     def predict(
         self,
         call: Call,

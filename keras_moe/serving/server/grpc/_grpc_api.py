@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import tensorflow as tf
 from google.protobuf import message
+from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -16,6 +17,7 @@ from keras_moe.serving.server._gate import Gate
 from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.server._server_settings import ServerSettings
+from keras_moe.serving.server.grpc._health_service import HealthService
 from keras_moe.serving.server.grpc._message_wait import MessageWait
 from keras_moe.serving.server.grpc._model_service import ModelService
 from keras_moe.serving.server.grpc._prediction_service import PredictionService
@@ -84,6 +86,9 @@ class GrpcApi:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(api, metrics), self._server
         )
+        health_pb2_grpc.add_HealthServicer_to_server(
+            HealthService(api, metrics), self._server
+        )
         self.port = _listen(self._server, settings)
 
     def start(self) -> None:
@@ -138,12 +143,16 @@ class _Gatekeeper(grpc.ServerInterceptor):
             name, message = status_codes.describe(error)
             self._metrics.count_request("grpc", "", name, 0.0)
             code = getattr(grpc.StatusCode, name)
-            # A handler of streams is called at once; one of a single message
-            # would wait for it.
-            return grpc.stream_unary_rpc_method_handler(
-                lambda messages, context: context.abort(code, message)
-            )
+            return _refuse(code, message)
         return continuation(handler_call_details)
+
+
+def _refuse(code: grpc.StatusCode, message: str) -> grpc.RpcMethodHandler:
+    # A handler of streams is called at once; one of a single message would
+    # wait for it.
+    return grpc.stream_unary_rpc_method_handler(
+        lambda messages, context: context.abort(code, message)
+    )
 
 
 class _Parser(grpc.ServerInterceptor):
@@ -166,6 +175,10 @@ class _Parser(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None or handler.request_streaming:
             return handler  # there is no such method, or it was refused
+        if handler.response_streaming:
+            return _refuse(
+                grpc.StatusCode.UNIMPLEMENTED, "Streams are not offered."
+            )
 
         def receive_and_answer(
             messages: Iterator[bytes], context: grpc.ServicerContext
