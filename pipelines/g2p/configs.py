@@ -100,8 +100,8 @@ class TeacherConfig(_StageConfig):
     """
 
     preset: str = "switch_g2p_demo"
-    # The fewest steps, in hundreds, with which students of three seeds pass the
-    # gate by a tenth: `python -m benchmarks.fewest_steps`.
+    # The fewest steps, of 1,000, 1,200, ..., with which the students of three
+    # seeds pass the gate by a tenth: `python -m benchmarks.fewest_steps`.
     training: TrainingConfig = TrainingConfig(min_steps=1200, max_minutes=7.0)
     strategy: Literal["default", "mirrored", "multi_worker", "tpu"] = "default"
     tuner_trials: Annotated[int, Field(ge=0)] = 0
