@@ -78,9 +78,9 @@ class DataConfig(Section):
             )
         return fractions
 
-    @pydantic.field_validator("schema_file")
+    @pydantic.field_validator("dictionary", "schema_file")
     @classmethod
-    def _check_schema(cls, path: pathlib.Path | None) -> pathlib.Path | None:
+    def _check_file(cls, path: pathlib.Path | None) -> pathlib.Path | None:
         if path is not None and not path.is_file():
             raise ValueError("must be a file that exists")
         return path
@@ -161,6 +161,9 @@ class ExitConfig(Section):
     ) -> tuple[float, ...]:
         if list(thresholds) != sorted(set(thresholds), reverse=True):
             raise ValueError("must strictly decrease, from the safest on")
+        # No confidence is above 1: tokens would never leave early.
+        if not all(0.0 <= threshold <= 1.0 for threshold in thresholds):
+            raise ValueError("must be between 0 and 1")
         return thresholds
 
 

@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from keras_moe.distillation._checks import check_finite
 from keras_moe.distillation.teachers._cached_teacher import teacher_inputs
+from keras_moe.distillation.teachers._manifest import MANIFEST
+from keras_moe.distillation.teachers._manifest import TeacherLogits
+from keras_moe.distillation.teachers._manifest import read_manifest
 from keras_moe.distillation.teachers._records import KEPT
 from keras_moe.distillation.teachers._records import LABELS
 from keras_moe.distillation.teachers._records import Fields
@@ -27,34 +30,6 @@ from keras_moe.ops._token_ids import IGNORE_ID
 from keras_moe.ops._token_ids import is_left_out
 from keras_moe.validation import check_size
 from keras_moe.weights import fingerprint
-
-_MANIFEST = "teacher_logits.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class TeacherLogits:
-    """The contents of a directory that `write_teacher_logits` wrote.
-
-    Attributes:
-        k: tokens kept of each distribution.
-        vocabulary_size: tokens of the teacher's distribution.
-        num_examples: examples.
-        num_tokens: positions without padding.
-        num_bytes: size of the shards on disk.
-        teacher: fingerprint of the teacher, `None` if it has no weights.
-        shards: names of the files.
-        fields: from the name of each field of an example to the dtype and
-            shape in which it is kept.
-    """
-
-    k: int
-    vocabulary_size: int
-    num_examples: int
-    num_tokens: int
-    num_bytes: int
-    teacher: str | None
-    shards: tuple[str, ...]
-    fields: Fields
 
 
 def write_teacher_logits(
@@ -126,8 +101,10 @@ def write_teacher_logits(
         partial.rename(directory)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        for path in made:
-            path.rmdir()
+        # Others may write there too; their files must not hide what failed.
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
         raise
     return written
 
@@ -205,19 +182,13 @@ def describe_teacher_logits(directory: str | pathlib.Path) -> TeacherLogits:
     >>> keras_moe.distillation.describe_teacher_logits(directory) == written
     True
     """
-    path = pathlib.Path(directory) / _MANIFEST
+    path = pathlib.Path(directory) / MANIFEST
     if not path.exists():
         raise ValueError(
-            f"`directory` must hold a {_MANIFEST}, as `write_teacher_logits` "
+            f"`directory` must hold a {MANIFEST}, as `write_teacher_logits` "
             f"writes it. Received: {directory}."
         )
-    content = json.loads(path.read_text())
-    content["shards"] = tuple(content["shards"])
-    content["fields"] = {
-        name: (dtype, tuple(rows))
-        for name, (dtype, rows) in content["fields"].items()
-    }
-    return TeacherLogits(**content)
+    return read_manifest(path)
 
 
 def _write(
@@ -269,7 +240,7 @@ def _write(
         shards=shards,
         fields=fields,
     )
-    (directory / _MANIFEST).write_text(
+    (directory / MANIFEST).write_text(
         json.dumps(dataclasses.asdict(written), indent=1) + "\n"
     )
     return written

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
@@ -9,6 +10,12 @@ from typing import TypeVar
 import pydantic
 import yaml
 
+# What a message shows: of a value, of the wording of a rule, and of faults.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlevel = 3
+_MAX_RULE = 500
+_MAX_FAULTS = 5
 ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)
 
 
@@ -47,7 +54,9 @@ def load_config(
     try:
         return config_class.model_validate(document)
     except pydantic.ValidationError as error:
-        raise ValueError(_explain(error, path, overrides or {})) from error
+        # Not `from error`: a traceback would write its inputs in full, and a
+        # few lines of YAML's aliases make one of gigabytes.
+        raise ValueError(_explain(error, path, overrides or {})) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -103,7 +112,8 @@ def _explain(
 ) -> str:
     """Returns a sentence for each field that is wrong."""
     sentences = []
-    for found in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    for found in faults[:_MAX_FAULTS]:
         field = ".".join(str(part) for part in found["loc"])
         by_flag = any(
             f"{field}.".startswith(f"{name}.")
@@ -113,8 +123,12 @@ def _explain(
         source = "the command line" if path is None or by_flag else str(path)
         field = field or "all of it"
         rule = found["msg"].removeprefix("Value error, ").rstrip(".")
+        if len(rule) > _MAX_RULE:
+            rule = f"{rule[:_MAX_RULE]}..."
         text = f"{source}: `{field}`: {rule}"
         if "Received" not in rule:
-            text += f". Received: {found['input']!r}"
+            text += f". Received: {_SHORT.repr(found['input'])}"
         sentences.append(text + ".")
+    if len(faults) > _MAX_FAULTS:
+        sentences.append(f"And {len(faults) - _MAX_FAULTS} more.")
     return " ".join(sentences)

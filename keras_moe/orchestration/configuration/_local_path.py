@@ -18,10 +18,13 @@ def _of_this_machine(path: Any) -> Any:
 def _absolute(path: pathlib.Path) -> pathlib.Path:
     # The path goes into the metadata, which a run from another working
     # directory reads.
-    return path.resolve()
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:  # `~` of a user that there is not
+        raise ValueError(f"must be a path that exists: {error}") from error
 
 
-# For fields of a `Section`: made absolute; a URL is an error.
+# For fields of a `Section`: made absolute, `~` too; a URL is an error.
 LocalPath = Annotated[
     pathlib.Path,
     pydantic.BeforeValidator(_of_this_machine),

@@ -6,8 +6,8 @@ import pydantic
 class Section(pydantic.BaseModel):
     """A part of a configuration: a strict, frozen pydantic model.
 
-    Unknown names are errors, defaults are checked too, and nothing changes once
-    it is checked.
+    Unknown names are errors, as are infinity and NaN; defaults are checked too,
+    and nothing changes once it is checked.
 
     Example:
     >>> class Model(keras_moe.orchestration.Section):
@@ -23,5 +23,9 @@ class Section(pydantic.BaseModel):
     """
 
     model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, validate_default=True
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        # NaN passes every comparison that is worded the wrong way round.
+        allow_inf_nan=False,
     )

@@ -4,7 +4,11 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import sqlite3
 from collections.abc import Iterator
+
+# Seconds to wait for a program that looks into the metadata.
+_PATIENCE = 3.0
 
 
 class AnotherRunnerError(RuntimeError):
@@ -36,7 +40,7 @@ def only_runner(metadata_path: str | os.PathLike) -> Iterator[None]:
 
     Raises:
         AnotherRunnerError: If another process holds the metadata; the message
-            names that process.
+            names that process, if it is a runner.
         OSError: If the folder of the metadata cannot be written.
     """
     path = pathlib.Path(metadata_path)
@@ -58,8 +62,26 @@ def only_runner(metadata_path: str | os.PathLike) -> Iterator[None]:
                 f"Another runner (process {holder}) is at work on {path}. "
                 "Wait for its end, or choose another `output`."
             ) from error
+        _check_unlocked(path)
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _check_unlocked(path: pathlib.Path) -> None:
+    """Raises where another program writes: TFX would wait for minutes."""
+    if not path.is_file():
+        return
+    connection = sqlite3.connect(path, timeout=_PATIENCE)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
+    except sqlite3.OperationalError as error:
+        raise AnotherRunnerError(
+            f"Another program keeps {path} from being written ({error}). Close "
+            "it, or choose another `output`."
+        ) from error
+    finally:
+        connection.close()

@@ -2,12 +2,14 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_moe.distillation import describe_teacher_logits
 from keras_moe.distillation import read_teacher_logits
+from keras_moe.distillation import write_teacher_logits
 from tests.distillation.teachers.teacher_logits_case import VOCABULARY
 from tests.distillation.teachers.teacher_logits_case import Wide
 from tests.distillation.teachers.teacher_logits_case import batches
@@ -180,3 +182,20 @@ def test_there_must_be_a_manifest(directory, tmp_path):
         for function in (read_teacher_logits, describe_teacher_logits):
             with pytest.raises(ValueError, match=f"{manifest.name}.*{path}"):
                 function(path)
+
+
+def test_what_others_write_there_hides_no_error(tmp_path):
+    folder = tmp_path / "new" / "logits"
+
+    def batches_that_fail():
+        (tmp_path / "new" / "others").touch()
+        raise RuntimeError("the real one")
+        yield
+
+    with pytest.raises(RuntimeError, match="the real one"):
+        write_teacher_logits(
+            keras.Sequential([keras.Input([4]), keras.layers.Dense(3)]),
+            batches_that_fail(),
+            folder,
+            verbose=0,
+        )

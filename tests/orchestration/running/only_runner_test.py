@@ -1,7 +1,10 @@
 """One runner at a time, whatever becomes of it."""
 
+import contextlib
 import os
 import signal
+import sqlite3
+import sys
 
 import pytest
 
@@ -54,4 +57,23 @@ def test_a_killed_one_holds_nothing(tmp_path, holder):
 def test_one_after_the_other(tmp_path):
     for _ in range(2):
         with only_runner(tmp_path / "new" / "metadata.sqlite"):
+            pass
+
+
+def test_metadata_that_another_program_writes_are_named_soon(
+    tmp_path, monkeypatch
+):
+    module = sys.modules[only_runner.__module__]
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    path = tmp_path / "metadata.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN EXCLUSIVE")
+        with (
+            pytest.raises(AnotherRunnerError, match="Another program keeps"),
+            only_runner(path),
+        ):
+            pass
+        other.rollback()
+        with only_runner(path):
             pass

@@ -22,7 +22,11 @@ from pipelines.g2p.configs import load_config
         ("teacher.strategy", "parameter_server", "should be 'default'"),
         ("student.num_decoder_layers", 2.5, "integer"),
         ("exits.thresholds", [0.5, 0.9], "must strictly decrease"),
+        ("exits.thresholds", [1.5, 0.5], "must be between 0 and 1"),
+        ("exits.thresholds", float("nan"), "[Ii]nput should be"),
         ("exits.tolerance", 1.0, "less than 1"),
+        ("data.dictionary", "nowhere.csv", "must be a file that exists"),
+        ("warm_start_share", "~", "should be a valid number"),
         ("evaluation.max_phoneme_error_rate", 0, "greater than 0"),
         ("warm_strat", True, "not permitted"),
         ("cluster", {"output": "here", "image": "i"}, "match pattern"),
@@ -56,6 +60,34 @@ def test_files_that_are_no_configuration(tmp_path, text, rule):
     path.write_text(text)
     with pytest.raises(ValueError, match=rule):
         load_config(path)
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "[.nan]"])
+def test_what_is_no_number_is_refused(tmp_path, value):
+    for field in ("tolerance", "thresholds"):
+        path = tmp_path / "line.yaml"
+        path.write_text(f"exits: {{{field}: {value}}}\n")
+        with pytest.raises(ValueError, match=f"`exits.{field}.*number|tuple"):
+            load_config(path)
+
+
+def test_a_few_bytes_of_aliases_make_no_long_message(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for n in range(1, 9):
+        again = ", ".join([f"*a{n - 1}"] * 10)
+        lines.append(f"a{n}: &a{n} [{again}]")
+    path = tmp_path / "line.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="And 4 more") as raised:
+        load_config(path)
+    assert len(str(raised.value)) < 20_000
+    assert raised.value.__cause__ is None
+
+
+def test_home_is_the_users_and_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load_config(overrides={"output": "~/run"})
+    assert config.output == tmp_path / "run"
 
 
 def test_a_file_and_what_counts_more(tmp_path):
@@ -107,5 +139,8 @@ def test_flags_with_a_bad_value_end_in_one_sentence(capsys, flags, rule):
 
 def test_a_missing_dictionary_ends_in_one_sentence(tmp_path, capsys):
     flags = ["--output", str(tmp_path), "--dictionary", "nowhere.csv"]
-    assert demo.main(flags) == 1
-    assert "nowhere.csv does not exist" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as raised:
+        demo.main(flags)
+    assert raised.value.code == 2
+    said = capsys.readouterr().err
+    assert "the command line: `data.dictionary`: must be a file" in said
