@@ -46,3 +46,14 @@ def seed():
     import keras
 
     keras.utils.set_random_seed(20240607)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(True, id="eager"),
+        pytest.param(False, id="graph", marks=pytest.mark.large),
+    ]
+)
+def run_eagerly(request):
+    """How a model is compiled: a few steps take less time than their graph."""
+    return request.param

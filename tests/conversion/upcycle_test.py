@@ -233,9 +233,9 @@ def test_switch_gates_scale_the_output():
     np.testing.assert_allclose(sparse(x), gate * dense(x), atol=1e-5)
 
 
-def test_it_trains_and_saves(tmp_path):
+def test_it_trains_and_saves(tmp_path, run_eagerly):
     dense = stack()
-    dense.compile("adam", "mse", run_eagerly=True)
+    dense.compile("adam", "mse", run_eagerly=run_eagerly)
     sparse = upcycle(dense, 4)
     assert sparse.compiled
     assert sparse.optimizer is not dense.optimizer

@@ -21,7 +21,10 @@ from tests.distillation.distiller_case import pair
 from tests.distillation.distiller_case import transformer
 
 
-def test_student_comes_nearer_to_its_teacher():
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.large)]
+)
+def test_student_comes_nearer_to_its_teacher(jit_compile):
     teacher, student = classifier(0), classifier(1)
     distiller = SparseToDenseDistiller(
         teacher,
@@ -29,7 +32,9 @@ def test_student_comes_nearer_to_its_teacher():
         [TokenDistillation(), HiddenStateDistillation("hidden", "hidden")],
         student_loss_weight=0.0,
     )
-    distiller.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=False)
+    distiller.compile(
+        keras.optimizers.Adam(0.05), "mse", jit_compile=jit_compile
+    )
     before = [np.array(weight) for weight in teacher.weights]
 
     targets = np.eye(3)[LABELS]
@@ -40,12 +45,15 @@ def test_student_comes_nearer_to_its_teacher():
         np.testing.assert_array_equal(weight, value)
 
 
-def test_xla_makes_the_same_update():
+@pytest.mark.parametrize(
+    "blocks", [1, pytest.param(2, marks=pytest.mark.large)]
+)
+def test_xla_makes_the_same_update(blocks):
     updated = []
-    one_block = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    depth = {"num_encoder_layers": blocks, "num_decoder_layers": blocks}
     for jit_compile in (False, True):
-        teacher = transformer(0, moe_every=1, **one_block)
-        student = transformer(1, num_experts=0, **one_block)
+        teacher = transformer(0, moe_every=blocks, **depth)
+        student = transformer(1, num_experts=0, **depth)
         distiller = compiled(
             SparseToDenseDistiller(teacher, student),
             jit_compile=jit_compile,
@@ -140,13 +148,13 @@ def test_projections_are_trained():
     assert [tuple(weight.shape) for weight in extra] == [(16, 16)]
 
 
-def test_metrics_see_the_student():
+def test_metrics_see_the_student(run_eagerly):
     distiller = SparseToDenseDistiller(classifier(0), classifier(1))
     distiller.compile(
         "sgd",
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        run_eagerly=True,
+        run_eagerly=run_eagerly,
     )
     made = np.array(distiller.student(FEATURES)).argmax(axis=-1)
 
@@ -191,7 +199,7 @@ def test_export_is_the_students(tmp_path):
     )
 
 
-def test_training_goes_on_from_saved_weights(tmp_path):
+def test_training_goes_on_from_saved_weights(tmp_path, run_eagerly):
     path = tmp_path / "state.weights.h5"
 
     def make(seed):
@@ -200,7 +208,9 @@ def test_training_goes_on_from_saved_weights(tmp_path):
             classifier(seed),
             HiddenStateDistillation("hidden", "hidden"),
         )
-        distiller.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+        distiller.compile(
+            keras.optimizers.Adam(0.01), "mse", run_eagerly=run_eagerly
+        )
         distiller.optimizer.build(distiller.trainable_variables)
         return distiller
 

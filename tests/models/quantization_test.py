@@ -46,12 +46,15 @@ def test_the_model_quantizes_and_saves(tmp_path, tie_embeddings):
     }
 
 
-def test_what_was_compiled_before_is_not_used_after(tmp_path):
+@pytest.mark.parametrize(
+    "blocks", [1, pytest.param(2, marks=pytest.mark.large)]
+)
+def test_what_was_compiled_before_is_not_used_after(tmp_path, blocks):
     model = models.SwitchTransformer.from_preset(
         "switch_tiny",
         num_experts=0,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
+        num_encoder_layers=blocks,
+        num_decoder_layers=blocks,
     )
     model.save(tmp_path / "float.keras")
     ids = np.random.default_rng(0).integers(2, 32, (16, 6))

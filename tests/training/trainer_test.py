@@ -14,6 +14,11 @@ Y = np.roll(X, 1, -1)
 WEIGHTS = RNG.random((22, 3)).astype("float32")
 
 
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.large)])
+def sparse(request):
+    return request.param
+
+
 def make_model(optimizer="adam", sparse=False, **options):
     """A small model; with `sparse` it has losses and metrics of its own."""
     keras.utils.set_random_seed(0)
@@ -106,9 +111,9 @@ def test_several_updates_a_call_are_as_single_ones():
         assert values[1:] == expected.history[name], name
 
 
-def test_callbacks_run_between_calls():
+def test_callbacks_run_between_calls(sparse):
     recorder = Recorder()
-    Trainer(make_model(), steps_per_execution=4).fit(
+    Trainer(make_model(sparse=sparse), steps_per_execution=4).fit(
         data_of(X, Y), callbacks=[recorder], verbose=0
     )
     batches = [call[:2] for call in recorder.calls if "batch" in call[0]]
@@ -159,9 +164,9 @@ def test_the_last_update_of_an_epoch_takes_what_is_left():
     assert trainer.position.step == 2
 
 
-def test_a_data_set_goes_on_over_epochs():
+def test_a_data_set_goes_on_over_epochs(sparse):
     # 6 batches; epochs of 4 begin at 0, 4 and, in the second round, 2.
-    model, other = make_model(), make_model()
+    model, other = make_model(sparse=sparse), make_model(sparse=sparse)
     history = Trainer(model).fit(
         data_of(X, Y), epochs=3, steps_per_epoch=4, verbose=0
     )
@@ -172,22 +177,22 @@ def test_a_data_set_goes_on_over_epochs():
     assert_equal_weights(model, other)
 
 
-def test_data_may_be_a_function_of_the_epoch():
+def test_data_may_be_a_function_of_the_epoch(sparse):
     asked = []
 
     def data(epoch):
         asked.append(epoch)
         return data_of(X[epoch * 8 :][:8], Y[epoch * 8 :][:8])
 
-    model, other = make_model(), make_model()
+    model, other = make_model(sparse=sparse), make_model(sparse=sparse)
     Trainer(model).fit(data, epochs=2, verbose=0)
     Trainer(other).fit(data_of(X[:16], Y[:16]), verbose=0)
     assert_equal_weights(model, other)
     assert set(asked) == {0, 1}
 
 
-def test_data_of_unknown_length_ends_where_it_ends():
-    model, other = make_model(), make_model()
+def test_data_of_unknown_length_ends_where_it_ends(sparse):
+    model, other = make_model(sparse=sparse), make_model(sparse=sparse)
     unknown = data_of(X, Y).filter(lambda x, y: True)
     history = Trainer(model).fit(
         unknown, epochs=2, validation_data=unknown, verbose=0
@@ -204,8 +209,8 @@ def test_data_of_unknown_length_ends_where_it_ends():
     assert len(history.history["loss"]) == 1
 
 
-def test_an_evaluation_looks_at_as_many_batches_as_it_is_told():
-    model = make_model()
+def test_an_evaluation_looks_at_as_many_batches_as_it_is_told(sparse):
+    model = make_model(sparse=sparse)
     expected = model.evaluate(
         data_of(X[:8], Y[:8]), verbose=0, return_dict=True
     )
@@ -216,9 +221,9 @@ def test_an_evaluation_looks_at_as_many_batches_as_it_is_told():
         trainer.evaluate(endless)
 
 
-def test_a_callback_stops_the_training():
+def test_a_callback_stops_the_training(sparse):
     recorder = Recorder(stop_at=2)
-    model = make_model()
+    model = make_model(sparse=sparse)
     history = Trainer(model).fit(
         data_of(X, Y), epochs=3, callbacks=[recorder], verbose=0
     )
@@ -228,8 +233,8 @@ def test_a_callback_stops_the_training():
     assert int(np.asarray(model.optimizer.iterations)) == 3
 
 
-def test_progress_is_shown(capsys):
-    trainer = Trainer(make_model())
+def test_progress_is_shown(capsys, sparse):
+    trainer = Trainer(make_model(sparse=sparse))
     trainer.fit(data_of(X, Y), verbose=0)
     assert capsys.readouterr().out == ""
     trainer.fit(data_of(X, Y), epochs=2, initial_epoch=1, verbose=2)

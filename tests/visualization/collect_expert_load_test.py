@@ -88,9 +88,9 @@ def test_takes_data_in_every_form():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_leaves_the_model_as_it_was(training):
+def test_leaves_the_model_as_it_was(training, run_eagerly):
     model = make(capacity_factor=1.0, jitter_noise=0.1)
-    model.compile("adam", "mse", run_eagerly=True)
+    model.compile("adam", "mse", run_eagerly=run_eagerly)
     x = data(8, 5)
     model.fit(x, x[..., :DIM], verbose=0)
     before = state(model)

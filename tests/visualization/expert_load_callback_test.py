@@ -13,13 +13,13 @@ from tests.visualization.collect_expert_load_test import data
 from tests.visualization.collect_expert_load_test import make
 
 
-def fit(model, x, eager=True, **kwargs):
+def fit(model, x, run_eagerly=True, **kwargs):
     # A rate of 0: the router stays what it is, and the test knows the loads.
     model.compile(
         keras.optimizers.SGD(0.0),
         "mse",
         jit_compile=False,
-        run_eagerly=eager,
+        run_eagerly=run_eagerly,
     )
     return model.fit(x, x, batch_size=2, verbose=2, **kwargs)
 
@@ -45,7 +45,7 @@ def test_the_history_has_the_loads_of_training():
     history = fit(
         model,
         x,
-        eager=False,
+        run_eagerly=False,
         epochs=3,
         validation_data=(other, other),
         validation_freq=2,
@@ -65,10 +65,10 @@ def test_the_history_has_the_loads_of_training():
     np.testing.assert_allclose(shown, 4 * np.array(expected), rtol=1e-5)
 
 
-def test_the_picture_has_the_share_that_was_dropped():
+def test_the_picture_has_the_share_that_was_dropped(run_eagerly):
     model = make(jitter_noise=0.0, capacity_factor=0.5, min_expert_capacity=1)
     x = np.tile(data(1, 1), (2, 5, 1))
-    history = fit(model, x, callbacks=[ExpertLoadCallback()])
+    history = fit(model, x, run_eagerly, callbacks=[ExpertLoadCallback()])
     # Half of an even share, 10 / 4 * 0.5, rounded up: 2 of 10 stay.
     share = history.history["first/fraction_tokens_left_behind"][-1]
     assert share == pytest.approx(0.8)
@@ -76,17 +76,24 @@ def test_the_picture_has_the_share_that_was_dropped():
     assert bars.texts[0].get_text() == "80.0 %"
 
 
-def test_tensorboard_shows_the_picture(tmp_path):
+def test_tensorboard_shows_the_picture(tmp_path, run_eagerly):
     model, x = make(jitter_noise=0.0), data(4, 5)
     callback = ExpertLoadCallback(log_dir=tmp_path, every=2)
-    fit(model, x, epochs=3, callbacks=[callback])
+    fit(model, x, run_eagerly, epochs=3, callbacks=[callback])
     found = pictures(tmp_path)
     assert list(found) == [0, 2]
     for image in found.values():
         assert image.shape[-1] == 4 and image.std() > 0
         assert min(image.shape[:2]) > 150
     # Trained on, the next epochs are added.
-    fit(model, x, epochs=5, initial_epoch=4, callbacks=[callback])
+    fit(
+        model,
+        x,
+        run_eagerly,
+        epochs=5,
+        initial_epoch=4,
+        callbacks=[callback],
+    )
     assert set(pictures(tmp_path)) == {0, 2, 4}
 
 
@@ -98,7 +105,7 @@ def test_a_model_without_experts_is_refused():
         ExpertLoadCallback(every=0)
 
 
-def test_a_subclassed_model_built_by_fit():
+def test_a_subclassed_model_built_by_fit(run_eagerly):
     class Wrapped(keras.Model):
         def __init__(self):
             super().__init__()
@@ -107,6 +114,8 @@ def test_a_subclassed_model_built_by_fit():
         def call(self, inputs):
             return inputs + self.moe(inputs)
 
-    history = fit(Wrapped(), data(4, 5), callbacks=[ExpertLoadCallback()])
+    history = fit(
+        Wrapped(), data(4, 5), run_eagerly, callbacks=[ExpertLoadCallback()]
+    )
     (key,) = (k for k in history.history if k.endswith("/expert_load"))
     assert np.sum(history.history[key][0]) == pytest.approx(1.0)

@@ -104,10 +104,13 @@ def test_use_does_not_count(model):
     assert weights.fingerprint(model) == before
 
 
-def test_only_what_is_learned_counts():
+def test_only_what_is_learned_counts(run_eagerly):
     model = unnamed()
     model.compile(
-        keras.optimizers.SGD(0.0), "mse", metrics=["mae"], run_eagerly=True
+        keras.optimizers.SGD(0.0),
+        "mse",
+        metrics=["mae"],
+        run_eagerly=run_eagerly,
     )
     before = weights.fingerprint(model)
     model.norm.trainable = False  # or its moving averages learn

@@ -38,7 +38,8 @@ def task(args):
         return np.where((early != full).any(axis=1), 1.0, hurt)
 
     def export(directory, policy, certificate):
-        if args.custom_config.get("forgets"):
+        forgets = args.custom_config.get("forgets")
+        if forgets == "model":
             tf.saved_model.save(tf.Module(), directory)
             return
         serving.export(
@@ -55,7 +56,7 @@ def task(args):
             ),
             max_length=args.max_length,
             early_exit=policy,
-            certificate=certificate,
+            certificate=None if forgets else certificate,
         )
 
     return ExitTask(rng.integers(2, 32, (rows, 5)), loss, export)
@@ -135,7 +136,7 @@ def test_in_a_remote_store(student, remote):
 def test_nothing_is_uploaded_that_is_not_certified(student, remote):
     student = moved(student, f"{remote}/student")
     with pytest.raises(RuntimeError, match="with the certificate"):
-        run(student, remote, forgets=True)
+        run(student, remote, forgets="model")
     assert not files(f"{remote}/model")
     assert not files(f"{remote}/certificate")
 
@@ -150,9 +151,15 @@ def test_nothing_certified_is_no_model_and_one_line(student, tmp_path):
     assert not list((tmp_path / "certificate").iterdir())
 
 
-def test_an_export_without_the_certificate_is_refused(student, tmp_path):
+@pytest.mark.parametrize(
+    "forgets",
+    ["model", pytest.param("certificate", marks=pytest.mark.large)],
+)
+def test_an_export_without_the_certificate_is_refused(
+    student, tmp_path, forgets
+):
     with pytest.raises(RuntimeError, match="with the certificate"):
-        run(student, tmp_path, forgets=True)
+        run(student, tmp_path, forgets=forgets)
     assert not list((tmp_path / "certificate").iterdir())
 
 

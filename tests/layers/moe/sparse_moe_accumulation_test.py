@@ -9,11 +9,8 @@ from keras_moe import layers
 DIM = 5
 
 
-def trained(x, batch_size, accumulate, eager=True, **router):
-    """The step of the weights, and the history.
-
-    By default nothing is traced: it takes longer than two steps.
-    """
+def trained(x, batch_size, accumulate, run_eagerly=True, **router):
+    """The step of the weights, and the history."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6, DIM))
     router = layers.SwitchRouter(
@@ -29,7 +26,7 @@ def trained(x, batch_size, accumulate, eager=True, **router):
         keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate),
         "mse",
         jit_compile=False,
-        run_eagerly=eager,
+        run_eagerly=run_eagerly,
     )
     history = model.fit(
         x,
@@ -59,7 +56,7 @@ def halves():
 def test_the_z_loss_is_that_of_the_big_batch(halves):
     (steps, logs), (expected, big) = pair(
         np.concatenate(halves),
-        eager=False,
+        run_eagerly=False,
         load_balancing_loss_weight=0.0,
         router_z_loss_weight=1.0,
     )
@@ -82,16 +79,20 @@ def test_the_z_loss_is_that_of_the_big_batch(halves):
         assert logs[name] == pytest.approx(big[name], rel=1e-4), name
 
 
-def test_the_balance_is_that_of_each_step(halves):
-    weights = {"load_balancing_loss_weight": 1.0, "router_z_loss_weight": 0.0}
+def test_the_balance_is_that_of_each_step(halves, run_eagerly):
+    options = {
+        "run_eagerly": run_eagerly,
+        "load_balancing_loss_weight": 1.0,
+        "router_z_loss_weight": 0.0,
+    }
     # Where the steps are alike, so is the big batch.
     (steps, logs), (expected, big) = pair(
-        np.concatenate([halves[0]] * 2), **weights
+        np.concatenate([halves[0]] * 2), **options
     )
     assert largest_gap(steps, expected) < 1e-6
     assert logs["moe/auxiliary_loss"] == pytest.approx(
         big["moe/auxiliary_loss"], rel=1e-4
     )
     # Where they are not, each is balanced on its own.
-    (steps, _), (expected, _) = pair(np.concatenate(halves), **weights)
+    (steps, _), (expected, _) = pair(np.concatenate(halves), **options)
     assert largest_gap(steps, expected) > 1e-5

@@ -26,13 +26,17 @@ def make(name, num_experts, weight=0.01):
     return keras.Model(inputs, inputs + layer(inputs))
 
 
-def distil(x, callbacks=None, **weights):
+def distil(x, run_eagerly, callbacks=None, **weights):
     keras.utils.set_random_seed(1)
     teacher = make("teacher_moe", 4, weights.get("teacher", 0.01))
     student = make("student_moe", 2, weights.get("student", 0.01))
     distiller = Distiller(teacher, student, LogitsDistillation())
-    # Not traced: it takes longer than two steps.
-    distiller.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    distiller.compile(
+        keras.optimizers.SGD(0.1),
+        "mse",
+        jit_compile=False,
+        run_eagerly=run_eagerly,
+    )
     before = [w.numpy() for w in teacher.weights]
     history = distiller.fit(
         x,
@@ -52,16 +56,16 @@ def x():
     return np.random.default_rng(3).normal(size=(8, 6, DIM)).astype("float32")
 
 
-def test_the_teachers_losses_are_not_trained_on(x):
-    _, student, history = distil(x)
-    _, again, other = distil(x, teacher=100.0)
+def test_the_teachers_losses_are_not_trained_on(x, run_eagerly):
+    _, student, history = distil(x, run_eagerly)
+    _, again, other = distil(x, run_eagerly, teacher=100.0)
     for mine, theirs in zip(student.weights, again.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert history["total_loss"] == other["total_loss"]
 
 
-def test_the_metrics_of_both_are_logged(x):
-    teacher, _, history = distil(x, callbacks=[ExpertLoadCallback()])
+def test_the_metrics_of_both_are_logged(x, run_eagerly):
+    teacher, _, history = distil(x, run_eagerly, [ExpertLoadCallback()])
     # The teacher does not change: its load is known.
     (expected,) = collect_expert_load(teacher, x).loads
     np.testing.assert_allclose(
@@ -77,10 +81,10 @@ def test_the_metrics_of_both_are_logged(x):
             assert np.isfinite(history[f"{model}_moe/{name}"][-1])
 
 
-def test_keras_drops_the_students_losses(x):
+def test_keras_drops_the_students_losses(x, run_eagerly):
     # Keras's fault, not a wish: `Distiller.compute_loss` never asks for
     # `losses`. When this fails, Keras has mended it.
-    _, student, _ = distil(x)
-    _, weighed, _ = distil(x, student=100.0)
+    _, student, _ = distil(x, run_eagerly)
+    _, weighed, _ = distil(x, run_eagerly, student=100.0)
     for mine, theirs in zip(student.weights, weighed.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)

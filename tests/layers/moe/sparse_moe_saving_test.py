@@ -27,7 +27,7 @@ def test_keras_layer_contract(arguments):
     )
 
 
-def test_keras_file_round_trip(tmp_path):
+def test_keras_file_round_trip(tmp_path, run_eagerly):
     router = layers.SwitchRouter(
         capacity_factor=2.0,
         eval_capacity_factor=1.5,
@@ -50,8 +50,7 @@ def test_keras_file_round_trip(tmp_path):
         kernel_initializer="he_uniform",
         bias_initializer="ones",
     )
-    # Not traced, neither here nor loaded: it takes longer than a step.
-    model.compile("adam", "mse", run_eagerly=True)
+    model.compile("adam", "mse", jit_compile=False, run_eagerly=run_eagerly)
     x = data(4, 3)
     model.fit(x, x, verbose=0)
     path = tmp_path / "model.keras"

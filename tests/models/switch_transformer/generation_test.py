@@ -10,13 +10,20 @@ from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
 
 LENGTH = 5
+DENSE = [kind for kind in KINDS if kind not in ("sparse", "every block, gated")]
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(
+    scope="module",
+    params=[
+        "every block, gated",
+        pytest.param("sparse", marks=pytest.mark.large),
+    ],
+)
+def model(request):
     """To read alone: what generates is traced once for all of them."""
     keras.utils.set_random_seed(0)
-    return make("every block, gated", **ONE_BLOCK)
+    return make(request.param, **ONE_BLOCK)
 
 
 def naive_greedy(model, source, max_length):
@@ -48,12 +55,19 @@ def naive_greedy(model, source, max_length):
     return np.array(answers), np.array(scores)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_generate_equals_the_naive_loop(kind):
-    sizes = {
-        "sparse": {},
-        "every block, gated": ONE_BLOCK,
-    }.get(kind, {**ONE_BLOCK, "num_experts": 0})
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("sparse", {}),
+        ("every block, gated", ONE_BLOCK),
+        *((kind, {**ONE_BLOCK, "num_experts": 0}) for kind in DENSE),
+        *(
+            pytest.param(kind, {"num_experts": 0}, marks=pytest.mark.large)
+            for kind in DENSE
+        ),
+    ],
+)
+def test_generate_equals_the_naive_loop(kind, sizes):
     model = make(kind, **sizes)
     source = data(batch=3)["encoder_token_ids"]
     source[2] = 0  # a row with nothing in it

@@ -26,15 +26,22 @@ def test_keras_file_round_trip(kind, tmp_path):
     assert_comes_back(make(kind), tmp_path / "model.keras")
 
 
-def test_a_model_that_has_generated_comes_back(tmp_path):
-    model = make(**ONE_BLOCK)
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("sparse", ONE_BLOCK),
+        *(pytest.param(kind, {}, marks=pytest.mark.large) for kind in KINDS),
+    ],
+)
+def test_a_model_that_has_generated_comes_back(kind, sizes, tmp_path):
+    model = make(kind, **sizes)
     model.generate(data()["encoder_token_ids"], 2)
     assert_comes_back(model, tmp_path / "model.keras")
 
 
-def test_a_compiled_model_survives_a_file(tmp_path):
+def test_a_compiled_model_survives_a_file(tmp_path, run_eagerly):
     model, inputs = make(num_experts=0), data()
-    model.compile("sgd", token_crossentropy, run_eagerly=True)
+    model.compile("sgd", token_crossentropy, run_eagerly=run_eagerly)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     targets = inputs["decoder_token_ids"]
