@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_moe.backend import accelerator
 from keras_moe.types import Tensor
 
 
@@ -13,8 +14,9 @@ def ranking_probabilities(logits: Tensor) -> Tensor:
     TensorFlow computes the last elements of an array by other instructions
     than the rest, so that equal rows get float32 probabilities an ulp apart:
     ties would go to the end of the array, and padding behind it would change
-    who survives. In float64 the difference is lost when it is rounded. On JAX,
-    which has no float64 by default, the probabilities are those of float32.
+    who survives. In float64 the difference is lost when it is rounded. On
+    TPUs, which lack float64 and compute all elements by the same instructions,
+    and on JAX, which has none by default, all is float32.
 
     Args:
         logits: float32 `[g, s, e]`, finite.
@@ -23,7 +25,7 @@ def ranking_probabilities(logits: Tensor) -> Tensor:
         float32; without a gradient.
     """
     logits = ops.stop_gradient(logits)
-    if keras.backend.backend() != "jax":
+    if keras.backend.backend() != "jax" and accelerator() != "TPU":
         logits = ops.cast(logits, "float64")
     # `initial` gives an empty group a maximum.
     top = ops.max(logits, axis=-1, keepdims=True, initial=-np.inf)

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from keras_moe.ops import expert_choice_routing
 from keras_moe.ops import top_k_routing
+from keras_moe.ops.routing import _ranking
 
 SHAPES = {
     "tokens": st.integers(1, 70),
@@ -54,3 +56,16 @@ def test_a_bias_breaks_no_tie_of_experts():
             np.zeros((1, 7, experts)), 1, selection_bias=np.zeros(experts)
         )
         assert not np.any(plan.expert_index)
+
+
+@pytest.mark.parametrize("accelerator", ["CPU", "TPU"])
+def test_tpus_see_no_float64(accelerator, monkeypatch):
+    monkeypatch.setattr(_ranking, "accelerator", lambda: accelerator)
+    logits = np.random.normal(size=(2, 9, 5)).astype("float32")
+    rank = tf.function(_ranking.ranking_probabilities, jit_compile=True)
+    graph = rank.get_concrete_function(tf.constant(logits)).graph
+    dtypes = {x.dtype for op in graph.get_operations() for x in op.outputs}
+    assert (tf.float64 in dtypes) == (accelerator == "CPU")
+    mass = np.exp(logits)
+    expected = mass / mass.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(rank(logits), expected, rtol=1e-5)
