@@ -102,6 +102,8 @@ class SparseMoE(keras.layers.Layer):
 
     Raises:
         ValueError: if an argument is out of its range.
+        RuntimeError: in training within `keras.remat`: its losses would have
+            no gradient.
 
     Example:
 
@@ -182,7 +184,7 @@ class SparseMoE(keras.layers.Layer):
             # A padding row of NaN would spread: 0 * NaN is NaN in the one-hot
             # product.
             real = ops.cast(ops.expand_dims(mask, -1), "bool")
-            inputs = ops.where(real, inputs, ops.zeros_like(inputs))
+            inputs = ops.where(real, inputs, 0.0)
         size = group_size(self.router, inputs)
         tokens, padding_mask = group_tokens(inputs, mask, size)
         tokens = spread_groups(tokens)

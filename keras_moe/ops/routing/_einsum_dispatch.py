@@ -19,12 +19,12 @@ def einsum_dispatch(
     """Copies or mixes tokens into slots.
 
     Args:
-        tokens: `[groups, tokens, dim]`.
+        tokens: `[groups, tokens, dim]`, finite also where padding is; those
+            without probabilities may hold anything.
         plan: the routing plan.
 
     Returns:
-        `[groups, experts, slots, dim]`; an empty slot is zero, one that holds
-        a token that is not finite is NaN.
+        `[groups, experts, slots, dim]`; an empty slot is zero.
 
     Example:
 
@@ -35,9 +35,11 @@ def einsum_dispatch(
     array([[1., 1.],
            [2., 2.]], dtype=float32)
     """
+    # Broken tokens sit in no slot, but 0 times NaN is NaN.
+    tokens = ops.where(broken_rows(plan.probabilities), 0.0, tokens)
     dispatch = ops.cast(plan.dispatch_array(), tokens.dtype)
     g = _group_letters(tokens)
-    return _product(dispatch, tokens, f"{g}sec", f"{g}s", f"{g}ec")
+    return ops.einsum(f"{g}sec,{g}sd->{g}ecd", dispatch, tokens)
 
 
 def einsum_combine(
@@ -64,29 +66,16 @@ def einsum_combine(
     """
     combine = ops.cast(plan.combine_array(), expert_outputs.dtype)
     g = _group_letters(expert_outputs[..., 0])
-    outputs = _product(combine, expert_outputs, f"{g}sec", f"{g}ec", f"{g}s")
+    # 0 times NaN is NaN: a slot that is not finite, such as one that overflows
+    # float16, would spoil all tokens of its group.
+    finite = ops.all(ops.isfinite(expert_outputs), axis=-1, keepdims=True)
+    sound = ops.where(finite, expert_outputs, 0.0)
+    outputs = ops.einsum(f"{g}sec,{g}ecd->{g}sd", combine, sound)
+    spoilt = ops.cast(ops.logical_not(finite), combine.dtype)
+    reached = ops.einsum(f"{g}sec,{g}ecd->{g}sd", combine, spoilt) != 0.0
     # Broken tokens sit in no slot. Zeros would hide that a router is NaN.
-    return ops.where(broken_rows(plan.probabilities), np.nan, outputs)
-
-
-def _product(
-    weight: Tensor, rows: Tensor, axes: str, taken: str, given: str
-) -> Tensor:
-    """Sums weighted rows; those of weight 0 have no say.
-
-    In a plain product 0 times NaN is NaN: one row that is not finite, such as
-    one that overflows float16, would spoil all rows of its group.
-    """
-    finite = ops.all(ops.isfinite(rows), axis=-1, keepdims=True)
-    rows = ops.where(finite, rows, ops.zeros_like(rows))
-    summed = ops.einsum(f"{axes},{taken}d->{given}d", weight, rows)
-    broken = ops.cast(ops.logical_not(finite), weight.dtype)
-    reached = ops.einsum(
-        f"{axes},{taken}d->{given}d",
-        ops.cast(weight != 0.0, weight.dtype),
-        broken,
-    )
-    return ops.where(reached > 0.0, np.nan, summed)
+    broken = ops.logical_or(reached, broken_rows(plan.probabilities))
+    return ops.where(broken, np.nan, outputs)
 
 
 def _group_letters(like: Tensor) -> str:
