@@ -98,3 +98,35 @@ def refuse_ignored_distribution() -> None:
         "`keras.distribution.set_distribution(None)`. Received: a "
         f"`{type(distribution).__name__}` that was set."
     )
+
+
+def refuse_recomputation(layer: keras.layers.Layer) -> None:
+    """Refuses to train a layer whose gradient will come from a second call.
+
+    Recomputation hides the first call from gradients and makes a second one in
+    the backward pass. What a call does besides returning outputs goes wrong
+    without an error: losses that it adds have no gradient, state that it moves
+    moves twice, and the second call draws other random numbers. On JAX, such
+    losses are tracers out of their scope, which raise by themselves.
+
+    Args:
+        layer: the layer that is being called in training.
+
+    Raises:
+        RuntimeError: in what `keras.remat`, `keras.RematScope` or
+            `tf.recompute_grad` recompute, and in what else is hidden from
+            gradients.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    from tensorflow.python import pywrap_tfe
+
+    if pywrap_tfe.TFE_Py_TapeSetIsStopped():
+        raise RuntimeError(
+            f"A `{type(layer).__name__}` cannot be trained within `keras."
+            "remat`, `keras.RematScope`, `tf.recompute_grad` or another "
+            "function that hides it from gradients: the losses that it adds "
+            "would have no gradient, and its state would move twice. Recompute "
+            "only layers around it. Received: a call in training of "
+            f"{layer.path!r}."
+        )

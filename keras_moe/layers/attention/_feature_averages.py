@@ -35,6 +35,33 @@ def update_moments(
         weight.assign(weight + step)
 
 
+def count_batch(
+    counter: Tensor, *batch: tuple[Tensor, Tensor | None]
+) -> tuple[Tensor, Tensor]:
+    """Counts a batch, unless it is one of padding or is not finite.
+
+    Args:
+        counter: the weight that counts, an int32 scalar.
+        *batch: queries and keys, float32 `[b, n, g, t, dim]`, each with bool
+            `[b, 1, 1, t]`, false for padding; `None` hides none.
+
+    Returns:
+        The number of the batch, and a bool scalar: whether it counts. Where
+        squares add up to no finite number, it does not.
+    """
+    usable = True
+    for x, visible in batch:
+        x = ops.stop_gradient(x)
+        if visible is not None:
+            usable = usable & ops.any(visible)
+            x = ops.where(visible[..., None], x, 0.0)
+        usable = usable & ops.isfinite(ops.sum(ops.square(x)))
+    before = current_value(counter)
+    number = before + 1
+    counter.assign(ops.where(usable, number, before))
+    return number, usable
+
+
 def assign_if_finite(
     weights: Sequence[Tensor], values: Sequence[Tensor]
 ) -> None:

@@ -6,8 +6,10 @@ import keras
 from keras import ops
 
 from keras_moe.backend import metrics_are_in_reach
+from keras_moe.backend import refuse_recomputation
 from keras_moe.layers.attention._feature_averages import assign_if_finite
 from keras_moe.layers.attention._feature_averages import choose
+from keras_moe.layers.attention._feature_averages import count_batch
 from keras_moe.layers.attention._feature_averages import current_value
 from keras_moe.layers.attention._feature_averages import update_moments
 from keras_moe.layers.attention._feature_options import FEATURE_MAPS
@@ -104,10 +106,8 @@ class RandomFeatures(keras.layers.Layer):
         # In low precision, rounding would cost more than the approximation.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        check_size(
-            num_random_features=num_random_features,
-            redraw_interval=redraw_interval,
-        )
+        check_size(num_random_features=num_random_features)
+        check_size(redraw_interval=redraw_interval)
         check_choice(FEATURE_MAPS, feature_map=feature_map)
         check_choice(COVARIANCES, covariance=covariance)
         if projection is not None:
@@ -189,6 +189,7 @@ class RandomFeatures(keras.layers.Layer):
         square: tuple[int, ...] = (heads, dim)
         if self.feature_map == "favor++" and self.covariance == "dense":
             square = (heads, dim, dim)
+        sizes = (("mean", (heads, dim)), ("second_moment", square))
         return tuple(
             self.add_weight(
                 name=f"{side}_{name}",
@@ -198,10 +199,7 @@ class RandomFeatures(keras.layers.Layer):
                 autocast=False,
                 aggregation="mean",  # replicas see different data
             )
-            for name, shape in (
-                ("mean", (heads, dim)),
-                ("second_moment", square),
-            )
+            for name, shape in sizes
         )
 
     def _draw(self, shape: tuple[int, int, int], draw: int | Tensor) -> Tensor:
@@ -257,8 +255,10 @@ class RandomFeatures(keras.layers.Layer):
             query_visible: bool `[b, 1, 1, t]`, false for padding.
             key_visible: bool `[b, 1, 1, s]`, false for padding.
         """
-        number = current_value(self.num_updates) + 1
-        self.num_updates.assign(number)
+        refuse_recomputation(self)
+        number, usable = count_batch(
+            self.num_updates, (queries, query_visible), (keys, key_visible)
+        )
         if self.is_softmax:
             rate = ops.maximum(
                 1.0 - self.momentum, 1.0 / ops.cast(number, "float32")
@@ -267,11 +267,11 @@ class RandomFeatures(keras.layers.Layer):
             update_moments(self.key_moments, keys, key_visible, rate)
         power_of_two = ops.bitwise_and(number, number - 1) == 0
         interval = self.redraw_interval or _FIT_INTERVAL
-        self._refit(power_of_two | (number % interval == 0), number)
+        due = power_of_two | (number % interval == 0)
+        self._refit(due & usable, number)
         if self.is_softmax and metrics_are_in_reach():
-            self.relative_variance.update_state(
-                ops.max(self.predicted_variance)
-            )
+            worst = ops.max(self.predicted_variance)
+            self.relative_variance.update_state(worst)
 
     def _refit(self, due: Tensor, number: Tensor) -> None:
         before = tuple(current_value(weight) for weight in self._fitted)
@@ -296,8 +296,7 @@ class RandomFeatures(keras.layers.Layer):
     def _fitted(self) -> tuple:
         if not self.is_softmax:
             return self.drawn_projection, self.fitted_projection
-        # `drawn_projection` comes first; the rest has the order of
-        # `FittedFeatures`.
+        # `drawn_projection`, then the rest in the order of `FittedFeatures`.
         return (
             self.drawn_projection,
             self.fitted_projection,

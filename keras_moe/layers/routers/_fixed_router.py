@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_moe.backend import refuse_recomputation
 from keras_moe.layers.routers._router import Router
 from keras_moe.ops import RoutingPlan
 from keras_moe.ops import fixed_routing
@@ -36,6 +37,8 @@ class FixedRouter(Router):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan:
+        if training:
+            refuse_recomputation(self)
         real, broken = split_tokens(inputs, padding_mask)
         expert_index = self.assign(inputs, token_ids)
         plan = fixed_routing(

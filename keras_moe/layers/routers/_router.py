@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import metrics_are_in_reach
+from keras_moe.backend import refuse_recomputation
 from keras_moe.layers.routers._replica_losses import ReplicaLosses
 from keras_moe.losses import load_balancing_loss
 from keras_moe.losses import router_z_loss
@@ -112,8 +113,7 @@ class Router(ReplicaLosses):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         check_size(
-            num_experts=num_experts,
-            min_expert_capacity=min_expert_capacity,
+            num_experts=num_experts, min_expert_capacity=min_expert_capacity
         )
         if isinstance(group_size, str):
             check_choice(("sequence", "auto"), group_size=group_size)
@@ -154,8 +154,7 @@ class Router(ReplicaLosses):
                 f"input_shape={input_shape}."
             )
         self.add_state(dim, num_experts)
-        # Metrics are named after the sparse layer, for which readers of logs
-        # look: cut the router's own name off the path.
+        # Readers of logs look for the sparse layer, not for its router.
         prefix = self.path.rsplit("/", 1)[0]
         self.trackers = {
             name: keras.metrics.Mean(name=f"{prefix}/{name}")
@@ -201,11 +200,13 @@ class Router(ReplicaLosses):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan | SoftRoutingPlan:
+        if training:
+            refuse_recomputation(self)
         broken = None
         if training or padding_mask is not None:
             # NaN, in padding or elsewhere, would enter the kernel's gradient.
             real, broken = split_tokens(inputs, padding_mask)
-            inputs = ops.where(real, inputs, ops.zeros_like(inputs))
+            inputs = ops.where(real, inputs, 0.0)
             padding_mask = real[..., 0]
         logits = self.logits(inputs, training=training)
         plan = self.route(logits, padding_mask, training=training)

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_moe.backend import refuse_recomputation
 from keras_moe.ops._constrain import replicate
 from keras_moe.serialization import register
 from keras_moe.types import Config
@@ -38,6 +39,7 @@ class LayerDropout(keras.layers.Layer):
 
     Raises:
         ValueError: if `rate` is out of its range.
+        RuntimeError: in training within `keras.remat`.
 
     Example:
 
@@ -68,6 +70,7 @@ class LayerDropout(keras.layers.Layer):
     ) -> Tensor:
         if not training or not self.rate:
             return after
+        refuse_recomputation(self)
         ones = (1,) * (len(after.shape) - 1)
         drawn = keras.random.uniform(
             (ops.shape(after)[0], *ones), seed=self.seed_generator

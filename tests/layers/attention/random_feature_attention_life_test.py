@@ -170,6 +170,7 @@ def test_one_broken_batch_is_not_remembered(covariance, content):
         layer.features.query_moments, other.features.query_moments, strict=True
     ):
         np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-3)
+    assert layer.features.num_updates == other.features.num_updates
     assert np.isfinite(np.asarray(layer(x, x))).all()
     assert np.asarray(layer(x, x)).any()
 
