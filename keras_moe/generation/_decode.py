@@ -55,6 +55,19 @@ def check_decoding(
     check_contract(contract, model=model)
 
 
+def check_dense(token_ids: Tensor) -> None:
+    """Raises `ValueError` at ragged or sparse sources.
+
+    Before they are converted: TensorFlow's own errors name neither.
+    """
+    kind = type(token_ids).__name__
+    if kind in ("RaggedTensor", "SparseTensor"):
+        raise ValueError(
+            "`token_ids` must be dense, with padding: `ragged.to_tensor(pad)` "
+            f"makes it so. Received: token_ids of type {kind}."
+        )
+
+
 def check_token_ids(token_ids: Tensor) -> None:
     """Raises `ValueError` unless sources are of rank 2."""
     if len(token_ids.shape) != 2:
@@ -122,6 +135,7 @@ def decode(
     """
     check_decoding(model, max_length, strategy, early_exit)
     _check_threshold(threshold, early_exit)
+    check_dense(token_ids)
     token_ids = ops.convert_to_tensor(token_ids)
     check_token_ids(token_ids)
     # Before the cast, which cuts fractions off and wraps large numbers.

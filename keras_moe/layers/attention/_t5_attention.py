@@ -12,6 +12,7 @@ from keras_moe.layers.attention._key_value_cache import KeyValueCache
 from keras_moe.ops._rotary_embedding import rotary_embedding
 from keras_moe.ops._short_sequences import apply_dense
 from keras_moe.ops._short_sequences import last_positions
+from keras_moe.ops._softmax import softmax
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
@@ -311,7 +312,7 @@ class T5Attention(keras.layers.Layer):
             scores = scores + ops.cast(bias, "float32")
         if attention_mask is not None:
             scores = ops.where(attention_mask, scores, -1e9)
-        weights = ops.cast(ops.softmax(scores, axis=-1), values.dtype)
+        weights = ops.cast(softmax(scores), values.dtype)
         weights = self.dropout(weights, training=training)
         heads = self._join_heads(ops.matmul(weights, values))
         return apply_dense(self.output_projection, heads)

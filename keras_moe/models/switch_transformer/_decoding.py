@@ -14,6 +14,7 @@ from keras_moe.generation import ExitingGenerative
 from keras_moe.generation import Strategy
 from keras_moe.generation import compile_decoder
 from keras_moe.generation._decode import check_decoding
+from keras_moe.generation._decode import check_dense
 from keras_moe.generation._decode import check_token_ids
 from keras_moe.layers import AttentionCache
 from keras_moe.layers import KeyValueCache
@@ -135,6 +136,7 @@ class Decoding:
                 early or is not hashable.
         """
         check_decoding(self, max_length, strategy, early_exit)
+        check_dense(token_ids)
         token_ids = ops.convert_to_tensor(token_ids)
         check_token_ids(token_ids)
         # The compiled program could not raise, and a cast would cut fractions

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_moe.backend import shapes_must_be_static
 from keras_moe.ops._batched_take import batched_take
+from keras_moe.ops._softmax import softmax
 from keras_moe.ops.routing._broken_rows import mark_broken
 from keras_moe.ops.routing._broken_rows import split_rows
 from keras_moe.ops.routing._capped_assignment import log_capped_assignment
@@ -156,7 +157,7 @@ def _at_most(capacity: int | Tensor, tokens: int | Tensor) -> int | Tensor:
 
 def _scores(logits: Tensor, real: Tensor, softmax_over: str) -> Tensor:
     if softmax_over == "experts":
-        return ops.softmax(logits, axis=-1)
+        return softmax(logits)
     logits = ops.where(real, logits, _LOWEST)
     # Keras's `softmax` would warn at groups of one token.
     return ops.exp(logits - ops.logsumexp(logits, axis=-2, keepdims=True))

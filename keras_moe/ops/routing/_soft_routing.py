@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_moe.ops._softmax import softmax
 from keras_moe.ops.routing._broken_rows import mark_broken
 from keras_moe.ops.routing._broken_rows import split_rows
 from keras_moe.ops.routing._checks import check_logits
@@ -49,9 +50,9 @@ def soft_routing(
     real, broken = split_rows(logits, padding_mask, num_score_axes=2)
     # NaN, in padding or elsewhere, would spread to its whole group.
     logits = ops.where(real, logits, -3.4e38)
-    dispatch = ops.softmax(logits, axis=-3)
+    dispatch = softmax(logits, axis=-3)
     flat = ops.reshape(logits, (*groups, tokens, experts * slots))
-    combine = ops.reshape(ops.softmax(flat, axis=-1), ops.shape(logits))
+    combine = ops.reshape(softmax(flat), ops.shape(logits))
     # In a group of padding alone, softmax gives equal weights, not zeros.
     dispatch = ops.where(real, dispatch, 0.0)
     combine = ops.where(real, combine, 0.0)

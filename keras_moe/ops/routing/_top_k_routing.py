@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_moe.ops._softmax import softmax
 from keras_moe.ops.routing._broken_rows import mark_broken
 from keras_moe.ops.routing._broken_rows import split_rows
 from keras_moe.ops.routing._checks import check_capacity
@@ -127,7 +128,7 @@ def top_k_routing(
     real, broken = split_rows(logits, padding_mask)
     # NaN, in padding or elsewhere, would spread to its whole group.
     logits = ops.where(real, logits, 0.0)
-    probabilities = ops.softmax(logits, axis=-1)
+    probabilities = softmax(logits)
 
     expert = _best_experts(logits, num_selected_experts, selection_bias)
     gates = gates_of_choices(probabilities, expert)  # [g, s, k]
