@@ -150,8 +150,7 @@ class Router(ReplicaLosses):
         num_experts, dim = self.required_num_experts, input_shape[-1]
         if dim is None:
             raise ValueError(
-                "The last axis of the input must be static. Received: "
-                f"input_shape={input_shape}."
+                f"The last axis must be static. Received: {input_shape=}."
             )
         self.add_state(dim, num_experts)
         # Readers of logs look for the sparse layer, not for its router.
