@@ -47,7 +47,9 @@ new = sorted(
 assert new == [
     "keras_moe.serving.client",
     "keras_moe.serving.client._client",
+    "keras_moe.serving.client._connections",
     "keras_moe.serving.client._serving_error",
+    "keras_moe.serving.client._values",
 ], new
 assert not any("prometheus_client" in name for name in sys.modules)
 """

@@ -80,7 +80,7 @@ def _moments(
     if projection.bias is not None:
         mean = mean + ops.cast(projection.bias, "float32")
     # Each sample: a row of the kernel, or the bias.
-    rows = ops.concatenate([kernel, mean[None]], axis=0)
+    rows = ops.concatenate([kernel, ops.expand_dims(mean, 0)], axis=0)
     if dense:
         square = ops.einsum("ihd,ihe->hde", rows, rows)
     else:

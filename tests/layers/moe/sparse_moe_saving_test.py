@@ -22,7 +22,7 @@ def test_keras_layer_contract(arguments):
         {"num_experts": 3, "hidden_dim": 8, **arguments},
         input_shape=(2, 5, 4),
         expected_output_shape=(2, 5, 4),
-        expected_num_losses=2,
+        expected_num_losses=1,
         supports_masking=True,
     )
 

@@ -159,7 +159,7 @@ def test_metrics_of_a_batch():
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_fit_logs_metrics_and_adds_losses(jit):
-    model = small_model()
+    model = small_model(router=layers.SwitchRouter())
     model.compile("sgd", "mse", jit_compile=jit)
     x = data(8, 5)
     history = model.fit(x, x, batch_size=4, epochs=2, verbose=0).history

@@ -14,7 +14,7 @@ from keras_moe.serving.exporting import _export
 
 def test_says_so_for_each_layer(tmp_path, monkeypatch):
     # What is written takes long, and is no matter here.
-    monkeypatch.setattr(_export, "export_endpoints", lambda *_: None)
+    monkeypatch.setattr(_export, "write_endpoints", lambda *_: None)
     model = SwitchTransformer.from_preset(
         "switch_tiny",
         attention="random_feature",
