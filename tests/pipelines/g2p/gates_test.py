@@ -88,13 +88,13 @@ def test_worse_than_the_last_blessed(refused, store, pushed, console):
     better, worse = students if rates[0] < rates[1] else students[::-1]
     # Other thresholds make other candidates of the same students.
     last, _ = run(
-        [*pushed, *better, *lenient, "--set", "exits.thresholds=[1.1, 0.52]"],
+        [*pushed, *better, *lenient, "--set", "exits.thresholds=[1.0, 0.52]"],
         console,
     )
     assert last.pushed is not None, last.reason
     line = refused(
         *worse,
-        *("--set", "exits.thresholds=[1.1, 0.51]"),
+        *("--set", "exits.thresholds=[1.0, 0.51]"),
         *("--set", "evaluation.max_phoneme_error_rate_increase=0"),
     )
     assert line.startswith("the Evaluator did not bless the model: ")
