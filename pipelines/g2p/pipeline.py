@@ -1,5 +1,6 @@
 """The TFX pipeline: from split records to a pushed, certified student."""
 
+import json
 import pathlib
 from typing import Any
 
@@ -127,6 +128,8 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
     shared = {
         "keep_stress": config.data.keep_stress,
         "warm_start_share": config.warm_start_share,
+        # Read by the next warm start, which must not learn what is held out.
+        "splits": json.dumps(config.data.fractions),
         "code": fingerprint.trainer_fingerprint(),
     }
     splits = {
@@ -143,7 +146,9 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
     # A cluster's resolvers know the last blessed model alone. That is another
     # model after each run, so unchanged data would be trained on for ever.
     if config.warm_start and config.cluster is None:
-        made["warm_start"] = _blessed_before("warm_start", examples)
+        made["warm_start"] = _blessed_before(
+            "warm_start", examples, json.dumps(config.data.fractions)
+        )
         warm = made["warm_start"].outputs
     tuned = None
     if config.teacher.tuner_trials:
@@ -266,13 +271,16 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
     }
 
 
-def _blessed_before(name: str, before: Any) -> tfx.dsl.Resolver:
+def _blessed_before(
+    name: str, before: Any, splits: str | None = None
+) -> tfx.dsl.Resolver:
     """The model that was the last blessed one before an artifact existed."""
     models = {"model": tfx.dsl.Channel(type=standard_artifacts.Model)}
     if name == "warm_start":
         models["teacher"] = tfx.dsl.Channel(type=standard_artifacts.Model)
     return tfx.dsl.Resolver(
         strategy_class=components.BlessedBefore,
+        config={"splits": splits},
         before=before,
         model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
         **models,

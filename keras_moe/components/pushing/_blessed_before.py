@@ -1,10 +1,15 @@
 """The model that was blessed before an artifact existed."""
 
+import json
+import logging
+from typing import Any
+
 import ml_metadata as mlmd
 from tfx import types
 from tfx import v1 as tfx
 from tfx.orchestration.portable.mlmd import event_lib
 
+_LOG = logging.getLogger(__name__)
 _CURRENT_MODEL = "current_model_id"
 _BLESSED = "blessed"
 # The input keys of `ExitCalibrator` and `Distiller` that lead from a certified
@@ -31,6 +36,16 @@ class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
     Where there is no such model, nothing is resolved: use it for optional
     inputs.
 
+    A model that was trained on other splits may have seen what is held out now,
+    and a certificate or a blessing of what goes on from it would be void. With
+    `splits`, such a model is not resolved, and a warning says so.
+
+    Args:
+        splits: tells how examples are split now. A model is resolved only if
+            the executions that made it, its student and its teacher have the
+            same in `custom_config["splits"]`; each of them went on from one
+            for which that held, and so on. `None` resolves any.
+
     Example:
     ```python
     tfx.dsl.Resolver(
@@ -41,6 +56,9 @@ class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
     ).with_id("warm_start")
     ```
     """
+
+    def __init__(self, splits: str | None = None) -> None:
+        self._splits = splits
 
     def resolve_artifacts(
         self,
@@ -70,6 +88,18 @@ class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
         if not models:
             return resolved
         model = max(models, key=lambda m: m.id)
+        if self._splits is not None:
+            trained = _splits_of(store, model.id)
+            if trained != {self._splits}:
+                _LOG.warning(
+                    "The blessed model %d was trained on the splits %s, and "
+                    "now they are %s: what is held out may have been learned. "
+                    "Training begins cold.",
+                    model.id,
+                    sorted(map(str, trained)),
+                    self._splits,
+                )
+                return resolved
         resolved["model"] = [model]
         resolved["model_blessing"] = [blessings[model.id]]
         if "teacher" in input_dict:
@@ -97,13 +127,47 @@ def _ancestor(
 def _made_from(
     store: mlmd.MetadataStore, artifact_id: int, key: str
 ) -> int | None:
-    makers = [
-        event.execution_id
-        for event in store.get_events_by_artifact_ids([artifact_id])
-        if event_lib.is_valid_output_event(event)
-    ]
+    makers = _makers(store, artifact_id)
     # The first execution made the artifact; later ones took it from the cache.
     for event in store.get_events_by_execution_ids(makers[:1]):
         if event_lib.is_valid_input_event(event, expected_input_key=key):
             return event.artifact_id
     return None
+
+
+def _splits_of(store: mlmd.MetadataStore, artifact_id: int) -> set[str | None]:
+    """Returns the splits that student and teacher of a model were trained on.
+
+    `None` is among them where an execution does not say.
+    """
+    found = set()
+    student = _ancestor(store, artifact_id, _TO_TEACHER[:1])
+    teacher = _ancestor(store, artifact_id, _TO_TEACHER)
+    for trained in (student, teacher):
+        if trained is not None:
+            found.add(_splits_noted(store, trained))
+    return found
+
+
+def _splits_noted(store: mlmd.MetadataStore, artifact_id: int) -> str | None:
+    makers = _makers(store, artifact_id)[:1]
+    for execution in store.get_executions_by_id(makers):
+        # TFX keeps parameters of the component's schema under `properties`.
+        text = (
+            execution.properties["custom_config"].string_value
+            or execution.custom_properties["custom_config"].string_value
+        )
+        try:
+            config: Any = json.loads(text)
+            return config["splits"]
+        except (KeyError, TypeError, ValueError):
+            return None
+    return None
+
+
+def _makers(store: mlmd.MetadataStore, artifact_id: int) -> list[int]:
+    return [
+        event.execution_id
+        for event in store.get_events_by_artifact_ids([artifact_id])
+        if event_lib.is_valid_output_event(event)
+    ]

@@ -1,3 +1,6 @@
+import json
+import logging
+
 import ml_metadata as mlmd
 import pytest
 from ml_metadata.proto import metadata_store_pb2
@@ -28,12 +31,15 @@ class World:
         )
         return made
 
-    def model(self, **inputs):
+    def model(self, splits=None, **inputs):
         """A model that was made from others, by key."""
         made = self.new(standard_artifacts.Model)
-        (execution,) = self.store.put_executions(
-            [metadata_store_pb2.Execution(type_id=self.execution_type)]
-        )
+        run = metadata_store_pb2.Execution(type_id=self.execution_type)
+        if splits:
+            run.custom_properties["custom_config"].string_value = json.dumps(
+                {"splits": splits}
+            )
+        (execution,) = self.store.put_executions([run])
         ends = [("model", made, metadata_store_pb2.Event.OUTPUT)] + [
             (key, value, metadata_store_pb2.Event.INPUT)
             for key, value in inputs.items()
@@ -55,8 +61,8 @@ class World:
         self.blessings.append(blessing)
         return blessing
 
-    def resolve(self, before):
-        return BlessedBefore().resolve_artifacts(
+    def resolve(self, before, splits=None):
+        return BlessedBefore(splits).resolve_artifacts(
             self.store,
             {
                 "before": [before],
@@ -66,10 +72,12 @@ class World:
             },
         )
 
-    def line(self):
+    def line(self, of_teacher=None, of_student=None):
         """A teacher, its student, and the certified student."""
-        teacher = self.model()
-        student = self.model(teacher=teacher, examples=self.examples())
+        teacher = self.model(of_teacher)
+        student = self.model(
+            of_student, teacher=teacher, examples=self.examples()
+        )
         return teacher, self.model(student=student, examples=self.examples())
 
     def examples(self):
@@ -117,3 +125,23 @@ def test_what_comes_later_changes_nothing(world):
     world.bless(world.line()[1])
     assert {k: ids(v) for k, v in world.resolve(examples).items()} == before
     assert world.resolve(world.examples())["model"][0].id != before["model"][0]
+
+
+@pytest.mark.parametrize("other", ["[0.5, 0.5]", None])
+def test_a_model_of_other_splits_may_have_seen_what_is_held_out(
+    world, caplog, other
+):
+    now = "[0.9, 0.1]"
+    for splits, is_resolved in (
+        ((now, now), True),
+        ((now, other), False),
+        ((other, now), False),
+    ):
+        caplog.clear()
+        _, model = world.line(*splits)
+        world.bless(model)
+        with caplog.at_level(logging.WARNING):
+            resolved = world.resolve(world.examples(), now)
+        assert ids(resolved["model"]) == ([model.id] if is_resolved else [])
+        assert bool(resolved["teacher"]) == is_resolved
+        assert ("Training begins cold" in caplog.text) != is_resolved
