@@ -280,7 +280,8 @@ def _blessed_before(
         models["teacher"] = tfx.dsl.Channel(type=standard_artifacts.Model)
     return tfx.dsl.Resolver(
         strategy_class=components.BlessedBefore,
-        config={"splits": splits},
+        # TFX keeps no `None` among parameters.
+        config={} if splits is None else {"splits": splits},
         before=before,
         model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
         **models,
