@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.early_exit.time_decoders import speedups
+from benchmarks.shared.dictionary import answered_phonemes
+from benchmarks.shared.dictionary import word_ids
 from benchmarks.shared.report import Report
 from keras_moe import serving
 from keras_moe.calibration import Certificate
@@ -102,13 +104,16 @@ def _certify(model: SwitchTransformer, entries: list) -> Certificate | None:
 
     def loss(early: np.ndarray, full: np.ndarray) -> np.ndarray:
         return risk_consistency(
-            _phonemes(early), _phonemes(full), listed, edit_distance_error
+            answered_phonemes(early),
+            answered_phonemes(full),
+            listed,
+            edit_distance_error,
         )
 
     try:
         return calibrate_exits(
             model,
-            _ids(entries),
+            word_ids(entries),
             POLICY,
             THRESHOLDS,
             loss,
@@ -134,11 +139,11 @@ def _report_errors(
     answers, layers = [], []
     for start in range(0, len(entries), 1024):
         decoded = model.generate(
-            _ids(entries[start : start + 1024]),
+            word_ids(entries[start : start + 1024]),
             text.MAX_PHONEMES,
             early_exit=policy,
         )
-        answers += _phonemes(np.array(decoded["token_ids"]))
+        answers += answered_phonemes(np.array(decoded["token_ids"]))
         left = np.array(decoded["exit_layer"])
         layers.append(left[left > 0])
     listed = [[p.split() for p in answers] for _, answers in entries]
@@ -176,13 +181,3 @@ def _export(
     )
     size = sum(file.stat().st_size for file in directory.glob("variables/*"))
     return tf.saved_model.load(directory), size / 1e6
-
-
-def _ids(entries: list) -> np.ndarray:
-    words = tf.constant([word for word, _ in entries])
-    return text.encode_words(words)["encoder_token_ids"].numpy()
-
-
-def _phonemes(token_ids: np.ndarray) -> list[list[str]]:
-    answers = text.decode_phonemes(tf.constant(token_ids)).numpy()
-    return [answer.decode().split() for answer in answers]

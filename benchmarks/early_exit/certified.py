@@ -15,6 +15,9 @@ from rich.table import Table
 from benchmarks.early_exit import time_decoders
 from benchmarks.early_exit.train import EXITS
 from benchmarks.shared.dictionary import Entries
+from benchmarks.shared.dictionary import answered_phonemes
+from benchmarks.shared.dictionary import listed_phonemes
+from benchmarks.shared.dictionary import word_ids
 from benchmarks.shared.report import Report
 from keras_moe import serving
 from keras_moe.calibration import Certificate
@@ -55,14 +58,14 @@ class Pool(NamedTuple):
 
 def calibrate_on(model: SwitchTransformer, entries: Entries) -> Pool:
     """Certifies a threshold on words that had no part in training."""
-    listed = _listed(entries)
+    listed = listed_phonemes(entries)
     answers = exit_answers(
-        model, _ids(entries), POLICY, THRESHOLDS, text.MAX_PHONEMES
+        model, word_ids(entries), POLICY, THRESHOLDS, text.MAX_PHONEMES
     )
-    full = _word_errors(_phonemes(next(answers).token_ids), listed)
+    full = _word_errors(answered_phonemes(next(answers).token_ids), listed)
     losses, depths = [], []
     for early in answers:
-        errors = _word_errors(_phonemes(early.token_ids), listed)
+        errors = _word_errors(answered_phonemes(early.token_ids), listed)
         losses.append(np.clip(errors - full, 0.0, 1.0))
         depths.append(early.mean_exit_layer())
     table = np.stack(losses, axis=1)
@@ -85,7 +88,7 @@ def report_certified(
     threshold = pool.certificate.threshold
     policy = dataclasses.replace(POLICY, threshold=threshold)
     decode = functools.partial(
-        exit_answers, token_ids=_ids(test), max_length=text.MAX_PHONEMES
+        exit_answers, token_ids=word_ids(test), max_length=text.MAX_PHONEMES
     )
     full, early = decode(model, policy=POLICY, thresholds=[threshold])
     depth = early.mean_exit_layer()
@@ -100,10 +103,10 @@ def report_certified(
         "static_cut": static,
         "shallow": shallow,
     }
-    listed = _listed(test)
+    listed = listed_phonemes(test)
     table = Table("decoder", "layers", "PER, %", "WER, %", title="test split")
     for name, answers in named.items():
-        phonemes = _phonemes(answers.token_ids)
+        phonemes = answered_phonemes(answers.token_ids)
         rates = {
             "phoneme_error_rate": symbol_error_rate(phonemes, listed),
             "word_error_rate": sequence_error_rate(phonemes, listed),
@@ -117,9 +120,9 @@ def report_certified(
             f"{100 * rates['word_error_rate']:.2f}",
         )
     Console().print(table)
-    worse = _word_errors(_phonemes(early.token_ids), listed) - _word_errors(
-        _phonemes(full.token_ids), listed
-    )
+    worse = _word_errors(
+        answered_phonemes(early.token_ids), listed
+    ) - _word_errors(answered_phonemes(full.token_ids), listed)
     report.add_figures(
         {
             "certified_threshold": threshold,
@@ -166,20 +169,6 @@ def export(
         certificate=certificate,
     )
     return tf.saved_model.load(directory)
-
-
-def _ids(entries: Entries) -> np.ndarray:
-    words = tf.constant([word for word, _ in entries])
-    return text.encode_words(words)["encoder_token_ids"].numpy()
-
-
-def _listed(entries: Entries) -> list[list[list[str]]]:
-    return [[p.split() for p in listed] for _, listed in entries]
-
-
-def _phonemes(token_ids: np.ndarray) -> list[list[str]]:
-    answers = text.decode_phonemes(tf.constant(token_ids)).numpy()
-    return [answer.decode().split() for answer in answers]
 
 
 def _word_errors(

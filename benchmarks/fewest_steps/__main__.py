@@ -23,13 +23,15 @@ import pathlib
 
 import keras
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.shared.dictionary import Entries
+from benchmarks.shared.dictionary import answered_phonemes
+from benchmarks.shared.dictionary import listed_phonemes
 from benchmarks.shared.dictionary import load_splits
 from benchmarks.shared.dictionary import make_pairs
+from benchmarks.shared.dictionary import word_ids
 from benchmarks.shared.kept_checkpoints import code
 from benchmarks.shared.kept_checkpoints import digest
 from benchmarks.shared.report import RESULTS
@@ -175,19 +177,22 @@ def _certified_rate(
     """Certifies the exits, and returns the error rate at that threshold."""
     exits = config.exits
     policy = EarlyExitPolicy(exits.confidence)
-    listed = _listed(calibration)
+    listed = listed_phonemes(calibration)
     answers = exit_answers(
         student,
-        _ids(calibration),
+        word_ids(calibration),
         policy,
         exits.thresholds,
         text.MAX_PHONEMES,
         verbose=0,
     )
-    full = _phonemes(next(answers).token_ids)
+    full = answered_phonemes(next(answers).token_ids)
     losses = [
         risk_consistency(
-            _phonemes(early.token_ids), full, listed, edit_distance_error
+            answered_phonemes(early.token_ids),
+            full,
+            listed,
+            edit_distance_error,
         )
         for early in answers
     ]
@@ -202,28 +207,16 @@ def _certified_rate(
     threshold = certificate.threshold
     full_and_early = exit_answers(
         student,
-        _ids(validation),
+        word_ids(validation),
         policy,
         [] if threshold is None else [threshold],
         text.MAX_PHONEMES,
         verbose=0,
     )
     *_, last = full_and_early
-    return symbol_error_rate(_phonemes(last.token_ids), _listed(validation))
-
-
-def _ids(entries: Entries) -> np.ndarray:
-    words = tf.constant([word for word, _ in entries])
-    return text.encode_words(words)["encoder_token_ids"].numpy()
-
-
-def _listed(entries: Entries) -> list[list[list[str]]]:
-    return [[p.split() for p in listed] for _, listed in entries]
-
-
-def _phonemes(token_ids: np.ndarray) -> list[list[str]]:
-    answers = text.decode_phonemes(tf.constant(token_ids)).numpy()
-    return [answer.decode().split() for answer in answers]
+    return symbol_error_rate(
+        answered_phonemes(last.token_ids), listed_phonemes(validation)
+    )
 
 
 if __name__ == "__main__":

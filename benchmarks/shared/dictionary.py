@@ -28,3 +28,20 @@ def make_pairs(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
     source = text.encode_words(tf.constant(words))["encoder_token_ids"]
     target = text.encode_pronunciations(tf.constant(listed))
     return source.numpy(), target.merge_dims(0, 1).to_tensor().numpy()
+
+
+def word_ids(entries: Entries) -> np.ndarray:
+    """Returns the ids of each word, padded."""
+    words = tf.constant([word for word, _ in entries])
+    return text.encode_words(words)["encoder_token_ids"].numpy()
+
+
+def listed_phonemes(entries: Entries) -> list[list[list[str]]]:
+    """Returns the phonemes of all pronunciations of each word."""
+    return [[p.split() for p in listed] for _, listed in entries]
+
+
+def answered_phonemes(token_ids: np.ndarray) -> list[list[str]]:
+    """Returns the phonemes of decoded ids."""
+    answers = text.decode_phonemes(tf.constant(token_ids)).numpy()
+    return [answer.decode().split() for answer in answers]
