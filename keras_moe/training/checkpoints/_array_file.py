@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
+from keras_moe.training.checkpoints._stored_datasets import StoredDatasets
 
 # HDF5 leaves the first bytes of a file to its user: they hold the checksum. Any
 # tool that reads HDF5 skips them.
@@ -133,14 +134,17 @@ def _read(
         # Opened by its path, the file could by now be another one than the one
         # that was checked.
         with h5py.File(raw, "r") as file:
-            header = json.loads(file[_HEADER][()].tobytes())
+            datasets = StoredDatasets(file, os.fstat(raw.fileno()).st_size)
+            header = _from_bytes(datasets.read(_HEADER), dict)
             if not with_arrays:
                 return {}, header
-            names = json.loads(file[_NAMES][()].tobytes())
+            names = _from_bytes(datasets.read(_NAMES), list)
             arrays = {
-                name: _from_stored(file[_ARRAYS][str(number)], dtype)
+                name: _from_stored(datasets.read(f"{_ARRAYS}/{number}"), dtype)
                 for number, (name, dtype) in enumerate(names)
             }
+            if len(arrays) != len(names):
+                raise ValueError("A name is given twice.")
             return arrays, header
     # h5py raises one or another of these, depending on which byte is wrong.
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
@@ -182,8 +186,24 @@ def _to_stored(name: str, array: np.ndarray) -> np.ndarray:
     return np.array(array, order="C").view(f"u{dtype.itemsize}")
 
 
-def _from_stored(dataset: h5py.Dataset, name: str) -> np.ndarray:
-    stored = np.empty(dataset.shape, dataset.dtype)
-    if stored.size:
-        dataset.read_direct(stored)
-    return stored.view(np.dtype(getattr(ml_dtypes, name, name)))
+def _from_bytes(stored: np.ndarray, kind: type) -> Any:
+    document = json.loads(stored.tobytes())
+    if not isinstance(document, kind):
+        raise ValueError(
+            f"A {kind.__name__} must be there. Received: "
+            f"{type(document).__name__}."
+        )
+    return document
+
+
+def _from_stored(stored: np.ndarray, name: str) -> np.ndarray:
+    """Returns the same bits under the type that they were written as."""
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    # Any other name could be that of objects, whose bits are addresses.
+    if _to_stored(name, np.empty(0, dtype)).dtype != stored.dtype:
+        raise ValueError(
+            f"An array of {name} must not be stored as {stored.dtype}."
+        )
+    if dtype == np.bool_ and stored.size and stored.max() > 1:
+        raise ValueError("A boolean must be 0 or 1.")
+    return stored.view(dtype)

@@ -22,6 +22,13 @@ from keras_moe.training.nonfinite._nonfinite_count import first_nonfinite
 from keras_moe.weights._layer_names import NAMING
 
 _FORMAT_VERSION = 1
+# What `load_into` takes from a header.
+_HEADER = {
+    "position": dict,
+    "metrics_complete": bool,
+    "seeds": dict,
+    "callbacks": dict,
+}
 
 
 def capture(
@@ -127,7 +134,9 @@ def load_into(
             "was restored. Restore it with the version of keras_moe that wrote "
             "it, and carry the weights over in a `.keras` file."
         )
-    position = Position.from_dict(header["position"])
+    # Files of earlier versions have no states of callbacks.
+    header = {"callbacks": {}, **header}
+    position = _check_header(path, header)
     assign_state(
         model,
         state,
@@ -136,6 +145,32 @@ def load_into(
         optimizer=optimizer,
     )
     assign_seeds(model, header["seeds"])
-    # Files of earlier versions have none.
-    set_callback_states(callbacks, header.get("callbacks", {}))
+    set_callback_states(callbacks, header["callbacks"])
     return position
+
+
+def _check_header(
+    path: str | os.PathLike, header: Mapping[str, Any]
+) -> Position:
+    """Checks what is taken from a header before anything is assigned."""
+    try:
+        for name, kind in _HEADER.items():
+            if not isinstance(header[name], kind):
+                raise ValueError(
+                    f"{name!r} must be a {kind.__name__}. Received: "
+                    f"{header[name]!r:.100}."
+                )
+        for name, seed in header["seeds"].items():
+            if type(seed) is not int:
+                raise ValueError(
+                    f"The seed of {name!r} must be an integer. Received: "
+                    f"{seed!r:.100}."
+                )
+        return Position.from_dict(header["position"])
+    except KeyError as error:
+        raise DamagedFileError(
+            f"{path} must say {error} in its header, as every checkpoint does. "
+            f"Received: {sorted(header)}."
+        ) from error
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged. {error}") from error

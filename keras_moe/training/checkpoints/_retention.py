@@ -82,7 +82,14 @@ class Retention:
             stat = path.stat()
             key = (path.name, stat.st_ino, stat.st_mtime_ns)
             if key not in self._known:
-                self._known[key] = read_header(path).get("metrics", {})
+                metrics = read_header(path).get("metrics")
+                self._known[key] = {
+                    name: value
+                    for name, value in (
+                        metrics.items() if isinstance(metrics, dict) else ()
+                    )
+                    if isinstance(value, int | float)
+                }
             return self._known[key]
         except (FileNotFoundError, DamagedFileError):
             return {}

@@ -89,3 +89,32 @@ def test_another_format_is_refused(tmp_path):
             load_into(tmp_path / "c.h5", model)
     for mine, theirs in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("position", None),
+        ("position", [1]),
+        ("position", {"epoch": -1}),
+        ("metrics_complete", None),
+        ("metrics_complete", "no"),
+        ("seeds", None),
+        ("seeds", {"dense": "1"}),
+        ("callbacks", [1]),
+    ],
+)
+def test_a_header_that_lacks_something_is_refused(tmp_path, field, value):
+    model = make_model(compiled=False)
+    state, header = capture(make_model(), Position())
+    header[field] = value
+    if value is None:
+        del header[field]
+    write_arrays(
+        tmp_path / "c.h5", {k: v + 1 for k, v in state.items()}, header
+    )
+    before = [np.asarray(w) for w in model.weights]
+    with pytest.raises(DamagedFileError, match=field.rstrip("s")):
+        load_into(tmp_path / "c.h5", model)
+    for mine, theirs in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
