@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tensorflow_serving.config import model_server_config_pb2
 
 from keras_moe.atomic_file import atomic_file
+from keras_moe.serving.versions._stock_config import set_labels
 
 STABLE, CANARY = "stable", "canary"
 _FILE = "rollout.json"
@@ -171,6 +172,9 @@ class Rollout(NamedTuple):
     ) -> model_server_config_pb2.ModelServerConfig:
         """Gives the decision as TensorFlow Serving's configuration.
 
+        A running server may refuse it, since it gives no label to a version
+        that is not loaded yet: the command `rollout` writes what leads there.
+
         Args:
             versions: those that there are.
             model_name: name that requests give.
@@ -184,11 +188,13 @@ class Rollout(NamedTuple):
         )
         served = self.to_serve(versions, num_versions)
         policy = model.model_version_policy
-        if served == sorted(versions, reverse=True)[:num_versions]:
+        newest = sorted(versions, reverse=True)[:num_versions]
+        if self.stable is None and served == newest:
             # The next version that is pushed will be loaded by itself.
             policy.latest.num_versions = num_versions
         else:
+            # The newest alone would leave out a promoted version at the second
+            # push after it.
             policy.specific.versions.extend(served)
-        for label, version in self.labels(versions).items():
-            model.version_labels[label] = version
+        set_labels(model, self.labels(served))
         return config
