@@ -14,12 +14,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from keras_moe.calibration import Certificate
 from keras_moe.model_folder import CERTIFICATE
 from keras_moe.model_folder import EXTRA_ASSETS
 from keras_moe.model_folder import ORIGIN
 from keras_moe.model_folder import SAVED_MODEL
+from keras_moe.model_folder import VARIABLES_INDEX
 from keras_moe.model_folder import WARMUP_REQUESTS
 from keras_moe.serving.versions._certification import bind_certificate
 
@@ -31,6 +33,7 @@ _WRITTEN_LATER = {
     WARMUP_REQUESTS.name: "`keras_moe.serving.write_warmup_requests`",
     ORIGIN.name: "`keras_moe.serving.push_version`",
 }
+_PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 # TensorFlow keeps an attribute of the first name, and an entry of the second.
 _RESERVED_SIGNATURES = ("signatures", "__saved_model_init_op")
 
@@ -122,9 +125,13 @@ def write_endpoints(
     _remove(partial)
     try:
         archive.write_out(partial, verbose=False)
+        model = saved_model_pb2.SavedModel.FromString(
+            _read(os.path.join(partial, SAVED_MODEL))
+        )
+        _check_portable(model)
         if certificate is not None:
             assets[CERTIFICATE.name] = certificate.save
-            _bind(os.path.join(partial, SAVED_MODEL), certificate)
+            _bind(partial, model, certificate)
         _write_assets(assets, os.path.join(partial, EXTRA_ASSETS))
         _remove(directory)
         tf.io.gfile.rename(partial, directory)
@@ -274,12 +281,36 @@ def _check_assets(assets: dict[str, WriteFn]) -> None:
             )
 
 
-def _bind(path: str, certificate: Certificate) -> None:
+def _read(path: str) -> bytes:
     with tf.io.gfile.GFile(path, "rb") as file:
-        model = saved_model_pb2.SavedModel.FromString(file.read())
-    bind_certificate(model, certificate)
-    with tf.io.gfile.GFile(path, "wb") as file:
+        return file.read()
+
+
+def _check_portable(model: saved_model_pb2.SavedModel) -> None:
+    """Raises `ValueError` if the graph calls Python, which stays behind."""
+    graphs = [meta_graph.graph_def for meta_graph in model.meta_graphs]
+    functions = [f for graph in graphs for f in graph.library.function]
+    nodes = [node for graph in graphs for node in graph.node]
+    for node in nodes + [node for f in functions for node in f.node_def]:
+        if node.op in _PYTHON_OPERATIONS:
+            raise ValueError(
+                "What is exported must not call Python: `tf.py_function` and "
+                "`tf.numpy_function` know functions of this process alone, and "
+                f"no server could answer. Received: {node.name!r}."
+            )
+
+
+def _bind(
+    folder: str, model: saved_model_pb2.SavedModel, certificate: Certificate
+) -> None:
+    index = os.path.join(folder, VARIABLES_INDEX)
+    bind_certificate(
+        model, certificate, _read(index) if tf.io.gfile.exists(index) else b""
+    )
+    with tf.io.gfile.GFile(os.path.join(folder, SAVED_MODEL), "wb") as file:
         file.write(model.SerializeToString(deterministic=True))
+    # TensorFlow's fingerprint holds a checksum of the graph as it was.
+    write_fingerprint(folder)
 
 
 def _write_assets(assets: dict[str, WriteFn], folder: str) -> None:

@@ -72,7 +72,9 @@ class TextEndpoints:
         self, texts: tf.Tensor, threshold: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
         """Answers strings `[batch]`, at given thresholds or the policy's."""
-        features = _check_features(self._tokenize(texts))
+        features = _check_features(
+            _run("tokenize", self._tokenize, texts), texts
+        )
         ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
         decoded = decode(
             self._model,
@@ -81,7 +83,8 @@ class TextEndpoints:
             early_exit=self._early_exit,
             threshold=threshold,
         )
-        answer = {self._output_name: self._detokenize(decoded["token_ids"])}
+        strings = _run("detokenize", self._detokenize, decoded["token_ids"])
+        answer = {self._output_name: _check_strings(strings, texts)}
         for name, value in (*decoded.items(), *features.items()):
             # The answer, or its token ids, would be lost in silence.
             if name in answer:
@@ -110,10 +113,62 @@ class TextEndpoints:
         return self.answer(texts, threshold)
 
 
-def _check_features(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _run(name: str, function: Callable[..., Any], value: tf.Tensor) -> Any:
+    """Calls a function of the user within a graph, which becomes a part of it.
+
+    TensorFlow's own errors would name neither the function nor the reason.
+    """
+    try:
+        return function(value)
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        said = str(error).strip().splitlines() or [""]
+        raise ValueError(
+            f"`{name}` must be made of TensorFlow's operations, such as those "
+            "of `tf.strings`: it becomes a part of the graph, where Python's "
+            f"functions cannot look into its argument. Received: "
+            f"{type(error).__name__}: {said[0]:.200}"
+        ) from error
+
+
+def _check_features(features: Any, texts: tf.Tensor) -> dict[str, tf.Tensor]:
     if not isinstance(features, dict) or "encoder_token_ids" not in features:
         raise ValueError(
             "`tokenize` must return a dictionary with `encoder_token_ids`. "
             f"Received: {features!r}."
         )
-    return dict(features)
+    ids = features["encoder_token_ids"]
+    if not isinstance(ids, tf.RaggedTensor):
+        ids = tf.convert_to_tensor(ids)
+        if not ids.dtype.is_integer or not _has_rows_of(ids, texts, 2):
+            raise ValueError(
+                "`tokenize` must return `encoder_token_ids` as integers "
+                "(batch, length), a row for each string. Received: "
+                f"{ids.dtype.name} {ids.shape}."
+            )
+    return {**features, "encoder_token_ids": ids}
+
+
+def _check_strings(strings: Any, texts: tf.Tensor) -> tf.Tensor:
+    # One answer for all rows would be taken for the answer of each.
+    if not isinstance(strings, tf.RaggedTensor):
+        strings = tf.convert_to_tensor(strings)
+    if strings.dtype != tf.string or not _has_rows_of(strings, texts, 1):
+        raise ValueError(
+            "`detokenize` must return strings (batch,), one for each row of "
+            f"its token ids. Received: {strings.dtype.name} {strings.shape}."
+        )
+    return strings
+
+
+def _has_rows_of(value: tf.Tensor, texts: tf.Tensor, rank: int) -> bool:
+    """Returns whether a value has an entry for each text, as far as known.
+
+    In a graph the number of texts is not known: what knows its own number has
+    another.
+    """
+    if value.shape.rank is None:
+        return True
+    return value.shape.rank == rank and value.shape[0] in (
+        None,
+        texts.shape[0],
+    )

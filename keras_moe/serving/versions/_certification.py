@@ -1,5 +1,6 @@
 """The certificate of a version, and whether its graph knows of it."""
 
+import hashlib
 import os
 import pathlib
 from typing import Any
@@ -11,9 +12,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_moe.calibration._certificate import Certificate
 from keras_moe.model_folder import CERTIFICATE
+from keras_moe.model_folder import VARIABLES_INDEX
 from keras_moe.serving.versions._version_bundle import read_saved_model
 
 _NAME = "keras_moe.certificate"
+_WEIGHTS = "keras_moe.variables_index"
 
 
 class Certification(NamedTuple):
@@ -45,16 +48,22 @@ class Certification(NamedTuple):
 
 
 def bind_certificate(
-    model: saved_model_pb2.SavedModel, certificate: Certificate
+    model: saved_model_pb2.SavedModel,
+    certificate: Certificate,
+    variables_index: bytes,
 ) -> None:
     """Has the graphs of a SavedModel name the certificate that they serve.
 
     Args:
         model: changed in place.
         certificate: to be named by its digest.
+        variables_index: content of that file, which holds a checksum of each
+            weight. It is named by its digest, too: the same graph with the
+            weights of another training is not what was certified.
     """
     note = struct_pb2.Struct()
     note[_NAME] = certificate.digest
+    note[_WEIGHTS] = hashlib.sha256(variables_index).hexdigest()
     for meta_graph in model.meta_graphs:
         meta_graph.meta_info_def.any_info.Pack(note)
 
@@ -72,10 +81,11 @@ def read_certification(folder: str | os.PathLike) -> Certification | None:
         tf.errors.DataLossError: the file is no certificate, or contradicts
             itself.
         tf.errors.FailedPreconditionError: the graph names another certificate,
-            or one that is not there.
+            one that is not there, or other weights.
     """
     path = pathlib.Path(folder, CERTIFICATE)
-    named = _named_by(read_saved_model(folder))
+    note = _note_of(read_saved_model(folder))
+    named = note.get(_NAME)
     if not path.is_file():
         if named is None:
             return None
@@ -90,16 +100,32 @@ def read_certification(folder: str | os.PathLike) -> Certification | None:
             f"{path} must be the certificate that the graph names, {named}. "
             f"Received: {certificate.digest}."
         )
+    weights, found = note.get(_WEIGHTS), _digest_of_index(folder)
+    # Graphs of an earlier version name no weights.
+    if weights not in (None, found):
+        raise _refusal(
+            f"{pathlib.Path(folder, VARIABLES_INDEX)} must be that of the "
+            "weights which were certified, whose SHA-256 the graph names: "
+            f"{weights}. Received: {found}."
+        )
     return Certification(certificate, named is not None)
 
 
-def _named_by(model: saved_model_pb2.SavedModel) -> str | None:
+def _note_of(model: saved_model_pb2.SavedModel) -> dict[str, str]:
     for meta_graph in model.meta_graphs:
         note = struct_pb2.Struct()
         # Others may keep something else there.
         if meta_graph.meta_info_def.any_info.Unpack(note) and _NAME in note:
-            return str(note[_NAME])
-    return None
+            return {
+                key: str(note[key]) for key in (_NAME, _WEIGHTS) if key in note
+            }
+    return {}
+
+
+def _digest_of_index(folder: str | os.PathLike) -> str:
+    path = pathlib.Path(folder, VARIABLES_INDEX)
+    content = path.read_bytes() if path.is_file() else b""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _refusal(message: str) -> tf.errors.FailedPreconditionError:

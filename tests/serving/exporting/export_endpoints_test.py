@@ -144,6 +144,15 @@ def test_a_failure_leaves_nothing(endpoints, tmp_path, monkeypatch, where):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("call", [tf.py_function, tf.numpy_function])
+def test_python_stays_behind(tmp_path, call):
+    # In the process that exported it, such a graph answers.
+    endpoint = (lambda x: {"y": call(abs, [x], tf.float32)}, [FEATURES])
+    with pytest.raises(ValueError, match="must not call Python"):
+        serving.export_endpoints(tmp_path / "1", {"a": endpoint})
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_killed_export_left_is_replaced(endpoints, tmp_path):
     (tmp_path / "1.partial").mkdir()
     (tmp_path / "1.partial" / "half").write_text("x")

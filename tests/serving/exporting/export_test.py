@@ -284,35 +284,3 @@ def test_errors(model, tmp_path, arguments, message):
             Text().detokenize,
             **arguments,
         )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"tokenize": lambda words: words}, "`tokenize` must return a dict"),
-        ({"tokenize": lambda words: {"ids": words}}, "encoder_token_ids"),
-        (
-            {
-                "tokenize": lambda words: {
-                    "encoder_token_ids": tf.strings.length(words)[:, None],
-                    "outputs": words,
-                }
-            },
-            "Received: 'outputs' twice",
-        ),
-        ({"tokenize": None}, "`tokenize` must be a function"),
-        ({"detokenize": None}, "`detokenize` must be a function"),
-    ],
-)
-def test_functions_that_do_not_fit(tmp_path, arguments, message):
-    model = SwitchTransformer.from_preset("switch_tiny")
-    functions = {
-        "tokenize": lambda words: {
-            "encoder_token_ids": tf.strings.length(words)[:, tf.newaxis]
-        },
-        "detokenize": lambda ids: tf.strings.as_string(ids[:, 0]),
-        **arguments,
-    }
-    with pytest.raises(ValueError, match=message):
-        serving.export(model, tmp_path / "model", **functions)
-    assert not (tmp_path / "model").exists()

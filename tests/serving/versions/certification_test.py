@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from keras_moe.calibration import Certificate
 from keras_moe.calibration import calibrate
@@ -23,10 +24,11 @@ def custom(losses, tolerance):
     return np.zeros(losses.shape[1])
 
 
-def write(directory, certificate):
+def write(directory, certificate, weight=2.0):
     number = tf.TensorSpec([None], tf.float32, name="x")
-    endpoints = {"serving_default": (lambda x: {"y": x}, [number])}
-    write_endpoints(directory, endpoints, certificate=certificate)
+    variable = tf.Variable(weight)
+    endpoints = {"serving_default": (lambda x: {"y": x * variable}, [number])}
+    write_endpoints(directory, endpoints, [variable], certificate=certificate)
     return directory
 
 
@@ -63,6 +65,22 @@ def test_a_certificate_that_was_taken_away_is_missed(version):
     file(version).unlink()
     with pytest.raises(tf.errors.FailedPreconditionError, match="There is no"):
         read_certification(version)
+
+
+def test_weights_of_another_training_are_refused(version, tmp_path):
+    other = write(tmp_path / "other", CERTIFICATE, weight=3.0)
+    shutil.copytree(
+        other / "variables", version / "variables", dirs_exist_ok=True
+    )
+    with pytest.raises(tf.errors.FailedPreconditionError, match="weights"):
+        read_certification(version)
+
+
+def test_tensorflows_fingerprint_is_that_of_the_bound_graph(version):
+    before = tf.saved_model.experimental.read_fingerprint(str(version))
+    write_fingerprint(str(version))
+    after = tf.saved_model.experimental.read_fingerprint(str(version))
+    assert before.saved_model_checksum == after.saved_model_checksum
 
 
 @pytest.mark.parametrize("text", ["not json", "{}", b"\xff".decode("latin1")])
