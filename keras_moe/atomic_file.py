@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import tempfile
 import uuid
 from collections.abc import Iterator
 
@@ -53,6 +54,23 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_room(directory: str | os.PathLike, size: int) -> None:
+    """Raises `OSError` unless a file has room in a directory.
+
+    For what is written by a library that fails badly on a full disk.
+
+    Args:
+        directory: where the file will be.
+        size: bytes of the file.
+    """
+    with (
+        tempfile.TemporaryFile(dir=directory) as file,
+        # Not every system has the call.
+        contextlib.suppress(AttributeError),
+    ):
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def remove_partial_files(directory: str | os.PathLike) -> None:

@@ -1,12 +1,15 @@
 """Models by name or from a directory."""
 
+import contextlib
 import json
 import os
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_moe.atomic_file import atomic_file
+from keras_moe.atomic_file import check_room
 from keras_moe.types import Config
 
 # "switch_base_8" has the size of T5-Base (arXiv:1910.10683, section 2.1) with
@@ -40,6 +43,9 @@ PRESETS: dict[str, Config] = {
     },
 }
 
+# What HDF5 writes besides the values of a weight, at most.
+_EACH = 2**14
+
 
 def load_preset(cls: Any, preset: str, overrides: Config) -> Any:
     """Makes a model of a named size, or loads one from a directory.
@@ -69,8 +75,18 @@ def save_preset(model: keras.Model, directory: str) -> None:
     weights = os.path.join(directory, "model.weights.h5")
     config = os.path.join(directory, "config.json")
     partial = os.path.join(directory, "partial.weights.h5")
-    model.save_weights(partial)
-    os.replace(partial, weights)
+    values = sum(
+        ops.convert_to_numpy(weight).nbytes + _EACH for weight in model.weights
+    )
+    # HDF5 takes the process down where it meets a full disk.
+    check_room(directory, values + _EACH)
+    try:
+        model.save_weights(partial)
+        os.replace(partial, weights)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        raise
     with atomic_file(config) as written:
         text = json.dumps(model.config.to_dict(), indent=2)
         written.write_text(text, encoding="utf-8")

@@ -136,7 +136,9 @@ def write_endpoints(
         _remove(directory)
         tf.io.gfile.rename(partial, directory)
     except BaseException:
-        _remove(partial)
+        # A clean-up that fails, too, must not hide what failed first.
+        with contextlib.suppress(tf.errors.OpError):
+            _remove(partial)
         raise
 
 

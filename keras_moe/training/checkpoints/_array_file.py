@@ -13,12 +13,15 @@ import ml_dtypes
 import numpy as np
 
 from keras_moe.training.checkpoints._damaged_file_error import DamagedFileError
+from keras_moe.training.checkpoints._reserved_file import ReservedFile
 from keras_moe.training.checkpoints._stored_datasets import StoredDatasets
 
 # HDF5 leaves the first bytes of a file to its user: they hold the checksum. Any
 # tool that reads HDF5 skips them.
 _BLOCK_SIZE = 512
 _BLOCK = re.compile(rb"keras_moe arrays 1, (\d+) bytes, SHA-256 ([0-9a-f]{64})")
+# What HDF5 writes besides the values: for each array, and for the file.
+_EACH, _AROUND = 4096, 2**16
 _NAMES, _HEADER, _ARRAYS = "names", "header", "arrays"
 # HDF5 does not know other types, such as bfloat16: they are stored as unsigned
 # integers of their size.
@@ -56,19 +59,27 @@ def write_arrays(
     """
     path = pathlib.Path(path)
     stored = {name: _to_stored(name, array) for name, array in arrays.items()}
-    # `atomic_file` has locked the file: HDF5's own lock would be refused.
-    with h5py.File(
-        path, "w", userblock_size=_BLOCK_SIZE, locking=False
-    ) as file:
-        names = [[name, array.dtype.name] for name, array in arrays.items()]
-        file[_NAMES] = _to_bytes(names)
-        file[_HEADER] = _to_bytes(dict(header or {}))
-        # HDF5 takes names for paths: "a" and "a/b" could not both be arrays.
-        group = file.create_group(_ARRAYS)
-        for number, array in enumerate(stored.values()):
-            group[str(number)] = array
-    with open(path, "r+b") as raw:
-        raw.write(_block(path.stat().st_size, _digest(raw)))
+    documents = [
+        _to_bytes([[name, array.dtype.name] for name, array in arrays.items()]),
+        _to_bytes(dict(header or {})),
+    ]
+    needed = sum(
+        array.nbytes + _EACH for array in (*documents, *stored.values())
+    )
+    with open(path, "w+b") as raw:
+        with (
+            ReservedFile(raw.fileno(), needed + _AROUND) as reserved,
+            h5py.File(reserved, "w", userblock_size=_BLOCK_SIZE) as file,
+        ):
+            file[_NAMES], file[_HEADER] = documents
+            # HDF5 takes names for paths: "a" and "a/b" could not both be
+            # arrays.
+            group = file.create_group(_ARRAYS)
+            for number, array in enumerate(stored.values()):
+                group[str(number)] = array
+        size = os.fstat(raw.fileno()).st_size
+        digest = _digest(raw)
+        raw.write(_block(size, digest))
 
 
 def read_arrays(

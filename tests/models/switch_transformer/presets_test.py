@@ -1,5 +1,7 @@
 """Presets, by name and from a directory."""
 
+import resource
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,19 @@ def test_a_preset_directory_takes_overrides(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError):
         SwitchTransformer.from_preset(str(tmp_path), vocabulary_size=40)
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_old_preset(tmp_path):
+    # HDF5 would end the process by a segmentation fault.
+    model = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    model.save_to_preset(str(tmp_path))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            model.save_to_preset(str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert SwitchTransformer.from_preset(str(tmp_path)).weights

@@ -144,6 +144,18 @@ def test_a_failure_leaves_nothing(endpoints, tmp_path, monkeypatch, where):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_clean_up_that_fails_hides_nothing(endpoints, tmp_path, monkeypatch):
+    def refuse(path):
+        if tf.io.gfile.exists(path):
+            raise tf.errors.PermissionDeniedError(None, None, "clean-up")
+
+    monkeypatch.setattr(tf.io.gfile, "rmtree", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        serving.export_endpoints(
+            tmp_path / "1", endpoints, assets={"first.txt": fail}
+        )
+
+
 @pytest.mark.parametrize("call", [tf.py_function, tf.numpy_function])
 def test_python_stays_behind(tmp_path, call):
     # In the process that exported it, such a graph answers.

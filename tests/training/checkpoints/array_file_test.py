@@ -1,3 +1,5 @@
+import resource
+
 import h5py
 import hypothesis
 import hypothesis.extra.numpy as arrays_of
@@ -6,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from keras_moe.atomic_file import atomic_file
 from keras_moe.training.checkpoints._array_file import read_arrays
 from keras_moe.training.checkpoints._array_file import read_header
 from keras_moe.training.checkpoints._array_file import write_arrays
@@ -134,3 +137,26 @@ def test_another_kind_of_file_is_noticed(tmp_path):
         read_arrays(path)
     with pytest.raises(FileNotFoundError):
         read_arrays(tmp_path / "none.h5")
+
+
+def test_a_full_disk_is_an_error_of_pythons(tmp_path):
+    # HDF5 would end the process by a segmentation fault.
+    small = {"a": np.ones(10)}
+    write_arrays(tmp_path / "file.h5", small)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, limits[1]))
+    try:
+        with (
+            pytest.raises(OSError, match="too large"),
+            atomic_file(tmp_path / "file.h5") as partial,
+        ):
+            write_arrays(partial, {str(n): np.ones(2**12) for n in range(20)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.h5"]
+    assert read_arrays(tmp_path / "file.h5")[0]["a"].sum() == 10
+
+
+def test_room_that_was_too_much_is_given_back(tmp_path):
+    write_arrays(tmp_path / "file.h5", {"a": np.ones(10)})
+    assert (tmp_path / "file.h5").stat().st_size < 2**14
