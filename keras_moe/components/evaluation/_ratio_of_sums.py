@@ -36,6 +36,15 @@ class RatioOfSums(beam.CombineFn):
         self._prediction_key = prediction_key
         self._score = score
         self._label_key = label_key
+        self._failure = ""
+
+    def __str__(self) -> str:
+        """Says which metric it is, and why it failed.
+
+        TFMA and Beam raise errors of their own, with the text of this object
+        and without the error that it met.
+        """
+        return f"metric {self._key.name!r}" + self._failure
 
     def create_accumulator(self) -> Sums:
         """Returns empty sums."""
@@ -45,17 +54,24 @@ class RatioOfSums(beam.CombineFn):
         self, accumulator: Sums, element: metric_types.StandardMetricInputs
     ) -> Sums:
         """Adds one example."""
+        try:
+            numerator, denominator = self._score(*self._inputs(element))
+        except ValueError as error:
+            self._failure = f": {error}"
+            raise ValueError(str(self)) from error
+        return accumulator[0] + numerator, accumulator[1] + denominator
+
+    def _inputs(
+        self, element: metric_types.StandardMetricInputs
+    ) -> tuple[Any, Any]:
         # A candidate beside a baseline has a name; a single model has none.
         name = self._key.model_name or None
-        numerator, denominator = self._score(
-            _pick(
-                element.get_predictions(name),
-                "prediction",
-                self._prediction_key,
-            ),
-            _pick(element.get_labels(name), "label", self._label_key),
+        predictions = element.get_predictions(name)
+        labels = element.get_labels(name)
+        return (
+            _pick(predictions, "prediction", self._prediction_key),
+            _pick(labels, "label", self._label_key),
         )
-        return accumulator[0] + numerator, accumulator[1] + denominator
 
     def merge_accumulators(self, accumulators: Iterable[Sums]) -> Sums:
         """Adds sums up."""

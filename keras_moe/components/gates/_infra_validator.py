@@ -1,10 +1,12 @@
 """TFX's InfraValidator, which needs no container engine."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tfx import types
 from tfx import v1 as tfx
 from tfx.components.infra_validator import executor as validator_executor
@@ -19,7 +21,11 @@ from keras_moe.components._artifact_files import read_locally
 from keras_moe.components.gates._embedded_server_runner import (
     EmbeddedServerRunner,
 )
+from keras_moe.components.gates._example_signature import (
+    check_example_signature,
+)
 from keras_moe.components.pushing._pusher import REASON
+from keras_moe.model_folder import SAVED_MODEL
 
 _POLLING_SECONDS = 0.2
 _LOG_LINES = 3
@@ -59,6 +65,7 @@ class InfraValidatorExecutor(validator_executor.Executor):
     ) -> None:
         """Loads the model and sends it real requests."""
         try:
+            _check_signatures(model_path, requests)
             if list(serving_spec.tensorflow_serving.tags) == [_EMBEDDED]:
                 self._validate_embedded(
                     model_path,
@@ -128,6 +135,16 @@ class InfraValidatorExecutor(validator_executor.Executor):
                 writer.write(record.numpy())
 
 
+def _check_signatures(model_path: str, requests: list[Any]) -> None:
+    path = os.path.join(model_path, SAVED_MODEL)
+    with fileio.open(path, "rb") as file:
+        model = saved_model_pb2.SavedModel.FromString(file.read())
+    for name in {request.model_spec.signature_name for request in requests}:
+        for meta_graph in model.meta_graphs:
+            if name in meta_graph.signature_def:
+                check_example_signature(meta_graph, name)
+
+
 class InfraValidator(base_component.BaseComponent):
     """Loads a model in a model server and sends it real requests.
 
@@ -153,8 +170,10 @@ class InfraValidator(base_component.BaseComponent):
         model_name: what requests name.
         split: of the examples.
         num_examples: how many requests.
-        signature_name: a signature of one string input that takes serialized
-            examples.
+        signature_name: a signature of one string input that parses serialized
+            examples. With one that takes them for texts, such as
+            `serving_default` of `keras_moe.serving.export`, no model is
+            blessed.
         max_loading_seconds: how long loading may take.
         image_tags: tags of the stock image `tensorflow/serving`, such as
             `["latest"]`, each to be run in the local container engine. None of

@@ -103,10 +103,34 @@ def test_another_output_can_be_the_prediction():
     assert evaluate(metric, as_outputs("said")) == pytest.approx(2 / 3)
     with pytest.raises(
         ValueError,
-        match="`prediction_key` must be one of outputs, status. Received: "
+        match="metric 'sequence_error_rate': "
+        "`prediction_key` must be one of outputs, status. Received: "
         "prediction_key='said'",
     ):
         evaluate(metric, as_outputs())
+
+
+def test_tfmas_error_ends_with_the_cause():
+    # TFMA wraps what a metric raises, and Beam forgets what was wrapped.
+    from tensorflow_model_analysis.evaluators import (
+        metrics_plots_and_validations_evaluator as evaluator,
+    )
+
+    (computation,) = components.SymbolErrorRate(
+        prediction_key="said"
+    ).computations(model_names=[""])
+    combiner = evaluator._ComputationsCombineFn([computation])
+    (example, *_) = as_outputs()
+    extracts = {
+        evaluator._COMBINER_INPUTS_KEY: [None],
+        evaluator._DEFAULT_COMBINER_INPUT_KEY: [inputs(*example)],
+    }
+    with pytest.raises(
+        RuntimeError,
+        match="metric 'symbol_error_rate': `prediction_key` must be one of "
+        "outputs, status. Received: prediction_key='said'",
+    ):
+        combiner.add_input(combiner.create_accumulator(), extracts)
 
 
 def test_one_of_several_labels():

@@ -1,6 +1,7 @@
 """A real server in a process of its own, and real requests."""
 
 import pathlib
+import re
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from keras_moe.components.gates import (
     _embedded_server_runner as embedded_server_runner,
 )
 from keras_moe.components.gates._infra_validator import InfraValidatorExecutor
+from keras_moe.serving import export_endpoints
 from keras_moe.serving import write_warmup_requests
 from tests.components.artifacts_of import artifact
 
@@ -122,6 +124,25 @@ def test_a_model_that_cannot_be_loaded_is_not(tmp_path):
     reason = blessing.get_string_custom_property("reason")
     assert reason and "\n" not in reason
     assert not (tmp_path / "blessing" / "stamped_model").exists()
+
+
+def test_a_signature_that_takes_examples_for_texts_blesses_nothing(tmp_path):
+    model = artifact(standard_artifacts.Model, tmp_path / "model")
+    texts = tf.TensorSpec([None], tf.string, name="texts")
+    module = Upper()
+    export_endpoints(
+        tmp_path / "model" / "Format-Serving",
+        {
+            "serving_default": (lambda x: {"y": tf.strings.upper(x)}, [texts]),
+            "examples": (module.examples, [texts]),
+        },
+    )
+    blessing = validate(tmp_path, model, signature_name="serving_default")
+    assert blessing.get_int_custom_property("blessed") == 0
+    assert re.search(
+        r"there are \['examples'\]. Received: signature_name='serving_default'",
+        blessing.get_string_custom_property("reason"),
+    )
 
 
 class FakeDocker:
