@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_moe.losses._label_shape import check_label_shape
 from keras_moe.losses._replica_share import shared_by_replicas
 from keras_moe.losses._weighted_mean import weighted_mean
 from keras_moe.ops._token_ids import IGNORE_ID
@@ -46,7 +47,8 @@ def token_crossentropy(
         A float32 scalar, in nats per token.
 
     Raises:
-        ValueError: if a label is neither in the vocabulary nor left out.
+        ValueError: if a label is neither in the vocabulary nor left out, or
+            there is not one for each position.
 
     Example:
 
@@ -56,6 +58,8 @@ def token_crossentropy(
     1.3863
     """
     logits = ops.cast(logits, "float32")
+    labels = ops.convert_to_tensor(labels)
+    check_label_shape(labels, logits)
     vocabulary_size = logits.shape[-1]
     read = read_ids(labels, vocabulary_size, (pad_id, ignore_id))
     real = ops.logical_not(read.left_out)

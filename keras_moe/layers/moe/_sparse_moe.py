@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import refuse_ignored_distribution
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.moe._executors import EXECUTORS
 from keras_moe.layers.moe._executors import choose_executor
@@ -179,6 +180,7 @@ class SparseMoE(keras.layers.Layer):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        check_float("inputs", inputs)
         if mask is not None:
             _check_mask(mask, inputs)
             # A padding row of NaN would spread: 0 * NaN is NaN in the one-hot
@@ -213,6 +215,7 @@ class SparseMoE(keras.layers.Layer):
         self, inputs: Tensor, mask: Tensor | None = None, **others
     ) -> keras.KerasTensor:
         """Returns the spec of the output; warns of a mask that was lost."""
+        check_float("inputs", inputs)
         warn_of_lost_mask(self, inputs, mask)
         return super().compute_output_spec(inputs, mask=mask, **others)
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.ops._short_sequences import apply_dense
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
@@ -115,6 +116,7 @@ class FeedForward(keras.layers.Layer):
         mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        check_float("inputs", inputs)
         hidden = self.activation(apply_dense(self.inner, inputs))
         if self.gated:
             hidden = hidden * apply_dense(self.gate, inputs)

@@ -1,7 +1,9 @@
 """The encoder-decoder model."""
 
 import functools
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +21,7 @@ from keras_moe.ops._token_ids import read_ids
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
+from keras_moe.training._unshifted_targets import warn_of_unshifted_targets
 from keras_moe.types import Config
 from keras_moe.types import LayoutTable
 from keras_moe.types import Tensor
@@ -154,6 +157,11 @@ class SwitchTransformer(Decoding, keras.Model):
 
     # === Teacher-forced ===
 
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
+        """Trains as Keras does; warns of targets that were not shifted."""
+        warn_of_unshifted_targets(x, y, self.config.pad_id)
+        return super().fit(x, y, *args, **options)
+
     def call(
         self, inputs: dict[str, Tensor], training: bool | None = None
     ) -> Tensor:
@@ -182,6 +190,7 @@ class SwitchTransformer(Decoding, keras.Model):
 
     def _taught(self, inputs: dict[str, Tensor], training: bool | None) -> dict:
         """Returns the decoder's arguments for a known target."""
+        _check_inputs(inputs)
         targets = inputs["decoder_token_ids"]
         memory, memory_mask = self.encode(
             inputs["encoder_token_ids"], training=training
@@ -276,3 +285,14 @@ class SwitchTransformer(Decoding, keras.Model):
     ) -> "SwitchTransformer":
         """Rebuilds the model from `get_config`."""
         return cls(**config)
+
+
+def _check_inputs(inputs: Any) -> None:
+    names = ("encoder_token_ids", "decoder_token_ids")
+    given = sorted(inputs) if isinstance(inputs, Mapping) else None
+    if given is None or any(name not in given for name in names):
+        raise ValueError(
+            f"`inputs` must be a dictionary with {names[0]!r} and "
+            f"{names[1]!r}. Received: "
+            f"{type(inputs).__name__ if given is None else given}."
+        )

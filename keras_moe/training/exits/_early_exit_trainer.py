@@ -13,6 +13,7 @@ from keras_moe.losses import exit_weights
 from keras_moe.losses._exit_weights import CURRICULA
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
+from keras_moe.training._unshifted_targets import warn_of_unshifted_targets
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_contract
@@ -61,7 +62,7 @@ class EarlyExitTrainer(keras.Model):
 
     Raises:
         ValueError: if an argument is out of its range, or `model` has no
-            trainable weights.
+            trainable weights or a single decoder layer.
 
     Example:
 
@@ -72,7 +73,8 @@ class EarlyExitTrainer(keras.Model):
     >>> trainer.compile("adam", keras_moe.losses.token_crossentropy)
     >>> ids = np.array([[5, 6, 7, 1]])
     >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
-    >>> history = trainer.fit(inputs, ids, verbose=0)
+    >>> labels = np.array([[6, 7, 1, 0]])
+    >>> history = trainer.fit(inputs, labels, verbose=0)
     >>> sorted(history.history)
     ['exit_1_loss', 'exit_2_loss', 'loss']
     """
@@ -92,6 +94,12 @@ class EarlyExitTrainer(keras.Model):
     ):
         super().__init__(name=name)
         check_contract(Exiting, model=model)
+        if model.config.num_decoder_layers < 2:
+            raise ValueError(
+                "`model` must have at least 2 decoder layers to exit early. "
+                "Received: num_decoder_layers="
+                f"{model.config.num_decoder_layers}."
+            )
         if not model.trainable_weights:
             raise ValueError(
                 "`model` must have trainable weights; after "
@@ -121,6 +129,11 @@ class EarlyExitTrainer(keras.Model):
             for layer in self.exits
         ]
         self.built = True
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
+        """Trains as Keras does; warns of targets that were not shifted."""
+        warn_of_unshifted_targets(x, y, self.config.pad_id)
+        return super().fit(x, y, *args, **options)
 
     def call(self, inputs: Any, training: bool | None = None) -> list[Tensor]:
         return self.model.exit_states(inputs, self.exits, training=training)
