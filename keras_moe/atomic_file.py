@@ -66,7 +66,7 @@ def check_room(directory: str | os.PathLike, size: int) -> None:
         size: bytes of the file.
     """
     with (
-        tempfile.TemporaryFile(dir=directory) as file,
+        tempfile.TemporaryFile(dir=os.fspath(directory)) as file,
         # Not every system has the call.
         contextlib.suppress(AttributeError),
     ):

@@ -11,6 +11,7 @@ import yaml
 
 from keras_moe.orchestration.configuration._flag import Flag
 from keras_moe.orchestration.configuration._load_config import load_config
+from keras_moe.orchestration.configuration._load_config import parse_yaml
 from keras_moe.orchestration.configuration._run_config import RunConfig
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -134,7 +135,7 @@ class CommandLine(Generic[ConfigT]):
                     f"`--set` must be FIELD=VALUE. Received: --set {text}"
                 )
             try:
-                overrides[field] = yaml.safe_load(value)
+                overrides[field] = parse_yaml(value)
             except yaml.YAMLError as error:
                 raise ValueError(
                     f"`--set` must give a value in YAML. Received: --set {text}"

@@ -16,6 +16,7 @@ _SHORT.maxstring = _SHORT.maxother = 200
 _SHORT.maxlevel = 3
 _MAX_RULE = 500
 _MAX_FAULTS = 5
+_MAX_NAMES = 1000
 ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)
 
 
@@ -48,7 +49,7 @@ def load_config(
         ValueError: If the configuration is not valid; the message names file,
             field and rule.
     """
-    document = {} if path is None else _read(pathlib.Path(path))
+    document = _document(path)
     for field, value in (overrides or {}).items():
         _set(document, field, value)
     try:
@@ -56,11 +57,42 @@ def load_config(
     except pydantic.ValidationError as error:
         # Not `from error`: a traceback would write its inputs in full, and a
         # few lines of YAML's aliases make one of gigabytes.
-        raise ValueError(_explain(error, path, overrides or {})) from None
+        alone = _faults_of(config_class, path)
+        raise ValueError(
+            _explain(error, path, overrides or {}, alone)
+        ) from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Returns what YAML says; refuses what would hide or multiply names.
+
+    Args:
+        text: of a file or of a flag.
+
+    Raises:
+        yaml.YAMLError: if the text is not YAML, gives a name twice, nests too
+            deeply, or merges (`<<`) more names than any configuration has.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        # Not `from error`: the traceback has a thousand lines.
+        raise yaml.YAMLError("it nests too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses a name that is given twice: YAML's own takes the last."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merges other mappings into one, of few names.
+
+        Nine merges of nine, and so on for nine lines, are 400 million names.
+        """
+        super().flatten_mapping(node)
+        if len(node.value) > _MAX_NAMES:
+            raise yaml.constructor.ConstructorError(
+                None, None, "too many names are merged", node.start_mark
+            )
 
     def construct_mapping(
         self, node: yaml.MappingNode, deep: bool = False
@@ -71,19 +103,36 @@ class _Loader(yaml.SafeLoader):
             # A merge, `<<: *other`, may be overridden by names beside it.
             if key.tag != "tag:yaml.org,2002:merge"
         ]
+        seen: list[Any] = []
         for name in names:
-            if names.count(name) > 1:
+            if name in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"`{name}` is given twice", node.start_mark
                 )
+            seen.append(name)
         return super().construct_mapping(node, deep)
+
+
+def _document(path: str | os.PathLike | None) -> dict[str, Any]:
+    return {} if path is None else _read(pathlib.Path(path))
+
+
+def _faults_of(
+    config_class: type[pydantic.BaseModel], path: str | os.PathLike | None
+) -> list[tuple[Any, str]]:
+    """Returns place and rule of what is wrong without any flag."""
+    try:
+        config_class.model_validate(_document(path))
+    except pydantic.ValidationError as error:
+        return [(found["loc"], found["msg"]) for found in error.errors()]
+    return []
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"The configuration {path} does not exist.")
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+        document = parse_yaml(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not YAML: {reason}.") from error
@@ -109,18 +158,22 @@ def _explain(
     error: pydantic.ValidationError,
     path: str | os.PathLike | None,
     overrides: Mapping[str, Any],
+    alone: list[tuple[Any, str]],
 ) -> str:
-    """Returns a sentence for each field that is wrong."""
+    """Returns a sentence for each field that is wrong.
+
+    A flag is to blame for the field that it sets, and for what is right without
+    it; not for other fields of its section.
+    """
     sentences = []
     faults = error.errors(include_url=False)
     for found in faults[:_MAX_FAULTS]:
         field = ".".join(str(part) for part in found["loc"])
-        by_flag = any(
-            f"{field}.".startswith(f"{name}.")
-            or f"{name}.".startswith(f"{field}.")
-            for name in overrides
-        )
-        source = "the command line" if path is None or by_flag else str(path)
+        by_flag = any(f"{field}.".startswith(f"{name}.") for name in overrides)
+        by_file = path is not None and not by_flag
+        if (found["loc"], found["msg"]) not in alone and overrides:
+            by_file = False
+        source = str(path) if by_file else "the command line"
         field = field or "all of it"
         rule = found["msg"].removeprefix("Value error, ").rstrip(".")
         if len(rule) > _MAX_RULE:

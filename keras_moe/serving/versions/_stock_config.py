@@ -5,13 +5,12 @@ from collections.abc import Mapping
 
 from tensorflow_serving.config import model_server_config_pb2
 
-ModelConfig = model_server_config_pb2.ModelConfig
-ModelServerConfig = model_server_config_pb2.ModelServerConfig
-
 
 def stock_steps(
-    before: ModelServerConfig, after: ModelConfig, versions: Iterable[int]
-) -> list[ModelServerConfig]:
+    before: model_server_config_pb2.ModelServerConfig,
+    after: model_server_config_pb2.ModelConfig,
+    versions: Iterable[int],
+) -> list[model_server_config_pb2.ModelServerConfig]:
     """Gives what a server that follows `before` must be told, in this order.
 
     A server that is told to load a version and to give it a label in one breath
@@ -44,7 +43,7 @@ def stock_steps(
             if version in loaded:
                 labels[label] = version
                 break
-    step = ModelConfig()
+    step = model_server_config_pb2.ModelConfig()
     step.CopyFrom(after)
     step.ClearField("version_labels")
     set_labels(step, labels)
@@ -56,13 +55,17 @@ def stock_steps(
     return [_with(before, step), _with(before, after)]
 
 
-def set_labels(model: ModelConfig, labels: Mapping[str, int]) -> None:
+def set_labels(
+    model: model_server_config_pb2.ModelConfig, labels: Mapping[str, int]
+) -> None:
     """Gives versions their labels in a configuration."""
     for label, version in labels.items():
         model.version_labels[label] = version
 
 
-def _loaded(model: ModelConfig, versions: Iterable[int]) -> set[int]:
+def _loaded(
+    model: model_server_config_pb2.ModelConfig, versions: Iterable[int]
+) -> set[int]:
     """Returns what a server holds of `versions` under a policy."""
     policy = model.model_version_policy
     kind = policy.WhichOneof("policy_choice")
@@ -74,8 +77,11 @@ def _loaded(model: ModelConfig, versions: Iterable[int]) -> set[int]:
     return set(newest[: policy.latest.num_versions or 1])
 
 
-def _with(before: ModelServerConfig, model: ModelConfig) -> ModelServerConfig:
-    config = ModelServerConfig()
+def _with(
+    before: model_server_config_pb2.ModelServerConfig,
+    model: model_server_config_pb2.ModelConfig,
+) -> model_server_config_pb2.ModelServerConfig:
+    config = model_server_config_pb2.ModelServerConfig()
     config.CopyFrom(before)
     models = [
         m for m in before.model_config_list.config if m.name != model.name

@@ -132,7 +132,7 @@ class EarlyExitTrainer(keras.Model):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
         """Trains as Keras does; warns of targets that were not shifted."""
-        warn_of_unshifted_targets(x, y, self.config.pad_id)
+        warn_of_unshifted_targets(x, y, getattr(self.config, "pad_id", 0))
         return super().fit(x, y, *args, **options)
 
     def call(self, inputs: Any, training: bool | None = None) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Flags over files over defaults; what is wrong is said in one sentence."""
 
+import pydantic
 import pytest
 
 from keras_moe.orchestration import load_config
@@ -95,3 +96,61 @@ def test_a_merge_is_no_name_given_twice(tmp_path):
     path = tmp_path / "toys.yaml"
     path.write_text("making: {<<: {how: well, colour: red}, colour: blue}\n")
     assert load_config(ToyConfig, path).making.colour == "blue"
+
+
+MERGES = "a0: &a0 {x0: 1, y0: 1, z0: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n"
+    for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (MERGES, "too many names are merged"),
+        ("a: " + "[" * 5000, "is not YAML: it nests too deeply"),
+    ],
+    ids=["merges", "brackets"],
+)
+def test_a_few_lines_do_not_become_many(tmp_path, text, rule):
+    path = tmp_path / "toys.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rule):
+        load_config(ToyConfig, path)
+
+
+def test_flags_are_read_as_files_are(capsys):
+    with pytest.raises(SystemExit):
+        parse("--set", "making={how: a, how: b}")
+    assert "must give a value in YAML" in capsys.readouterr().err
+
+
+def test_a_flag_is_not_blamed_for_its_neighbours(tmp_path):
+    path = tmp_path / "toys.yaml"
+    path.write_text("making: {colour: [1]}\n")
+    flags = {"making.how": "fast"}
+    with pytest.raises(ValueError, match=r"toys\.yaml: `making\.colour`"):
+        load_config(ToyConfig, path, flags)
+    path.write_text("making: 3\n")
+    with pytest.raises(ValueError, match=r"toys\.yaml: `making`: "):
+        load_config(ToyConfig, path, flags)
+
+
+def test_a_flag_is_blamed_for_what_is_right_without_it(tmp_path):
+    class Pair(ToyConfig):
+        low: int = 1
+        high: int = 2
+
+        @pydantic.model_validator(mode="after")
+        def _ordered(self):
+            if self.low > self.high:
+                raise ValueError("`low` must not be above `high`")
+            return self
+
+    path = tmp_path / "toys.yaml"
+    path.write_text("high: 5\n")
+    with pytest.raises(ValueError, match="the command line: `all of it`"):
+        load_config(Pair, path, {"low": 6})
+    path.write_text("low: 6\nhigh: 5\n")
+    with pytest.raises(ValueError, match=r"toys\.yaml: `all of it`"):
+        load_config(Pair, path, {"liked": True})
