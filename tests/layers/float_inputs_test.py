@@ -6,7 +6,6 @@ import pytest
 
 from keras_moe.layers import FeedForward
 from keras_moe.layers import SparseMoE
-from keras_moe.layers import SwitchRouter
 
 IDS = np.ones([2, 4, 3], "int32")
 SYMBOLIC = keras.Input([4, 3], dtype="int32")
@@ -18,7 +17,6 @@ SYMBOLIC = keras.Input([4, 3], dtype="int32")
         (SparseMoE(4, 8), IDS),
         (SparseMoE(4, 8), SYMBOLIC),
         (FeedForward(8), IDS),
-        (SwitchRouter(4), IDS),
     ],
 )
 def test_ids_are_no_states(layer, ids):

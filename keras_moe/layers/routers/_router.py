@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_moe.backend import metrics_are_in_reach
 from keras_moe.backend import refuse_recomputation
-from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers.routers._replica_losses import ReplicaLosses
 from keras_moe.losses import load_balancing_loss
 from keras_moe.losses import router_z_loss
@@ -200,7 +199,6 @@ class Router(ReplicaLosses):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan | SoftRoutingPlan:
-        check_float("inputs", inputs)
         if training:
             refuse_recomputation(self)
         broken = None
