@@ -69,15 +69,22 @@ def num_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def loops_keep_metrics() -> bool:
+    """Whether Keras's loops keep what a layer's call adds to its metrics.
+
+    Those of the JAX backend take the values of metrics away while a model is
+    called, and drop what a call would make of them: a layer that reported its
+    metrics there would report 0.
+    """
+    return keras.backend.backend() != "jax"
+
+
 def metrics_are_in_reach() -> bool:
     """Whether a layer that is being called can update metrics of its own.
 
-    Not in the loops of Keras's JAX backend: they take the values of metrics
-    away while a model is called, and drop what a call would make of them.
+    Not in loops that would drop the update: see `loops_keep_metrics`.
     """
-    if keras.backend.backend() != "jax":
-        return True
-    return not in_stateless_scope()
+    return loops_keep_metrics() or not in_stateless_scope()
 
 
 def refuse_ignored_distribution() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras.src.backend.common import masking
 from keras.src.backend.common import stateless_scope
+from keras.src.utils import naming
 
 from keras_moe.types import Tensor
 
@@ -65,6 +66,18 @@ def own_losses(layer: keras.layers.Layer) -> list[Tensor]:
         layer: any that was called.
     """
     return layer._get_own_losses()
+
+
+def count_name(name: str) -> str:
+    """Returns a name that no layer has yet: itself, or with a number.
+
+    Stands for `keras.src.utils.naming.uniquify`. Keras calls a layer without a
+    name after its class, and takes each capital for a word.
+
+    Args:
+        name: as wanted.
+    """
+    return naming.uniquify(name)
 
 
 def stored_kernel(layer: keras.layers.Layer) -> Any:

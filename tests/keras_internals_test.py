@@ -54,6 +54,12 @@ def test_sublayers_come_in_the_order_of_their_making():
     assert names(keras_internals.sublayers(Block())) == ["first", "second"]
 
 
+def test_names_are_counted_as_keras_counts_them():
+    name = keras_internals.count_name("counted_layer")
+    assert name == "counted_layer"
+    assert keras_internals.count_name("counted_layer") == f"{name}_1"
+
+
 def test_own_losses_are_without_those_of_sublayers():
     outer = keras.Sequential([Block(), keras.layers.ActivityRegularization(1)])
     outer(np.ones((1, 2)))

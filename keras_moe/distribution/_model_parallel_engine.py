@@ -27,7 +27,7 @@ class ModelParallelEngine(MeshEngine):
     this engine's, for all models. Devices are those of one process.
 
     Keras's loops on JAX (3.15), on a mesh or not, take the values of layers'
-    metrics away while the model is called: what routers measure stays at zero.
+    metrics away while the model is called: routers report none there.
 
     What differs in `train_step`: a loss or an optimizer that is given to it
     becomes the model's own, as by `compile`.

@@ -1,8 +1,10 @@
 """A running mean of variances that warns where they are too large."""
 
 import warnings
+from collections.abc import Callable
 
 import keras
+from keras import ops
 
 from keras_moe.serialization import register
 from keras_moe.types import Tensor
@@ -19,6 +21,13 @@ class RelativeVariance(keras.metrics.Mean):
     size. The metric warns if its result is above 0.1, an error of a third,
     where it is read outside of a graph, as `fit` does after each epoch.
 
+    Args:
+        name: name of the metric.
+        dtype: dtype of the mean.
+        otherwise: gives the result where nothing was added: layers measure in
+            training alone, so that no assignment enters an exported graph, and
+            evaluation reads what their features are now. By default NaN.
+
     Example:
 
     >>> metric = keras_moe.metrics.RelativeVariance()
@@ -27,9 +36,19 @@ class RelativeVariance(keras.metrics.Mean):
     0.25
     """
 
+    def __init__(
+        self,
+        name: str = "relative_variance",
+        dtype: str | None = None,
+        otherwise: Callable[[], Tensor] | None = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        self._otherwise = otherwise
+
     def result(self) -> Tensor:
         """Returns the mean."""
-        value = super().result()
+        value = float("nan") if self._otherwise is None else self._otherwise()
+        value = ops.where(self.count > 0, super().result(), value)
         if _is_known(value) and float(value) > NOISE:
             warn_of_noise(self.name, float(value))
         return value

@@ -61,9 +61,7 @@ def collect_expert_load(
     # model's metrics and random state stay as they were.
     with keras.StatelessScope():
         for router in routers.values():
-            router.expert_load.reset_state()
-            for tracker in router.trackers.values():
-                tracker.reset_state()
+            router.reset_metrics()
         for batch in itertools.islice(_batches(data, batch_size, steps), steps):
             model(batch, training=training)
             seen = True

@@ -7,8 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_moe.validation import check_size
+from keras_moe.visualization._layer_loads import DROPPED_KEY
 from keras_moe.visualization._layer_loads import LOAD_KEY
 from keras_moe.visualization._layer_loads import LayerLoads
+from keras_moe.visualization._layer_loads import built_routers
 from keras_moe.visualization._plot_expert_load import plot_expert_load
 
 
@@ -19,7 +21,8 @@ class ExpertLoadCallback(keras.callbacks.Callback):
     validation) are appended to the history, under `<layer>/expert_load`, as
     lists of shares that sum to 1; `plot_expert_load(history)` draws them.
     They are kept out of `logs`, where other callbacks expect scalars. The
-    share of dropped tokens is there already, as one of the layer's metrics.
+    share of dropped tokens is there already, as one of the layer's metrics; of
+    routers with `report_metrics=False` it is added to the history.
 
     Args:
         log_dir: where to write a picture for TensorBoard (under "Images");
@@ -64,6 +67,10 @@ class ExpertLoadCallback(keras.callbacks.Callback):
     ) -> None:
         """Forgets the last epoch."""
         self._loads = None
+        for router in built_routers(self.model).values():
+            # Keras resets what is reported.
+            if not router.report_metrics:
+                router.reset_metrics()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Reads the metrics of training before validation resets them."""
@@ -75,9 +82,14 @@ class ExpertLoadCallback(keras.callbacks.Callback):
         """Records the loads; draws them."""
         loads = self._loads or LayerLoads.from_metrics(self.model)
         history = self.model.history.history
-        for name, load in zip(loads.names, loads.loads, strict=True):
+        for name, load, dropped in zip(
+            loads.names, loads.loads, loads.dropped, strict=True
+        ):
             key = f"{name}/{LOAD_KEY}"
             history.setdefault(key, []).append([float(x) for x in load])
+            key = f"{name}/{DROPPED_KEY}"
+            if key not in (logs or {}):
+                history.setdefault(key, []).append(dropped)
         if self._writer is not None and epoch % self.every == 0:
             picture = _pixels(plot_expert_load(loads, title=f"Epoch {epoch}"))
             with self._writer.as_default():

@@ -123,11 +123,7 @@ def routers_of(model: keras.Model) -> dict[str, Router]:
     Raises:
         ValueError: if there is none.
     """
-    routers = {
-        layer.path.rsplit("/", 1)[0]: layer
-        for layer in _walk(model)
-        if isinstance(layer, Router) and layer.built
-    }
+    routers = built_routers(model)
     if not routers:
         raise ValueError(
             "`model` must be built and have a `keras_moe.layers.SparseMoE`. "
@@ -135,6 +131,15 @@ def routers_of(model: keras.Model) -> dict[str, Router]:
             "a built router."
         )
     return routers
+
+
+def built_routers(model: keras.Model) -> dict[str, Router]:
+    """Returns what `routers_of` does, or an empty dictionary."""
+    return {
+        layer.path.rsplit("/", 1)[0]: layer
+        for layer in _walk(model)
+        if isinstance(layer, Router) and layer.built
+    }
 
 
 def _walk(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:

@@ -67,6 +67,18 @@ def stable_name(named: Any) -> str:
     return _without_count(named.name, type(named))
 
 
+def earlier_name(name: str) -> str:
+    """Returns what a variable was called before layers had today's names.
+
+    A `SparseMoE` without a name of its own was a `sparse_mo_e`: Keras took
+    each capital for a word.
+
+    Args:
+        name: of a variable, as in a checkpoint.
+    """
+    return re.sub(r"(?<![^/])sparse_moe(?=[/#])", "sparse_mo_e", name)
+
+
 def make_unique(name: str, taken: set[str]) -> str:
     """Returns `name`, with a number if it is taken, and takes it.
 

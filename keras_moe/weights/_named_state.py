@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_moe.weights._layer_names import NamedLayer
 from keras_moe.weights._layer_names import make_unique
 from keras_moe.weights._layer_names import named_layers
 from keras_moe.weights._layer_names import stable_name
 from keras_moe.weights._named_weights import named_weights
-from keras_moe.weights._named_weights import without_sublayers
+from keras_moe.weights._own_metrics import own_metrics
 
 MODEL = "model/"
 OPTIMIZER = "optimizer/"
@@ -84,14 +85,19 @@ def optimizer_of(model: keras.Model) -> keras.optimizers.Optimizer | None:
 def _named_metrics(
     model: keras.Model,
 ) -> Iterator[tuple[keras.metrics.Metric, str]]:
-    owners = {
-        id(metric): owner
-        for owner in named_layers(model)
-        for metric in without_sublayers(owner.layer, "metrics")
-    }
+    owners: dict[int, NamedLayer] = {}
+    # A layer may keep metrics that no log shows. They lie on the devices of the
+    # others, and a training may be resumed with other logs.
+    silent: list[keras.metrics.Metric] = []
+    shown = {id(metric) for metric in model.metrics}
+    for owner in named_layers(model):
+        own = own_metrics(owner.layer)
+        owners |= {id(metric): owner for metric in own}
+        if not isinstance(owner.layer, keras.Model):
+            silent += [metric for metric in own if id(metric) not in shown]
     losses = _names_of_losses(model)
     taken: set[str] = set()
-    for metric in model.metrics:
+    for metric in (*model.metrics, *silent):
         where = losses.get(metric.name) or stable_name(metric)
         owner = owners.get(id(metric))
         if owner is not None and owner.name:

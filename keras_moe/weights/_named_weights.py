@@ -1,7 +1,5 @@
 """The one naming of a model's variables."""
 
-from typing import Any
-
 import keras
 
 from keras_moe.keras_internals import sublayers
@@ -56,7 +54,7 @@ def named_weights(model: keras.layers.Layer) -> dict[str, keras.Variable]:
     taken: set[str] = set()
     for layer, where, _ in named_layers(model):
         prefix = f"{where}/" if where else ""
-        for variable in without_sublayers(layer, "variables"):
+        for variable in _own_variables(layer):
             if id(variable) not in known:
                 known.add(id(variable))
                 name = make_unique(prefix + stable_name(variable), taken)
@@ -80,15 +78,11 @@ def without_state(
     return {name: v for name, v in named.items() if id(v) in weights}
 
 
-def without_sublayers(layer: keras.layers.Layer, attribute: str) -> list[Any]:
-    """Returns the part of a list of a layer's that is not its sublayers'.
-
-    Args:
-        layer: built.
-        attribute: name of the list, `"variables"` or `"metrics"`.
-    """
-    children = sublayers(layer)
+def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns the variables of a layer that are not its sublayers'."""
     below = {
-        id(part) for child in children for part in getattr(child, attribute)
+        id(variable)
+        for child in sublayers(layer)
+        for variable in child.variables
     }
-    return [part for part in getattr(layer, attribute) if id(part) not in below]
+    return [v for v in layer.variables if id(v) not in below]

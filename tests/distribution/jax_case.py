@@ -17,6 +17,7 @@ from keras_moe import ops
 from keras_moe import training
 from keras_moe import weights
 from keras_moe.layers import ExpertChoiceRouter
+from keras_moe.layers import RandomFeatureAttention
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
 from keras_moe.layers import TopKRouter
@@ -146,6 +147,25 @@ def fitted(mesh=None):
     return [history["loss"][0], history["val_loss"][0]]
 
 
+def reported():
+    """What a fit logs where routers drop most tokens, and what they know."""
+    router = SwitchRouter(capacity_factor=0.1, min_expert_capacity=1)
+    inputs = keras.Input((LENGTH, DIM))
+    x = SparseMoE(EXPERTS, 8, router=router)(inputs)
+    attention = RandomFeatureAttention(2, 4, num_random_features=8)
+    model = keras.Model(inputs, attention(x, x))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(4, LENGTH, DIM))
+    history = model.fit(x, x, validation_data=(x, x), verbose=0).history
+    model(x, training=True)
+    left_behind = router.trackers["fraction_tokens_left_behind"].result()
+    return {
+        "logs": sorted(history),
+        "updates": int(attention.features.num_updates),
+        "left_behind": float(left_behind),
+    }
+
+
 def stored_and_restored(mesh, folder):
     """Saves on a mesh, changes all, restores there."""
     engine = make_engine(mesh)
@@ -182,6 +202,7 @@ def main(folder):
                 mesh, router, alone
             )
     said["fitted"] = {str(mesh): fitted(mesh) for mesh in (None, *MESHES)}
+    said["reported"] = reported()
     for mesh in MESHES:
         said["stored"][mesh] = stored_and_restored(mesh, folder)
     said["identity_after"] = ops.constrain(x, "batch", "expert") is x

@@ -88,6 +88,14 @@ def test_fit_on_the_mesh_is_that_of_one_device(said, mesh):
     )
 
 
+def test_logs_have_no_metric_that_keras_loses(said):
+    """Each was 0, while 84 % of the tokens were dropped."""
+    assert said["reported"]["logs"] == ["loss", "val_loss"]
+    # Outside of Keras's loops the layers measure: training moves features.
+    assert said["reported"]["left_behind"] > 0.5
+    assert said["reported"]["updates"] == 2
+
+
 @pytest.mark.parametrize("mesh", MESHES)
 def test_a_layer_exchanges_tokens_twice(said, mesh):
     assert said["stored"][mesh]["all_to_alls"] == 2

@@ -44,10 +44,9 @@ def test_every_variable_has_one_name():
     assert {id(v) for v in named.values()} == {id(v) for v in expected}
     assert len(named) == len({id(v) for v in expected})
     assert "model/dropout/seed_generator_state" in named
-    assert "model/sparse_mo_e/bias_balanced_router/expert_bias" in named
+    assert "model/sparse_moe/bias_balanced_router/expert_bias" in named
     assert (
-        "metrics/sparse_mo_e/bias_balanced_router/expert_load_cv/counts"
-        in named
+        "metrics/sparse_moe/bias_balanced_router/expert_load_cv/counts" in named
     )
     assert "optimizer/model/sequential/dense#1/kernel/momentum" in named
     assert "metrics/compile_metrics/mean_squared_error#1/total" in named

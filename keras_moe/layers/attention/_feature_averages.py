@@ -69,7 +69,9 @@ def assign_if_finite(
     usable = True
     for value in values:
         usable = usable & ops.all(ops.isfinite(value))
-    values = choose(usable, values, weights)
+    # JAX takes no weight for a tensor in a condition.
+    before = [current_value(weight) for weight in weights]
+    values = choose(usable, values, before)
     for weight, value in zip(weights, values, strict=True):
         weight.assign(value)
 

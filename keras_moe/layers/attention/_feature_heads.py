@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import keras
 from keras import ops
 
 from keras_moe.layers.attention._attention_cache import AttentionCache
@@ -18,6 +19,7 @@ from keras_moe.ops.linear_attention._causal import causal_attention
 from keras_moe.ops.linear_attention._state import LinearAttentionState
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
+from keras_moe.weights._own_metrics import own_metrics
 
 
 class StreamingState(NamedTuple):
@@ -61,6 +63,14 @@ class FeatureHeads(HeadProjections):
         self.features = features
         self.causal = causal
         self.rotary = rotary
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The layer's own metrics, none: the variance is its features'.
+
+        A model would list it once for each layer that it lies in.
+        """
+        return own_metrics(self)
 
     def build(
         self,

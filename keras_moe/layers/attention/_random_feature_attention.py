@@ -35,9 +35,8 @@ class RandomFeatureAttention(FeatureHeads):
     looks at them. Sums are kept in the log domain with a maximum for each
     feature, so that results are exact for the drawn features at any scale,
     without an epsilon; what a row does not see (padding, other segments, later
-    positions) changes no bit of it.
-
-    A `keras_moe.layers.StatefulAttention`, whose state does not grow.
+    positions) changes no bit of it. The layer is a
+    `keras_moe.layers.StatefulAttention`, whose state does not grow.
 
     Sources: [Choromanski et al., 2020](https://arxiv.org/abs/2009.14794);
     [Likhosherstov et al., 2022](https://arxiv.org/abs/2205.15317). For the
@@ -92,15 +91,15 @@ class RandomFeatureAttention(FeatureHeads):
             adjacent. 0 is padding. Rotary positions begin anew with each.
 
     Unlike `keras.layers.MultiHeadAttention`:
-        Causal attention needs as many keys as queries. No attention weights
-        are dropped. Between the projections all is float32. Masked padding may
-        be NaN; what causality or other segments hide must be finite.
+        Causal attention needs as many keys as queries. No weights are dropped.
+        Between the projections all is float32. Masked padding may be NaN; what
+        causality or other segments hide must be finite.
 
     Metrics:
-        `relative_variance`, in training, of `features.relative_variance`: the
-        predicted variance of the kernel for the worst head, relative to its
-        square; its root is about the error of outputs over their size. Above
-        0.1 it warns after epochs; `adapt`, conversion, `serving.export` do too.
+        `relative_variance`, of `features.relative_variance`: the predicted
+        variance of the kernel for the worst head over its square; its root is
+        about the error of outputs over their size. Above 0.1 it warns after
+        epochs; `adapt`, conversion and `serving.export` do too.
 
     Output shape:
         `(batch, queries, dim)`. Rows that are masked, or see no key, have

@@ -2,10 +2,8 @@
 
 import random
 
-import keras
 from keras import ops
 
-from keras_moe.backend import metrics_are_in_reach
 from keras_moe.backend import refuse_recomputation
 from keras_moe.layers.attention._feature_averages import assign_if_finite
 from keras_moe.layers.attention._feature_averages import choose
@@ -17,7 +15,7 @@ from keras_moe.layers.attention._feature_options import SOFTMAX_MAPS
 from keras_moe.layers.attention._feature_options import check_options
 from keras_moe.layers.attention._feature_options import choose_options
 from keras_moe.layers.attention._feature_options import refuse_dense_covariance
-from keras_moe.metrics import RelativeVariance
+from keras_moe.layers.attention._measured_features import MeasuredFeatures
 from keras_moe.ops.linear_attention._feature_map import FeatureMap
 from keras_moe.ops.linear_attention._fit_features import COVARIANCES
 from keras_moe.ops.linear_attention._fit_features import fit_features
@@ -38,7 +36,7 @@ _FIT_INTERVAL = 1000
 
 
 @register
-class RandomFeatures(keras.layers.Layer):
+class RandomFeatures(MeasuredFeatures):
     """Positive random features whose products are those of a kernel.
 
     For the softmax kernel, `exp(x . y)` of queries and keys over the fourth
@@ -81,7 +79,8 @@ class RandomFeatures(keras.layers.Layer):
 
     Attributes:
         relative_variance: metric of the predicted variance of the worst head,
-            in training (elsewhere it stays at 0); none for other kernels. See
+            in training the mean, elsewhere as the features stand; none for
+            other kernels, and no log of it on JAX. See
             `keras_moe.metrics.RelativeVariance`.
 
     Raises:
@@ -168,10 +167,7 @@ class RandomFeatures(keras.layers.Layer):
         self.predicted_variance = self._weight("predicted_variance", (heads,))
         self.query_moments = self._moments("query", heads, dim)
         self.key_moments = self._moments("key", heads, dim)
-        prefix = self.path.rsplit("/", 1)[0]
-        self.relative_variance = RelativeVariance(
-            name=f"{prefix}/relative_variance"
-        )
+        self.add_metrics()
 
     def _weight(self, name, shape, initializer="zeros", dtype=None):
         return self.add_weight(
@@ -269,9 +265,7 @@ class RandomFeatures(keras.layers.Layer):
         interval = self.redraw_interval or _FIT_INTERVAL
         due = power_of_two | (number % interval == 0)
         self._refit(due & usable, number)
-        if self.is_softmax and metrics_are_in_reach():
-            worst = ops.max(self.predicted_variance)
-            self.relative_variance.update_state(worst)
+        self.measure()
 
     def _refit(self, due: Tensor, number: Tensor) -> None:
         before = tuple(current_value(weight) for weight in self._fitted)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import refuse_ignored_distribution
+from keras_moe.keras_internals import count_name
 from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.moe._executors import EXECUTORS
@@ -30,6 +31,7 @@ from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_size
+from keras_moe.weights._own_metrics import own_metrics
 
 
 @register
@@ -50,10 +52,11 @@ class SparseMoE(keras.layers.Layer):
     the behaviour of other implementations.
 
     The router's losses are added to the model's (`layer.losses`), its
-    metrics appear in the logs as `<layer>/auxiliary_loss`, `router_z_loss`,
-    `fraction_tokens_left_behind`, `router_confidence`, `expert_usage`,
-    `router_entropy` and `expert_load_cv`. Outside of training no token is
-    dropped, unless the router's `eval_capacity_factor` says so.
+    metrics (`layer.router.metrics`) appear in the logs as
+    `<layer>/auxiliary_loss`, `router_z_loss`, `fraction_tokens_left_behind`,
+    `router_confidence`, `expert_usage`, `router_entropy` and `expert_load_cv`,
+    unless the router has `report_metrics=False`. Outside of training no token
+    is dropped, unless the router's `eval_capacity_factor` says so.
 
     Args:
         num_experts: number of experts.
@@ -128,6 +131,9 @@ class SparseMoE(keras.layers.Layer):
         bias_initializer: InitializerLike = "zeros",
         **kwargs,
     ):
+        if kwargs.get("name") is None:
+            # Keras would call the layer `sparse_mo_e`.
+            kwargs["name"] = count_name("sparse_moe")
         super().__init__(**kwargs)
         check_size(num_experts=num_experts)
         check_choice(("auto", *EXECUTORS), dispatch=dispatch)
@@ -154,6 +160,14 @@ class SparseMoE(keras.layers.Layer):
             name="experts",
         )
         self.supports_masking = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The layer's own metrics, none: those of routing are its router's.
+
+        A model would list them once for each layer that they lie in.
+        """
+        return own_metrics(self)
 
     def build(self, input_shape: Shape) -> None:
         refuse_ignored_distribution()

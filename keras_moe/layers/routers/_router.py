@@ -5,14 +5,10 @@ import math
 import keras
 from keras import ops
 
-from keras_moe.backend import metrics_are_in_reach
 from keras_moe.backend import refuse_recomputation
-from keras_moe.layers.routers._replica_losses import ReplicaLosses
+from keras_moe.layers.routers._router_metrics import RouterMetrics
 from keras_moe.losses import load_balancing_loss
 from keras_moe.losses import router_z_loss
-from keras_moe.metrics import ExpertLoad
-from keras_moe.metrics import expert_counts
-from keras_moe.metrics import routing_statistics
 from keras_moe.ops import RoutingPlan
 from keras_moe.ops import SoftRoutingPlan
 from keras_moe.ops import expert_capacity
@@ -36,7 +32,7 @@ from keras_moe.validation import check_size
 _ONE_HOT_BYTES = 2**26
 
 
-class Router(ReplicaLosses):
+class Router(RouterMetrics):
     """Scores tokens against experts and plans which token goes where.
 
     Subclasses implement `route`. The base gives them logits in float32 under
@@ -66,6 +62,9 @@ class Router(ReplicaLosses):
         router_z_loss_weight: factor of `losses.router_z_loss`.
         kernel_initializer: initialiser of the router's kernel.
         seed: seed of the jitter.
+        report_metrics: whether the layer's metrics are among the model's, and
+            so in each line of its logs. They are measured in either case:
+            see `trackers`. On JAX none are: Keras's loops there lose them.
 
     Call arguments:
         inputs: `[groups, tokens, dim]`.
@@ -106,12 +105,13 @@ class Router(ReplicaLosses):
         router_z_loss_weight: float = 0.001,
         kernel_initializer: InitializerLike = None,
         seed: int | None = None,
+        report_metrics: bool = True,
         **kwargs,
     ):
         # Routing in low precision flips decisions (ST-MoE, arXiv:2202.08906,
         # section 3): routers compute in float32 under every policy.
         kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
+        super().__init__(report_metrics=report_metrics, **kwargs)
         check_size(
             num_experts=num_experts, min_expert_capacity=min_expert_capacity
         )
@@ -153,22 +153,7 @@ class Router(ReplicaLosses):
                 f"The last axis must be static. Received: {input_shape=}."
             )
         self.add_state(dim, num_experts)
-        # Readers of logs look for the sparse layer, not for its router.
-        prefix = self.path.rsplit("/", 1)[0]
-        self.trackers = {
-            name: keras.metrics.Mean(name=f"{prefix}/{name}")
-            for name in (
-                "auxiliary_loss",
-                "router_z_loss",
-                "fraction_tokens_left_behind",
-                "router_confidence",
-                "expert_usage",
-                "router_entropy",
-            )
-        }
-        self.expert_load = ExpertLoad(
-            num_experts, name=f"{prefix}/expert_load_cv"
-        )
+        self.add_metrics(num_experts)
 
     @property
     def required_num_experts(self) -> int:
@@ -315,15 +300,7 @@ class Router(ReplicaLosses):
             self.add_loss(self.load_balancing_loss_weight * balance)
         if self.router_z_loss_weight:
             self.add_loss(self.router_z_loss_weight * z_loss)
-        if not metrics_are_in_reach():
-            return
-        statistics = routing_statistics(plan, padding_mask)
-        statistics["auxiliary_loss"] = balance
-        statistics["router_z_loss"] = z_loss
-        tokens = ops.sum(ops.cast(real, "int32"))
-        for name, value in statistics.items():
-            self.trackers[name].update_state(value, sample_weight=tokens)
-        self.expert_load.update_state(expert_counts(plan, padding_mask))
+        self.update_metrics(plan, real, balance, z_loss)
 
     def quantize(self, mode: str | None = None, **kwargs) -> None:
         """Does nothing: routing in low precision flips decisions."""
@@ -347,4 +324,5 @@ class Router(ReplicaLosses):
                 self.kernel_initializer
             ),
             "seed": self.seed,
+            "report_metrics": self.report_metrics,
         }

@@ -54,6 +54,8 @@ class SwitchTransformerConfig:
         load_balancing_loss_weight: weight of the load-balancing loss, for
             routers that have one.
         router_z_loss_weight: weight of the router's z-loss.
+        report_metrics: whether the metrics of routers, seven a sparse block,
+            are among the model's, and so in each line of its logs.
         dropout_rate: dropout everywhere but inside experts.
         expert_dropout_rate: dropout inside experts.
         layer_dropout_rate: how often, in training, the last decoder block is
@@ -102,6 +104,7 @@ class SwitchTransformerConfig:
     jitter_noise: float = 0.01
     load_balancing_loss_weight: float = 0.01
     router_z_loss_weight: float = 0.001
+    report_metrics: bool = True
     dropout_rate: float = 0.1
     expert_dropout_rate: float = 0.1
     layer_dropout_rate: float = 0.0

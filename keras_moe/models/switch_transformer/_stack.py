@@ -187,6 +187,7 @@ def _make_router(config: SwitchTransformerConfig, causal: bool) -> Router:
         "capacity_factor": config.capacity_factor,
         "jitter_noise": config.jitter_noise,
         "router_z_loss_weight": config.router_z_loss_weight,
+        "report_metrics": config.report_metrics,
     }
     if name == "expert_choice":
         # Experts that choose among all tokens of a batch would let an answer

@@ -10,6 +10,7 @@ import numpy as np
 from keras_moe.training._build_state import build_optimizer
 from keras_moe.training._build_state import has_all_metrics
 from keras_moe.training.checkpoints._replica_shares import assign_whole
+from keras_moe.weights._layer_names import earlier_name
 from keras_moe.weights._layer_names import named_layers
 from keras_moe.weights._named_state import METRICS
 from keras_moe.weights._named_state import MODEL
@@ -74,6 +75,8 @@ def assign_state(
         expected = named_state(model, optimizer)
 
     def rule(name: str) -> str | None:
+        if name not in state and earlier_name(name) in state:
+            return earlier_name(name)
         made = metrics_complete or not name.startswith(METRICS)
         return name if made or name in state else None
 

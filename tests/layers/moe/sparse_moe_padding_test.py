@@ -47,7 +47,7 @@ def test_padding_changes_nothing(name, poison, extra, seed):
     alone = real.reshape(-1, DIM)[mask[:, :4].reshape(-1)][None]
 
     def run(inputs, mask):
-        for metric in layer.metrics:
+        for metric in layer.router.metrics:
             metric.reset_state()
         with tf.GradientTape() as tape:
             x = tf.constant(inputs)
@@ -55,7 +55,7 @@ def test_padding_changes_nothing(name, poison, extra, seed):
             outputs = layer(x, mask=mask, training=True)
             losses = list(layer.losses)
             total = tf.reduce_sum(tf.square(outputs)) + sum(losses)
-        metrics = {m.name: float(m.result()) for m in layer.metrics}
+        metrics = {m.name: float(m.result()) for m in layer.router.metrics}
         weights = [v.value for v in layer.trainable_weights]
         return outputs, losses, metrics, tape.gradient(total, [x, *weights])
 

@@ -150,7 +150,7 @@ def test_metrics_of_a_batch():
         tf.nn.softmax(logits).numpy(), real
     )
     expected["router_z_loss"] = reference_losses.router_z(logits, real)
-    received = {m.name: float(m.result()) for m in layer.metrics}
+    received = {m.name: float(m.result()) for m in layer.router.metrics}
     assert received == pytest.approx(
         {f"moe/{name}": value for name, value in expected.items()}, rel=1e-4
     )

@@ -37,6 +37,26 @@ def test_values_read_back():
         np.testing.assert_array_equal(value, state[name], err_msg=name)
 
 
+def test_a_sparse_layer_of_an_earlier_version_reads_back():
+    """Layers without a name were `sparse_mo_e` in its checkpoints."""
+
+    def make(**kwargs):
+        inputs = keras.Input([3, 4])
+        layer = keras_moe.layers.SparseMoE(2, hidden_dim=3, **kwargs)
+        model = keras.Model(inputs, layer(inputs))
+        model.compile("adam", "mse")
+        build_state(model, (np.ones((2, 3, 4), "float32"),) * 2)
+        return model
+
+    state = read_state(make(name="sparse_mo_e"))
+    model = make()
+    assign_state(model, state)
+    for name, value in read_state(model).items():
+        assert "/sparse_moe/" in name or "sparse_moe" not in name
+        earlier = name.replace("sparse_moe", "sparse_mo_e")
+        np.testing.assert_array_equal(value, state[earlier], err_msg=name)
+
+
 def test_integers_may_be_of_another_width():
     model = make_model()
     state = read_state(model)

@@ -218,7 +218,7 @@ def test_overflow_in_a_mixture(trained):
     assert "random_feature_attention" in text and "outputs are not" in text
     mixture = trained.layers[-3]
     assert isinstance(mixture, keras_moe.layers.SparseMoE)
-    name = "model/sparse_mo_e/experts/wi/kernel"
+    name = "model/sparse_moe/experts/wi/kernel"
     kernel = named_state(trained)[name]
     before = np.array(np.asarray(kernel))
     kernel.assign(np.full(kernel.shape, 3e38, "float32"))
