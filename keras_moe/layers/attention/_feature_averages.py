@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
+from keras_moe.backend import value_now
 from keras_moe.ops.linear_attention._feature_statistics import masked_moments
 from keras_moe.types import Tensor
 
@@ -46,8 +47,24 @@ def count_batch(
             `[b, 1, 1, t]`, false for padding; `None` hides none.
 
     Returns:
-        The number of the batch, and a bool scalar: whether it counts. Where
-        squares add up to no finite number, it does not.
+        The number of the batch, and a bool scalar: whether it counts.
+    """
+    usable = is_usable(*batch)
+    before = current_value(counter)
+    number = before + 1
+    counter.assign(ops.where(usable, number, before))
+    return number, usable
+
+
+def is_usable(*batch: tuple[Tensor, Tensor | None]) -> Tensor:
+    """Says whether features can be fitted to queries and keys.
+
+    Args:
+        *batch: as of `count_batch`.
+
+    Returns:
+        A bool scalar: false where one of them is padding alone, or its squares
+        add up to no finite number.
     """
     usable = True
     for x, visible in batch:
@@ -56,10 +73,23 @@ def count_batch(
             usable = usable & ops.any(visible)
             x = ops.where(visible[..., None], x, 0.0)
         usable = usable & ops.isfinite(ops.sum(ops.square(x)))
-    before = current_value(counter)
-    number = before + 1
-    counter.assign(ops.where(usable, number, before))
-    return number, usable
+    return usable
+
+
+def check_usable(name: str, *batch: tuple[Tensor, Tensor | None]) -> None:
+    """Raises `ValueError` for values that features cannot be fitted to.
+
+    Args:
+        name: of the features.
+        *batch: as of `count_batch`; of a graph nothing is known.
+    """
+    usable = value_now(is_usable(*batch))
+    if usable is not None and not usable:
+        raise ValueError(
+            "`query` and `key` must be finite and not all padding where "
+            f"features are fitted to them. Received: for {name!r} values that "
+            "are NaN, infinite or too large, or none at all."
+        )
 
 
 def assign_if_finite(

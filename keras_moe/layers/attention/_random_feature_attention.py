@@ -273,7 +273,8 @@ class RandomFeatureAttention(FeatureHeads):
         """Fits the features to a batch, without training.
 
         For a layer that was converted, or whose inputs have changed. Arguments
-        are those of `call`; masks must be given: Keras hands on none.
+        are those of `call`; masks must be given: Keras hands on none. Raises
+        `ValueError` for what is not finite, or all padding.
         """
         key = value if key is None else key
         value_mask = intersect_masks(value_mask, key_mask)

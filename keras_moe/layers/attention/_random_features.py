@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_moe.backend import refuse_recomputation
 from keras_moe.layers.attention._feature_averages import assign_if_finite
+from keras_moe.layers.attention._feature_averages import check_usable
 from keras_moe.layers.attention._feature_averages import choose
 from keras_moe.layers.attention._feature_averages import count_batch
 from keras_moe.layers.attention._feature_averages import current_value
@@ -277,14 +278,16 @@ class RandomFeatures(MeasuredFeatures):
             after = ops.cond(due, lambda: self._fit(number), lambda: before)
         assign_if_finite(self._fitted, after)
 
-    def adapt(self, *batch: Tensor | None) -> None:
+    def adapt(self, queries: Tensor, keys: Tensor, *visible: Tensor) -> None:
         """Fits the features to one batch, as if there had been no other.
 
-        Args:
-            *batch: what `update` takes.
+        Arguments are those of `update`. Raises `ValueError`, when eager, for a
+        batch that features cannot be fitted to.
         """
+        seen = visible or (None, None)
+        check_usable(self.name, *zip((queries, keys), seen, strict=True))
         self.num_updates.assign(0)
-        self.update(*batch)
+        self.update(queries, keys, *visible)
 
     @property
     def _fitted(self) -> tuple:

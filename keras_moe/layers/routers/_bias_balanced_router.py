@@ -1,5 +1,7 @@
 """Top-k routing balanced by a bias instead of a loss."""
 
+from collections.abc import Callable
+
 from keras import ops
 
 from keras_moe.layers.routers._top_k_router import TopKRouter
@@ -21,6 +23,11 @@ class BiasBalancedRouter(TopKRouter):
     falls by `bias_update_rate`, that of others rises. In evaluation it stays,
     and so it does while the router is frozen (`trainable = False`). Tokens
     that are not finite are no load.
+
+    An update of several batches is one step of the bias, by the sum of their
+    loads, where `keras_moe.training.Trainer(gradient_accumulation_steps=)`
+    makes it. That of a Keras optimizer no layer sees: under it the bias moves
+    with every batch.
 
     Source: [Wang et al., 2024](https://arxiv.org/abs/2408.15664), algorithm 1.
 
@@ -56,6 +63,8 @@ class BiasBalancedRouter(TopKRouter):
         )
         check_not_negative(bias_update_rate=bias_update_rate)
         self.bias_update_rate = bias_update_rate
+        # What becomes of a batch's load. `Trainer` sums those of an update.
+        self.take_load: Callable[[Tensor], object] = self.move_bias
 
     def add_state(self, dim: int, num_experts: int) -> None:
         super().add_state(dim, num_experts)
@@ -82,10 +91,17 @@ class BiasBalancedRouter(TopKRouter):
         """Returns the plan; in training moves the bias against the load."""
         plan = super().route(logits, padding_mask, training=training)
         if training and self.trainable:
-            counts = expert_counts(plan, padding_mask)
-            lack = ops.sign(ops.mean(counts) - counts)
-            self.expert_bias.assign_add(self.bias_update_rate * lack)
+            self.take_load(expert_counts(plan, padding_mask))
         return plan
+
+    def move_bias(self, load: Tensor) -> None:
+        """Moves the bias a step against a load.
+
+        Args:
+            load: float32 `[experts]`, how many tokens asked for each expert.
+        """
+        lack = ops.sign(ops.mean(load) - load)
+        self.expert_bias.assign_add(self.bias_update_rate * lack)
 
     def get_config(self) -> Config:
         return {

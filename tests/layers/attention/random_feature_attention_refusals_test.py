@@ -80,3 +80,27 @@ def test_refuses(name):
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("place", ["query", "key"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_adapt_refuses_what_features_cannot_be_fitted_to(place, value):
+    """Nothing was fitted, and nothing said: outputs were those of no fit."""
+    layer, x = make(), data(1, 6)
+    layer.adapt(x, x)
+    before = layer.get_weights()
+    broken = {"query": x, "value": x, "key": x}
+    broken[place] = np.where(np.arange(6)[:, None] == 2, value, x).astype("f")
+    with pytest.raises(ValueError, match="`query` and `key` must be finite"):
+        layer.adapt(**broken)
+    for weight, kept in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+    masks = {f"{name}_mask": np.arange(6)[None] != 2 for name in broken}
+    layer.adapt(**broken, **masks)
+
+
+def test_adapt_refuses_padding_alone():
+    layer, x = make(), data(1, 6)
+    with pytest.raises(ValueError, match="not all padding"):
+        layer.adapt(x, x, value_mask=np.zeros((1, 6), bool))
+    assert not int(layer.features.num_updates)
