@@ -23,7 +23,8 @@ class RaggedRows(NamedTuple):
     """The filled slots of a plan, expert by expert, as rows of a matrix.
 
     Attributes:
-        token_index: int32 `[n]`, the token of each row in the flattened batch.
+        token_index: int32 `[n]`, the token of each row in the flattened batch;
+            `g * s` for a row that only fills up.
         row_index: int32 `[g * s, k]`, its inverse: the row of each choice of a
             token; `n` for a choice that was dropped or never made.
         broken: bool `[g * s, 1]`, the tokens without probabilities.
@@ -41,9 +42,10 @@ class RaggedRows(NamedTuple):
 def ragged_rows(plan: RoutingPlan) -> RaggedRows:
     """Leaves the empty slots out of a plan, but for a few.
 
-    Many rows are filled up to a multiple, with copies of the first token that
-    weigh nothing: a matrix product of a shape that was never seen before
-    costs TensorFlow milliseconds, and queues differ from batch to batch.
+    Many rows are filled up to a multiple, with zeros that weigh nothing: a
+    matrix product of a shape that was never seen before costs TensorFlow
+    milliseconds, and queues differ from batch to batch. (Any token in their
+    place might be NaN, and spoil the gradient of each expert's kernel.)
     """
     groups, experts, slots = tf.unstack(tf.shape(plan.token_index))
     tokens, choices = tf.unstack(tf.shape(plan.slot_index)[1:])
@@ -75,7 +77,9 @@ def ragged_rows(plan: RoutingPlan) -> RaggedRows:
     row = tf.pad(row, ((0, 0), (0, 1)), constant_values=num_rows)
     row_index = batched_take(row, plan.slot_index)  # [g, s, k]
     return RaggedRows(
-        token_index=tf.gather(_with_one_more(token), slot_of_row),
+        token_index=tf.gather(
+            _with_one_more(token, groups * tokens), slot_of_row
+        ),
         row_index=tf.reshape(row_index, (-1, choices)),
         broken=tf.reshape(broken_rows(plan.probabilities), (-1, 1)),
         combine_weight=tf.gather(_with_one_more(weight), slot_of_row),
@@ -88,9 +92,10 @@ def _by_expert(slots: Tensor, experts: Tensor) -> Tensor:
     return tf.reshape(tf.transpose(slots, (1, 0, 2)), (experts, -1))
 
 
-def _with_one_more(slots: Tensor) -> Tensor:
-    """Flattens, and appends a zero for rows that hold no slot."""
-    return tf.pad(tf.reshape(slots, (-1,)), ((0, 1),))
+def _with_one_more(slots: Tensor, value: Tensor | float = 0.0) -> Tensor:
+    """Flattens, and appends a value for rows that hold no slot."""
+    flat = tf.reshape(slots, (-1,))
+    return tf.pad(flat, ((0, 1),), constant_values=tf.cast(value, flat.dtype))
 
 
 def _multiple(mean_rows: Tensor) -> Tensor:
@@ -111,8 +116,7 @@ def ragged_dispatch(tokens: Tensor, rows: RaggedRows) -> Tensor:
             upstream = with_sentinel_rows(upstream)
             return tf.reshape(_sum_of_rows(upstream, rows.row_index), shape)
 
-        flat = tf.reshape(x, (-1, x.shape[-1]))
-        return tf.gather(flat, rows.token_index), gradient
+        return _rows_of(x, rows, x.shape[-1]), gradient
 
     return gather(tokens)
 
@@ -124,8 +128,7 @@ def ragged_combine(outputs: Tensor, rows: RaggedRows, like: Tensor) -> Tensor:
     @tf.custom_gradient
     def gather(x):
         def gradient(upstream):
-            flat = tf.reshape(upstream, (-1, x.shape[-1]))
-            return tf.gather(flat, rows.token_index)
+            return _rows_of(upstream, rows, x.shape[-1])
 
         # Broken tokens have no row: they read the one after the sentinel's.
         index = tf.where(rows.broken, tf.shape(x)[0] + 1, rows.row_index)
@@ -142,6 +145,12 @@ def apply_by_expert(
     parts = tf.split(inputs, rows.row_count, num=len(experts))
     pairs = zip(experts, parts, strict=True)
     return tf.concat([expert(part) for expert, part in pairs], axis=0)
+
+
+def _rows_of(tokens: Tensor, rows: RaggedRows, dim: int) -> Tensor:
+    """Gathers `[..., d]` into `[n, d]`, zeros where a row only fills up."""
+    flat = tf.reshape(tokens, (-1, dim))
+    return tf.gather(with_sentinel_rows(flat), rows.token_index)
 
 
 def _sum_of_rows(x: Tensor, row_index: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from tests.layers.moe.sparse_moe_case import data
 from tests.layers.moe.sparse_moe_case import make
@@ -72,6 +75,30 @@ def test_gradients_of_the_others_are_finite(executor):
         loss = tf.reduce_sum(tf.where(tf.math.is_nan(y), 0.0, y * y))
     weights = [weight.value for weight in layer.trainable_weights]
     for gradient in tape.gradient(loss, [x, *weights]):
+        assert np.isfinite(gradient).all()
+        assert np.any(gradient)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@given(
+    place=st.sampled_from([0, 1, 400, 799]),
+    value=st.sampled_from([np.nan, np.inf, -np.inf]),
+)
+@settings(max_examples=3)
+def test_long_queues_stay_clean(executor, place, value):
+    """Queues that are filled up to a multiple, with no token of the batch.
+
+    The first token was taken: not finite, it spoiled all kernels' gradients.
+    """
+    layer = make(4, router=router("top_2"), dispatch=executor)
+    inputs = data(1, 800)
+    inputs[0, place, 1] = value
+    with tf.GradientTape() as tape:
+        y = layer(inputs, training=True)
+        others = tf.boolean_mask(y[0], np.arange(800) != place)
+        loss = tf.reduce_sum(others * others)
+    assert np.isnan(y[0, place]).all() and np.isfinite(others).all()
+    for gradient in tape.gradient(loss, layer.trainable_weights):
         assert np.isfinite(gradient).all()
         assert np.any(gradient)
 
