@@ -158,7 +158,10 @@ class _Search:
             )
         )
         finished = beams.best_score > _POSSIBLE
-        log_p = ops.where(finished, beams.best_log_p, beams.log_p[:, 0])
+        # A row in which nothing is possible had no logits that are finite.
+        alive = beams.log_p[:, 0]
+        alive = ops.where(alive > _POSSIBLE, alive, float("nan"))
+        log_p = ops.where(finished, beams.best_log_p, alive)
         cut_off = ops.take(
             beams.emitted, self.first_rows(beams.best_score), axis=0
         )
@@ -274,6 +277,8 @@ class _Search:
         extended = ops.reshape(
             log_p[:, :, None] + token_log_p, (-1, self.num_beams * size)
         )
+        # A sort that meets NaN returns any order.
+        extended = ops.where(ops.isnan(extended), _NEVER, extended)
         best, place = ops.top_k(extended, 2 * self.num_beams)
         return best, place // size, place % size
 

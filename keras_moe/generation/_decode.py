@@ -7,6 +7,8 @@ from typing import cast
 import keras
 from keras import ops
 
+from keras_moe.generation._answers import read_max_length
+from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
 from keras_moe.generation._greedy import Greedy
 from keras_moe.generation._token_by_token import TokenByToken
@@ -118,8 +120,10 @@ def decode(
 
     Returns:
         `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and padded;
-        `log_probability`, float32 `(batch,)`, the sum over the emitted tokens;
-        and what else the strategy or the policy tells.
+        `log_probability`, float32 `(batch,)`, the sum over the emitted tokens,
+        NaN where the model's logits were not finite and there is no answer (a
+        warning says so when eager); and what else the strategy or the policy
+        tells.
 
     Raises:
         ValueError: if the model lacks a method, `max_length` is not positive,
@@ -133,6 +137,7 @@ def decode(
     >>> answer["token_ids"].shape
     TensorShape([1, 6])
     """
+    max_length = read_max_length(max_length)
     check_decoding(model, max_length, strategy, early_exit)
     _check_threshold(threshold, early_exit)
     check_dense(token_ids)
@@ -197,6 +202,7 @@ def decode_from(
     >>> beams["token_ids"].shape
     TensorShape([1, 6])
     """
+    max_length = read_max_length(max_length)
     check_decoding(model, max_length, strategy, early_exit)
     _check_threshold(threshold, early_exit)
     memory = keras.tree.map_structure(ops.convert_to_tensor, memory)
@@ -209,13 +215,15 @@ def decode_from(
     strategy = strategy or Greedy()
     with keras.StatelessScope():
         if early_exit is None:
-            return strategy.decode(
-                model, memory, memory_mask, max_length, static_shapes
+            return warn_of_nan(
+                strategy.decode(
+                    model, memory, memory_mask, max_length, static_shapes
+                )
             )
         # Imported only where it is wanted, since it needs TensorFlow.
         from keras_moe.generation._early_exit_decode import early_exit_decode
 
-        return early_exit_decode(
+        answer = early_exit_decode(
             cast(ExitingDecodable, model),
             memory,
             memory_mask,
@@ -225,6 +233,7 @@ def decode_from(
             threshold,
             static_shapes,
         )
+        return warn_of_nan(answer)
 
 
 def compile_decoder(
@@ -257,6 +266,7 @@ def compile_decoder(
     >>> decoder(tf.constant([[5, 6, 7, 1]]))["token_ids"].shape
     TensorShape([1, 6])
     """
+    max_length = read_max_length(max_length)
     check_decoding(model, max_length, strategy, early_exit)
 
     def decode_ids(

@@ -72,7 +72,9 @@ class SparseMoE(keras.layers.Layer):
             `"einsum"` (one-hot products, for TPUs with small groups; it warns
             where that is quadratic), `"ragged"` (no empty slots, for CPUs;
             under XLA the same as `"gather"`), or `"auto"` to let the layer
-            choose. All give the same outputs and gradients.
+            choose. All give the same outputs and gradients. `tape.jacobian`
+            needs `experimental_use_pfor=False` with `"ragged"`, since
+            TensorFlow's `pfor` fails on experts without tokens.
         gated: whether the experts are gated linear units.
         use_bias: whether the experts have biases.
         expert_dropout_rate: dropout inside the experts.
@@ -98,11 +100,8 @@ class SparseMoE(keras.layers.Layer):
         symbolic tensors has no mask, whatever `x` has, and `keras.layers.Add`
         does: the layer warns where a mask was lost before it.
 
-    Input shape:
-        `(batch, ..., dim)`.
-
     Output shape:
-        The same.
+        That of the inputs.
 
     Raises:
         ValueError: if an argument is out of its range.

@@ -13,6 +13,8 @@ from keras_moe.generation import ExitingDecodable
 from keras_moe.generation import ExitingGenerative
 from keras_moe.generation import Strategy
 from keras_moe.generation import compile_decoder
+from keras_moe.generation._answers import read_max_length
+from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._decode import check_decoding
 from keras_moe.generation._decode import check_dense
 from keras_moe.generation._decode import check_token_ids
@@ -135,6 +137,7 @@ class Decoding:
                 rank 2 or outside the vocabulary, the strategy cannot exit
                 early or is not hashable.
         """
+        max_length = read_max_length(max_length)
         check_decoding(self, max_length, strategy, early_exit)
         check_dense(token_ids)
         token_ids = ops.convert_to_tensor(token_ids)
@@ -166,7 +169,8 @@ class Decoding:
         @functools.lru_cache(maxsize=_PROGRAMS)
         def compiled(weights: tuple, *options: Any) -> Callable:
             del weights  # part of the key: a program holds its variables
-            return compile_decoder(self, *options)
+            program = compile_decoder(self, *options)
+            return lambda *inputs: warn_of_nan(program(*inputs))
 
         # A dictionary would be tracked by Keras, and exports of the model would
         # fail on it.

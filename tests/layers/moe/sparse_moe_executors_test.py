@@ -151,6 +151,37 @@ def test_compiled_by_xla(executor, training):
     np.testing.assert_allclose(gradient, tape.gradient(loss, x), atol=1e-4)
 
 
+def test_an_export_that_was_traced_for_xla_is_compiled_by_it(tmp_path):
+    """Others keep sizes that are known at run time alone: see the guide."""
+    layer = layers.SparseMoE(4, 8)
+    inputs = keras.Input((7, 6))
+    model = keras.Model(inputs, layer(inputs))
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serve",
+        tf.function(model, jit_compile=True),
+        [tf.TensorSpec((None, 7, 6))],
+    )
+    archive.write_out(tmp_path, verbose=False)
+    served = tf.saved_model.load(tmp_path)
+    serve = tf.function(served.serve, jit_compile=True)
+    for rows in (2, 3):
+        x = data(rows, 7)
+        np.testing.assert_allclose(serve(x), model(x), atol=1e-5)
+
+
+def test_jacobian():
+    layer = layers.SparseMoE(4, 3)
+    x = tf.constant(data(1, 2))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = layer(x)[0, 1, 0]
+        rows = layer(x)
+    jacobian = tape.jacobian(rows, x, experimental_use_pfor=False)
+    np.testing.assert_allclose(jacobian[0, 1, 0], tape.gradient(y, x))
+
+
 @pytest.mark.parametrize("executor", ["gather", "ragged"])
 def test_soft_plans_are_refused_by_name(executor):
     with pytest.raises(ValueError, match="(?is)soft.*einsum"):
