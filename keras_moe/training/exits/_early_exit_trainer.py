@@ -14,12 +14,13 @@ from keras_moe.losses._exit_weights import CURRICULA
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
 from keras_moe.training._unshifted_targets import warn_of_unshifted_targets
+from keras_moe.training.exits._wrapping_model import WrappingModel
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_contract
 
 
-class EarlyExitTrainer(keras.Model):
+class EarlyExitTrainer(WrappingModel):
     """Trains a model so that its decoder may stop after an early layer.
 
     All exits share the final norm and the head. The loss is a weighted mean
@@ -28,8 +29,8 @@ class EarlyExitTrainer(keras.Model):
     memory does not grow with exits times vocabulary (but XLA, with
     `jit_compile=True`, may undo that).
 
-    The weights that are trained are those of `model`: save, export and decode
-    `model`, not the trainer.
+    The weights that are trained are those of `model`: `save` and `export` (and
+    Keras's `ModelCheckpoint`) save and export it, without the trainer.
 
     Sources: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
     section 4.1, for the weighted loss; [LayerSkip, Elhoushi et al.,

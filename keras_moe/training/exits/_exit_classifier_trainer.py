@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_moe.generation import ExitClassifying
@@ -11,19 +10,20 @@ from keras_moe.losses import exit_classifier_loss
 from keras_moe.losses._exit_classifier import EXIT_CLASSIFIER_LOSSES
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.ops._token_ids import is_left_out
+from keras_moe.training.exits._wrapping_model import WrappingModel
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
 from keras_moe.validation import check_contract
 
 
-class ExitClassifierTrainer(keras.Model):
+class ExitClassifierTrainer(WrappingModel):
     """Trains a model's exit classifier to tell when an early layer is right.
 
     A layer is right if the likeliest token after it is the likeliest after the
     last layer: the model itself gives the labels. Targets given to `fit` only
     show where padding is. Nothing but the classifier is trained: the model is
     frozen (`model.trainable = True` thaws it) and runs as in decoding, without
-    dropout.
+    dropout. `save` and `export` are those of the model.
 
     Source: [CALM, Schuster et al., 2022](https://arxiv.org/abs/2207.07061),
     section 3.5.
