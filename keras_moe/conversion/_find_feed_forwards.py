@@ -8,6 +8,7 @@ import keras
 
 from keras_moe.conversion import _dense_pair as dense_pair
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import EncoderBlock
 from keras_moe.layers import FeedForward
@@ -35,7 +36,10 @@ def find_feed_forwards(model: keras.Model) -> Findings:
     `keras_moe.layers.EncoderBlock` or `DecoderBlock`; and two `Dense` layers
     of which the second leads back to the size that the first came from, with
     an activation between them, with or without dropout, and nobody else who
-    sees what is between.
+    sees what is between. What a layer's `call` does with layers inside it is
+    not known, nor what a subclassed model does: of networks in the blocks of
+    KerasHub's models, of `transformers`, or of your own, none is found. Such
+    layers are in `skipped`.
 
     Args:
         model: a Functional or Sequential model, nested or not, built.
@@ -58,10 +62,15 @@ def find_feed_forwards(model: keras.Model) -> Findings:
     >>> [site.name for site in found.sites]
     ['ffn']
     """
+    if not is_graph(model):
+        kind = type(model).__name__
+        reason = f"what a {kind} consists of is not known: it is subclassed"
+        return Findings((), (), {model.name: reason})
     sites: list[FeedForwardSite] = []
     pairs: list[FeedForwardSite] = []
     calls: Counter[int] = Counter()
     order: dict[int, int] = {}
+    skipped: dict[str, str] = {}
     for prefix, part, layer in _layers(model):
         order.setdefault(id(layer), len(order))
         if layer is part:
@@ -79,8 +88,12 @@ def find_feed_forwards(model: keras.Model) -> Findings:
                 sites.append(
                     FeedForwardSite.of_feed_forward(name, layer, network)
                 )
+            elif _hides_dense_layers(layer):
+                skipped[prefix + layer.name] = (
+                    f"what a {type(layer).__name__} does with the `Dense` "
+                    "layers inside it is not known"
+                )
     doubtful: list[FeedForwardSite] = []
-    skipped: dict[str, str] = {}
     ends = Counter(id(end) for p in pairs for end in (p.inner, p.outer))
     for pair in pairs:
         problem = dense_pair.problem(pair, calls)
@@ -96,6 +109,14 @@ def find_feed_forwards(model: keras.Model) -> Findings:
             (doubtful if doubt else sites).append(pair)
     sites.sort(key=lambda site: order[id(site.layer)])
     return Findings(tuple(sites), tuple(doubtful), skipped)
+
+
+def _hides_dense_layers(layer: keras.layers.Layer) -> bool:
+    """Whether two `Dense` layers or more lie inside a layer of others'."""
+    if type(layer).__module__.startswith("keras_moe."):
+        return False
+    inside = flatten_layers(layer, include_self=False)
+    return sum(type(part) is keras.layers.Dense for part in inside) > 1
 
 
 def is_functional(layer: keras.layers.Layer) -> bool:

@@ -47,6 +47,11 @@ def upcycle(
 ) -> keras.Model | tuple[keras.Model, TransferReport]:
     """Makes a sparse model whose experts start as copies of a dense network.
 
+    Of a dense `SwitchTransformer`, and of Functional and Sequential models
+    whose feed-forward networks `find_feed_forwards` finds: layers that the
+    model's graph shows. Networks inside of others' layers, such as the blocks
+    of KerasHub's models, and subclassed models are refused by name.
+
     Every weight of the dense model is in the new one: those of the converted
     feed-forward networks once for each expert, all others once. Routers start
     afresh. The dense model is not touched; optimiser state is not taken over.
@@ -105,7 +110,7 @@ def upcycle(
     >>> x = inputs
     >>> for _ in range(2):
     ...     hidden = keras.layers.Dense(64, activation="relu")(x)
-    ...     x = x + keras.layers.Dense(16)(hidden)
+    ...     x = keras.layers.Add()([x, keras.layers.Dense(16)(hidden)])
     >>> dense = keras.Model(inputs, x)
     >>> sparse = keras_moe.conversion.upcycle(dense, num_experts=4)
     >>> data = np.random.rand(2, 5, 16)

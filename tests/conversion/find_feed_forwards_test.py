@@ -23,6 +23,16 @@ def model_of(build):
     return keras.Model(inputs, build(inputs))
 
 
+def test_a_subclassed_model_says_why_nothing_is_found():
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    found = find_feed_forwards(Subclassed(name="own"))
+    assert not found.sites and not found.doubtful
+    assert "it is subclassed" in found.skipped["own"]
+
+
 def test_two_dense_layers_in_a_row():
     found = find_feed_forwards(model_of(pair))
     (site,) = found.sites

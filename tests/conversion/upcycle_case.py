@@ -33,7 +33,7 @@ def stack(depth=2, **kwargs):
     """A residual stack of networks `ffn_0`, `ffn_1`, ..."""
     x = inputs = keras.Input((None, DIM), name="inputs")
     for index in range(depth):
-        x = x + pair(x, f"ffn_{index}", **kwargs)
+        x = keras.layers.Add()([x, pair(x, f"ffn_{index}", **kwargs)])
     return keras.Model(inputs, x, name="stack")
 
 

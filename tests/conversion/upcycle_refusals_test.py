@@ -24,6 +24,22 @@ class Subclassed(keras.Model):
         return self.ffn(inputs)
 
 
+class Block(keras.layers.Layer):
+    """As the blocks of KerasHub's models: a network in its `call`."""
+
+    def __init__(self):
+        super().__init__(name="block")
+        self.parts = [keras.layers.Dense(4, "relu"), keras.layers.Dense(DIM)]
+
+    def call(self, inputs):
+        return inputs + self.parts[1](self.parts[0](inputs))
+
+
+def of_blocks():
+    inputs = keras.Input((DIM,))
+    return keras.Model(inputs, Block()(inputs))
+
+
 def unbuilt():
     return keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(4)])
 
@@ -47,6 +63,7 @@ def without():
         (unbuilt, {}, "must be built"),
         (quantized, {}, "must not be quantised.*int8"),
         (without, {}, "None was found"),
+        (of_blocks, {}, "Not taken: block: what a Block does with the `Dense`"),
         (stack, {"num_experts": 0}, "`num_experts` must be a positive"),
         (stack, {"moe_every": 0}, "`moe_every` must be a positive"),
         (stack, {"noise": -1.0}, "`noise` must not be negative"),

@@ -16,7 +16,7 @@ from keras_moe.types import Config
 # experts in every other block, as Switch-Base (arXiv:2101.03961, table 9).
 PRESETS: dict[str, Config] = {
     "switch_tiny": {
-        "description": "For tests: a few thousand parameters.",
+        "description": "For tests: a few thousand parameters, random.",
         "config": {
             "vocabulary_size": 32,
             "model_dim": 16,
@@ -29,7 +29,8 @@ PRESETS: dict[str, Config] = {
         },
     },
     "switch_base_8": {
-        "description": "Switch-Base: 8 experts in every other block.",
+        "description": "Switch-Base: 8 experts in every other block; the size "
+        "alone, with random weights.",
         "config": {
             "vocabulary_size": 32128,
             "model_dim": 768,

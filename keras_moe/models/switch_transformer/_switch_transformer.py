@@ -253,6 +253,9 @@ class SwitchTransformer(Decoding, keras.Model):
     def from_preset(cls, preset: str, **overrides) -> "SwitchTransformer":
         """Makes a model of a named size, or loads one from a directory.
 
+        A name is that of a size alone: the weights are random. A directory
+        has those that were saved to it.
+
         Args:
             preset: a name from `SwitchTransformer.presets`, or a directory
                 that `save_to_preset` wrote.
