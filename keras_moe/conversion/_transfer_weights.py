@@ -70,7 +70,7 @@ def transfer_weights(
         merged_weights(dense, linear), model, origins.get, use_all=True
     )
     for old, new in pairs.plain:
-        _copy_assets(old, new)
+        copy_assets(old, new)
     return report
 
 
@@ -148,7 +148,7 @@ def _with_noise(
     return copies.astype("float32") + noise * scale * drawn
 
 
-def _copy_assets(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+def copy_assets(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """Copies what was adapted to data and is no weight.
 
     `Normalization` derives constants from its weights, and lookups hold
