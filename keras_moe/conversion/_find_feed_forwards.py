@@ -64,8 +64,8 @@ def find_feed_forwards(model: keras.Model) -> Findings:
     """
     if not is_graph(model):
         kind = type(model).__name__
-        reason = f"what a {kind} consists of is not known: it is subclassed"
-        return Findings((), (), {model.name: reason})
+        unknown = f"what a {kind} consists of is not known: it is subclassed"
+        return Findings((), (), {model.name: unknown})
     sites: list[FeedForwardSite] = []
     pairs: list[FeedForwardSite] = []
     calls: Counter[int] = Counter()

@@ -90,10 +90,10 @@ def _named_metrics(
     # others, and a training may be resumed with other logs.
     silent: list[keras.metrics.Metric] = []
     shown = {id(metric) for metric in model.metrics}
-    for owner in named_layers(model):
-        own = own_metrics(owner.layer)
-        owners |= {id(metric): owner for metric in own}
-        if not isinstance(owner.layer, keras.Model):
+    for named in named_layers(model):
+        own = own_metrics(named.layer)
+        owners |= {id(metric): named for metric in own}
+        if not isinstance(named.layer, keras.Model):
             silent += [metric for metric in own if id(metric) not in shown]
     losses = _names_of_losses(model)
     taken: set[str] = set()
