@@ -1,9 +1,13 @@
 """Whole models with random features in the place of softmax."""
 
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
 
+import keras_moe
 from keras_moe.conversion import linear_attention
 from keras_moe.layers import RandomFeatureAttention
 
@@ -78,3 +82,13 @@ def test_says_what_it_cannot_see():
     masked = layer(inputs, inputs, attention_mask=mask)
     with pytest.raises(ValueError, match="could mask"):
         linear_attention(keras.Model([inputs, mask], masked))
+
+
+def test_the_guide_runs():
+    guide = pathlib.Path(__file__).parents[2] / "docs/long_sequences.md"
+    names = {"keras": keras, "keras_moe": keras_moe}
+    for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.S):
+        exec(block, names)
+    x = np.random.default_rng(0).normal(size=(1, 5, 64)).astype("float32")
+    np.testing.assert_allclose(names["linear"](x), names["model"](x), atol=1e-5)
+    assert names["layer"].exact_below == 1024

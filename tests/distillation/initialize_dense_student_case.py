@@ -47,14 +47,15 @@ def ids():
 def functional(kind, name="network"):
     """Two networks between layers; the first is sparse in a teacher."""
     x = inputs = keras.Input((None, DIM))
-    x = x + layers.FeedForward(HIDDEN, use_bias=True, name="first")(x)
+    first = layers.FeedForward(HIDDEN, use_bias=True, name="first")
+    x = keras.layers.Add()([x, first(x)])
     if kind == "sparse":
         second = layers.SparseMoE(
             EXPERTS, HIDDEN, use_bias=True, router="switch", name=name
         )
     else:
         second = layers.FeedForward(HIDDEN, use_bias=True, name=name)
-    x = x + second(x)
+    x = keras.layers.Add()([x, second(x)])
     model = keras.Model(inputs, keras.layers.Dense(4, name="head")(x))
     for weight in model.weights:
         weight.assign(np.random.normal(size=weight.shape))
