@@ -22,11 +22,15 @@ CORE = [
 SERVING = [
     "grpcio",
     "grpcio-health-checking",
-    "h11>=0.16",
+    "httptools>=0.9",
     "orjson>=3.10",
     "protobuf",
     "prometheus-client>=0.22",
+    "starlette>=1.0,<2",
     "tensorflow-serving-api>=2.19,<2.22",
+    # `HttpConnection` overrides methods that uvicorn does not promise to keep.
+    "uvicorn>=0.54,<0.55",
+    "uvloop>=0.22; sys_platform != 'win32'",
 ]
 EXTRAS = {
     # Pipelines. TFX brings Beam, ML Metadata, TFDV, TFT and TFMA with it.

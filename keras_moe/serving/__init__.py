@@ -49,10 +49,12 @@ _EXTRA = (
     "google.protobuf",
     "grpc",
     "grpc_health",
-    "h11",
+    "httptools",
     "orjson",
     "prometheus_client",
+    "starlette",
     "tensorflow_serving",
+    "uvicorn",
 )
 
 __all__ = sorted(_MODULES)

@@ -214,7 +214,7 @@ class Server:
             return
         self._state = "stopped"
         if self._rest is not None:
-            self._rest.stop()
+            self._rest.stop(grace)
         if self._grpc is not None:
             self._grpc.stop(grace)
         self._watcher.stop(grace)

@@ -1,77 +1,47 @@
-"""One HTTP/1.1 connection: h11 over a socket, with a limit on every wait."""
+"""One HTTP/1.1 connection: uvicorn's, with refusals and deadlines of ours."""
 
+import asyncio
 import contextlib
-import email.utils
 import http
 import json
+import logging
 import socket
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
-import h11
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-JSON = "application/json"
+from keras_moe.serving.server.rest._lingering_transport import (
+    LingeringTransport,
+)
+
 # A client may keep an idle connection for so long. From its first byte on, a
 # request must have come within the other two: its head, and all of it.
 _IDLE_SECONDS = 60.0
 _HEAD_SECONDS = 10.0
 _REQUEST_SECONDS = 60.0
+# A client must have read within this time what was sent to it.
 _ANSWER_SECONDS = 60.0
-_LINGER_SECONDS = 2.0
 _MAX_HEAD_BYTES = 1 << 16
-_CHUNK = 1 << 16
-_REASONS = {status.value: status.phrase for status in http.HTTPStatus}
+# Requests that a client may send before it has read the first answer.
+_MAX_AHEAD = 100
+_LOG = logging.getLogger(__name__)
 
 
-class HttpAnswer(NamedTuple):
-    """What is sent back.
-
-    Attributes:
-        status: the HTTP status.
-        body: its bytes.
-        content_type: of the body.
-        headers: further ones, name and value.
-        closes: whether the connection ends with it: bytes that were not read
-            would be taken for the next request.
-    """
-
-    status: int
-    body: bytes
-    content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
-    closes: bool = False
-
-
-class HttpRequest(NamedTuple):
-    """The head of a request.
-
-    Attributes:
-        method: such as `"POST"`.
-        target: the path, and what follows it.
-        headers: lower-case name to value, the last one where it is repeated.
-        is_crowded: whether there are more connections than the server likes
-            to have; only what is cheap should be answered.
-        read_body: reads the body. Raises `ConnectionError` where it ends too
-            early and `TimeoutError` where it takes too long.
-    """
-
-    method: str
-    target: str
-    headers: dict[str, str]
-    is_crowded: bool
-    read_body: Callable[[], bytes]
-
-
-class HttpConnection:
+class HttpConnection(HttpToolsProtocol):
     """A connection whose requests are answered one after the other.
 
-    h11 reads the heads: what it takes for one, no proxy reads otherwise. Bodies
-    have a Content-Length here or none at all, and answers are our own: for both
-    h11 would take longer than for the head.
+    httptools reads the heads, and refuses what another reader could take for
+    something else; what it lets pass of that kind is refused here. The
+    application is told of `is_crowded` by the state of its scope.
 
     Args:
-        stream: the accepted socket, or TLS over it.
+        config: uvicorn's.
+        server_state: uvicorn's, of the server.
+        peer: the accepted socket.
         is_crowded: whether it is beyond the connections that the server likes
             to have: it may send one request.
 
@@ -80,157 +50,248 @@ class HttpConnection:
             of the monotonic clock; `None` while a request is answered.
     """
 
-    def __init__(self, stream: socket.socket, is_crowded: bool = False):
-        self._stream = stream
-        self._is_crowded = is_crowded
-        self._timeout: float | None = None
-        # Received, and not yet read: the next request may be there already.
-        self._data = b""
-        self.waiting_since: float | None = time.monotonic()
+    transport: Any  # a LingeringTransport
 
-    def serve(self, answer: Callable[[HttpRequest], HttpAnswer]) -> None:
-        """Answers requests until the client or an error ends the connection.
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        peer: socket.socket,
+        is_crowded: bool,
+    ):
+        super().__init__(
+            config,
+            server_state,
+            {"is_crowded": is_crowded},
+            asyncio.get_running_loop(),
+        )
+        # The application answers in words whatever a client does.
+        self.logger, self.access_log = _LOG, False
+        # A Transfer-Encoding gets its own refusal, whatever comes with it.
+        self.parser.set_dangerous_leniencies(
+            lenient_data_after_close=True,
+            lenient_chunked_length=True,
+            lenient_transfer_encoding=True,
+        )
+        self._peer = peer
+        self._is_crowded = is_crowded
+        self.waiting_since: float | None = time.monotonic()
+        self._began = self.waiting_since
+        self._unread_since: float | None = None
+        self._is_in_message = self._is_in_head = False
+        self._answers_due = 0
+        self._received = self._body_left = 0
+        self._refusal: _Refusal | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is under way, to its last byte."""
+        return self.waiting_since is None or (
+            self.transport is not None
+            and self.transport.get_write_buffer_size() > 0
+        )
+
+    def expire(self, now: float) -> None:
+        """Ends the connection, or the request, if it took too long.
 
         Args:
-            answer: answers a request.
-
-        Raises:
-            OSError: the client broke off, or waited too long.
+            now: in seconds of the monotonic clock.
         """
-        while self._begins():
-            # Where the next request begins is unknown unless the body of this
-            # one was read.
-            goes_on = False
-            is_head = False
-            try:
-                began = time.monotonic()
-                head = self._read_head(began + _HEAD_SECONDS)
-                is_head = head.method == b"HEAD"
-                request = self._request(head, began + _REQUEST_SECONDS)
-                reply = answer(request)
-                goes_on = self.waiting_since is None and not (
-                    reply.closes or self._is_crowded or _ends(head, request)
-                )
-            except h11.RemoteProtocolError as error:
-                reply = refusal(error.error_status_hint, f"Not HTTP: {error}")
-            except TimeoutError:
-                reply = refusal(408, "The request took too long to come.")
-            self._send(reply, goes_on, is_head)
-            if not goes_on:
-                self._linger()
-                return
+        if self._unread_since is not None:
+            if now > self._unread_since + _ANSWER_SECONDS:
+                self.abort()
+        elif self.waiting_since is None or self.transport.is_closing():
+            return
+        elif not self._is_in_message:
+            if now > self.waiting_since + _IDLE_SECONDS:
+                self.abort()
+        elif now > self._began + (
+            _HEAD_SECONDS if self._is_in_head else _REQUEST_SECONDS
+        ):
+            self._refusal = _Refusal(408, "The request took too long to come.")
+            self._send_refusal(self._refusal)
 
     def abort(self) -> None:
-        """Ends the connection from another thread."""
-        with contextlib.suppress(OSError):
-            # `SSLSocket.shutdown` would let the thread that answers go on
-            # without encryption.
-            socket.socket.shutdown(self._stream, socket.SHUT_RDWR)
+        """Ends the connection at once."""
+        if self.transport is None:  # TLS still shakes hands
+            with contextlib.suppress(OSError):
+                self._peer.shutdown(socket.SHUT_RDWR)
+        else:
+            self.transport.abort()
 
-    def _begins(self) -> bool:
-        """Waits for the first bytes of a request; tells whether there are."""
-        with contextlib.suppress(TimeoutError):
-            self._data = self._data or self._receive(
-                time.monotonic() + _IDLE_SECONDS
-            )
-        return bool(self._data)
+    def shutdown(self) -> None:
+        # An answer under way is finished; whoever is idle is let go.
+        if self.waiting_since is None:
+            super().shutdown()
+        else:
+            self.abort()
 
-    def _read_head(self, deadline: float) -> h11.Request:
-        parser = h11.Connection(
-            h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES
-        )
-        parser.receive_data(self._data)
-        while (event := parser.next_event()) is h11.NEED_DATA:
-            parser.receive_data(self._receive(deadline))
-        if not isinstance(event, h11.Request):
-            raise ConnectionError("The client closed before a request.")
-        self._data = parser.trailing_data[0]
-        return event
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(LingeringTransport(transport))  # type: ignore[arg-type]
 
-    def _request(self, head: h11.Request, deadline: float) -> HttpRequest:
-        headers = {
-            name.decode(): value.decode("latin-1")
-            for name, value in head.headers
-        }
-        length = int(headers.get("content-length", "0"))
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None or self.transport.is_closing():
+            return  # what comes after the last answer
+        self._unset_keepalive_if_required()
+        if not (self._is_in_message or self._answers_due):
+            self._began = time.monotonic()
+        try:
+            if self._body_left:
+                self._take_body(data)
+            else:
+                self._parse(data)
+        except httptools.HttpParserUpgrade as error:
+            # The new protocol is not spoken here: the request is answered as
+            # if it had not been asked for.
+            self._take_body(data[error.args[0] :])
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if not isinstance(cause, _Refusal):
+                cause = _Refusal(400, f"Not HTTP: {error}")
+            self._refuse(cause)
+        except _Refusal as refusal:
+            self._refuse(refusal)
 
-        def read_body() -> bytes:
-            expected = headers.get("expect", "").lower()
-            if expected == "100-continue" and not self._data:
-                self._stream.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            return self._read_body(length, deadline)
+    def eof_received(self) -> bool:
+        # A client may say that it sends no more, and still wants its answers.
+        is_owed = self._answers_due > 0 and not self._is_in_message
+        if not is_owed or self.scheme == "https":  # TLS ends both ways
+            return False
+        self.cycle.keep_alive = self.transport.lingers = False
+        return True
 
-        return HttpRequest(
-            head.method.decode(),
-            head.target.decode(),
-            headers,
-            self._is_crowded,
-            read_body,
-        )
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_since = self.waiting_since = time.monotonic()
 
-    def _read_body(self, length: int, deadline: float) -> bytes:
-        parts, missing = [self._data], length - len(self._data)
-        while missing > 0:
-            parts.append(self._receive(deadline))
-            if not parts[-1]:
-                raise ConnectionError("The client closed in a body.")
-            missing -= len(parts[-1])
-        data = b"".join(parts)
-        self._data = data[length:]
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread_since = None
+        if self._answers_due:
+            self.waiting_since = None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_message = self._is_in_head = True
+        self.transport.lingers = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        super().on_headers_complete()
+        self._is_in_head = False
+        if self._is_crowded:
+            self.cycle.keep_alive = False
+        if self.parser.should_upgrade():
+            # The parser takes what follows for the new protocol.
+            self.cycle.keep_alive = False
+            self._body_left = int(dict(self.headers).get(b"content-length", 0))
+
+    def on_message_complete(self) -> None:
+        if self._body_left:
+            return
+        super().on_message_complete()
+        self._is_in_message = False
+        self._answers_due += 1
         self.waiting_since = None
-        return data[:length] if self._data else data
+        if self.scheme == "https":
+            self.transport.lingers = False
 
-    def _receive(self, deadline: float) -> bytes:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._limit_wait(left)
-        return self._stream.recv(_CHUNK)
+    def on_response_complete(self) -> None:
+        # An early refusal is no answer to a whole request.
+        self._answers_due = max(0, self._answers_due - 1)
+        super().on_response_complete()
+        if not self._answers_due:
+            self.waiting_since = self._began = time.monotonic()
+            if self._refusal is not None and not self.transport.is_closing():
+                self._send_refusal(self._refusal)
 
-    def _limit_wait(self, seconds: float) -> None:
-        # Setting it is a system call, and most requests come in one piece: a
-        # second more or less does no harm.
-        if self._timeout is None or abs(seconds - self._timeout) > 1.0:
-            self._timeout = seconds
-            self._stream.settimeout(seconds)
+    def _parse(self, data: bytes) -> None:
+        had_begun = self._is_in_head
+        self._received = len(data) + (self._received if had_begun else 0)
+        self.parser.feed_data(data)
+        if not self._is_in_head:
+            return
+        if not had_begun:
+            self._received = 0  # some of it belongs to earlier requests
+        elif self._received > _MAX_HEAD_BYTES:
+            raise _Refusal(431, "The head is too large.")
 
-    def _send(self, reply: HttpAnswer, goes_on: bool, is_head: bool) -> None:
-        # A client that does not read its answer is waited for, too.
+    def _take_body(self, data: bytes) -> None:
+        """Takes what follows a head that asks for another protocol."""
+        part = data[: self._body_left]
+        if part:
+            self._body_left -= len(part)
+            self.on_body(part)
+            if not self._body_left:
+                self.on_message_complete()
+
+    def _check_head(self) -> None:
+        names = [name for name, _ in self.headers]
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise _Refusal(505, "The version must be HTTP/1.1.")
+        hosts = names.count(b"host")
+        if hosts > 1 or not hosts and version == "1.1":
+            raise _Refusal(400, "There must be one Host header.")
+        if b"transfer-encoding" in names:
+            encodings = [
+                value.lower()
+                for name, value in self.headers
+                if name == b"transfer-encoding"
+            ]
+            if encodings != [b"chunked"]:
+                raise _Refusal(501, "The Transfer-Encoding is not known.")
+        if self.parser.get_method() == b"CONNECT":
+            raise _Refusal(501, "This is no proxy.")
+        if self._received > _MAX_HEAD_BYTES and (
+            len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
+            > _MAX_HEAD_BYTES
+        ):
+            raise _Refusal(431, "The head is too large.")
+        if len(self.pipeline) >= _MAX_AHEAD:
+            raise _Refusal(
+                400, f"At most {_MAX_AHEAD} requests may be sent ahead."
+            )
+        if self.url == b"*":  # of OPTIONS, about the server
+            self.url = b"/"
+
+    def _refuse(self, refusal: "_Refusal") -> None:
+        self._refusal = refusal
+        # The answers that are owed come first.
+        if self.cycle is None or self.cycle.response_complete:
+            self._send_refusal(refusal)
+
+    def _send_refusal(self, refusal: "_Refusal") -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application waits for a body.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.waiting_since = time.monotonic()
+        body = json.dumps({"error": str(refusal)}).encode()
+        status = http.HTTPStatus(refusal.status)
         lines = [
-            f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}",
-            f"Date: {email.utils.formatdate(usegmt=True)}",
-            f"Content-Type: {reply.content_type}",
-            f"Content-Length: {len(reply.body)}",
-            *(f"{name}: {value}" for name, value in reply.headers),
-            *([] if goes_on else ["Connection: close"]),
-            "\r\n",
+            f"HTTP/1.1 {status} {status.phrase}".encode(),
+            *(
+                b"%b: %b" % header
+                for header in self.server_state.default_headers
+            ),
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+            b"",
+            body,
         ]
-        data = "\r\n".join(lines).encode("latin-1")
-        self._limit_wait(_ANSWER_SECONDS)
-        self._stream.sendall(data if is_head else data + reply.body)
-
-    def _linger(self) -> None:
-        """Throws away bytes that are still arriving, for a while.
-
-        Closing at once would reset the connection, and a client in the
-        middle of sending would never see the answer.
-        """
-        deadline = time.monotonic() + _LINGER_SECONDS
-        with contextlib.suppress(OSError):
-            self._stream.shutdown(socket.SHUT_WR)
-            self._stream.settimeout(_LINGER_SECONDS)
-            while self._stream.recv(_CHUNK) and time.monotonic() < deadline:
-                pass
+        self.transport.write(b"\r\n".join(lines))
+        self.transport.lingers = True
+        self.transport.close()
 
 
-def _ends(head: h11.Request, request: HttpRequest) -> bool:
-    """Tells whether a client wants no more than this request."""
-    wanted = request.headers.get("connection", "").lower()
-    return head.http_version < b"1.1" or "close" in wanted
+class _Refusal(Exception):
+    """The answer to what was not even read."""
 
-
-def refusal(status: int, message: str, *headers: tuple[str, str]) -> HttpAnswer:
-    """Makes the answer to what was not even read."""
-    body = json.dumps({"error": message}).encode()
-    return HttpAnswer(status, body, headers=headers, closes=True)
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status

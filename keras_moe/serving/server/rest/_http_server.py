@@ -1,112 +1,169 @@
-"""Listens for connections: a thread each, with a limit, TLS, and room kept."""
+"""Listens for connections: uvicorn's server, with a limit, and room kept."""
 
-import contextlib
+import asyncio
 import logging
 import socket
-import socketserver
 import ssl
-import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
-from keras_moe.serving.server.rest._http_connection import HttpAnswer
+import uvicorn
+from starlette.types import ASGIApp
+
 from keras_moe.serving.server.rest._http_connection import HttpConnection
-from keras_moe.serving.server.rest._http_connection import HttpRequest
 
 _LOG = logging.getLogger(__name__)
 _HANDSHAKE_SECONDS = 10.0
+_GOODBYE_SECONDS = 2.0
 _MAX_CONNECTIONS = 128
 # Further ones, to be told that there are too many and, where they ask for the
 # state of the model or for the metrics, to be answered.
 _ROOM_KEPT = 16
 # Whom the server has waited for longer makes way for a new connection.
 _PATIENCE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.1
 
 
-class HttpServer(socketserver.TCPServer):
-    """An HTTP server with a thread a connection, and a limit on both.
+class HttpServer(uvicorn.Server):
+    """An HTTP server with a limit on connections, to be run in a thread.
 
     Where all connections are taken, a new one takes the place of the one that
     has kept the server waiting for longest: clients that send nothing, or a
     byte at a time, close it to nobody.
 
+    uvicorn would accept without a limit, knows a TLS connection only once it
+    has shaken hands, and logs when it starts and stops: both are done here.
+
     Args:
-        host: address to listen on.
-        port: port; 0 takes a free one.
-        answer: answers a request.
+        app: answers requests.
+        listener: the socket that listens; closed at the end.
         tls: the certificate to show; `None` speaks in the clear.
-
-    Raises:
-        OSError: the port cannot be listened on.
     """
-
-    allow_reuse_address = True
-    request_queue_size = 128
 
     def __init__(
         self,
-        host: str,
-        port: int,
-        answer: Callable[[HttpRequest], HttpAnswer],
+        app: ASGIApp,
+        listener: socket.socket,
         tls: ssl.SSLContext | None = None,
     ):
-        # The base class binds a socket of this family when it is made.
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._answer = answer
-        self._tls = tls
-        self._lock = threading.Lock()
-        self._open: set[HttpConnection] = set()
-        super().__init__((host, port), socketserver.BaseRequestHandler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        # With Nagle's algorithm an answer waits 40 ms for an acknowledgement.
-        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is not None:
-            # The handshake is made in the connection's own thread: in this one
-            # a slow client would block all others.
-            request = self._tls.wrap_socket(
-                request, server_side=True, do_handshake_on_connect=False
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=HttpConnection,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                workers=1,
+                # The logs and the environment of the process are its own.
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=60,
             )
-        connection = self._admit(request)
-        if connection is None:
-            self.shutdown_request(request)
-            return
+        )
+        self._listener = listener
+        self._tls = tls
+        self._opening: set[HttpConnection] = set()
+        self._grace = 0.0
+
+    def exit_soon(self, grace: float) -> None:
+        """Tells the server to stop, from another thread.
+
+        Args:
+            grace: seconds in which answers under way may be finished.
+        """
+        self._grace = grace
+        self.should_exit = True
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.load()
+        accepting = asyncio.create_task(self._accept())
+        self.started = True
         try:
-            threading.Thread(
-                target=self._serve,
-                args=[request, connection],
-                name="rest-connection",
-                daemon=True,
-            ).start()
-        except RuntimeError:  # the machine has no more threads
-            self._forget(connection)
-            self.shutdown_request(request)
+            await self.main_loop()
+        finally:
+            accepting.cancel()
+            await asyncio.wait([accepting])
+            self._listener.close()
+        await self.shutdown()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        _LOG.debug("A client broke off", exc_info=True)
+    async def on_tick(self, counter: int) -> bool:
+        now = time.monotonic()
+        for connection in list(self._connections):
+            connection.expire(now)
+        return await super().on_tick(counter)
 
-    def server_close(self) -> None:
-        super().server_close()
-        with self._lock:
-            connections = list(self._open)
-        for connection in connections:
-            # An answer under way is finished; whoever is idle is let go.
-            if connection.waiting_since is not None:
-                connection.abort()
+    async def shutdown(
+        self, sockets: list[socket.socket] | None = None
+    ) -> None:
+        for connection in [*self._connections, *self._opening]:
+            connection.shutdown()
+        deadline = time.monotonic() + self._grace
+        while time.monotonic() < deadline and any(
+            connection.is_busy for connection in self._connections
+        ):
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)  # they are told so
 
-    def _admit(self, request: socket.socket) -> HttpConnection | None:
+    @property
+    def _connections(self) -> set[HttpConnection]:
+        return self.server_state.connections  # type: ignore[return-value]
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Task] = set()
+        while True:
+            try:
+                peer, _ = await loop.sock_accept(self._listener)
+            except OSError:  # such as too many open files
+                _LOG.debug("No connection was accepted", exc_info=True)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            connection = self._admit(peer)
+            if connection is None:
+                peer.close()
+                continue
+            task = loop.create_task(self._open(connection, peer))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _open(
+        self, connection: HttpConnection, peer: socket.socket
+    ) -> None:
+        seconds = {}
+        if self._tls is not None:
+            seconds["ssl_handshake_timeout"] = _HANDSHAKE_SECONDS
+            seconds["ssl_shutdown_timeout"] = _GOODBYE_SECONDS
+        try:
+            # With Nagle's algorithm an answer waits 40 ms for an
+            # acknowledgement.
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection, peer, ssl=self._tls, **seconds
+            )
+        except OSError:  # TLS's errors, too
+            _LOG.debug("A client broke off", exc_info=True)
+            peer.close()
+        finally:
+            self._opening.discard(connection)
+
+    def _admit(self, peer: socket.socket) -> HttpConnection | None:
         """Finds a place; `None` where there is not even a kept one."""
-        with self._lock:
-            if len(self._open) >= _MAX_CONNECTIONS:
-                self._make_way()
-            count = len(self._open)
-            if count >= _MAX_CONNECTIONS + _ROOM_KEPT:
-                _LOG.warning("Refused a connection: %d are open", count)
-                return None
-            connection = HttpConnection(request, count >= _MAX_CONNECTIONS)
-            self._open.add(connection)
+        if self._count() >= _MAX_CONNECTIONS:
+            self._make_way()
+        count = self._count()
+        if count >= _MAX_CONNECTIONS + _ROOM_KEPT:
+            _LOG.warning("Refused a connection: %d are open", count)
+            return None
+        connection = HttpConnection(
+            self.config, self.server_state, peer, count >= _MAX_CONNECTIONS
+        )
+        self._opening.add(connection)
         return connection
+
+    def _count(self) -> int:
+        return len(self._connections) + len(self._opening)
 
     def _make_way(self) -> None:
         """Ends those that have been waited for, until there is a place."""
@@ -116,29 +173,12 @@ class HttpServer(socketserver.TCPServer):
             return now if waiting is None else waiting
 
         now = time.monotonic()
-        for connection in sorted(self._open, key=since):
+        both = self._connections | self._opening
+        for connection in sorted(both, key=since):
             if since(connection) > now - _PATIENCE_SECONDS:
                 return
-            self._open.discard(connection)
+            self._connections.discard(connection)
+            self._opening.discard(connection)
             connection.abort()
-            if len(self._open) < _MAX_CONNECTIONS:
+            if self._count() < _MAX_CONNECTIONS:
                 return
-
-    def _serve(
-        self, request: socket.socket, connection: HttpConnection
-    ) -> None:
-        try:
-            if isinstance(request, ssl.SSLSocket):
-                request.settimeout(_HANDSHAKE_SECONDS)
-                request.do_handshake()
-            connection.serve(self._answer)
-        except OSError:  # TLS's errors, too
-            self.handle_error(request, None)
-        finally:
-            self._forget(connection)
-            with contextlib.suppress(OSError):
-                self.shutdown_request(request)
-
-    def _forget(self, connection: HttpConnection) -> None:
-        with self._lock:
-            self._open.discard(connection)
