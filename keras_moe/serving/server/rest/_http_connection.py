@@ -127,7 +127,8 @@ class HttpConnection(HttpToolsProtocol):
             self.abort()
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(LingeringTransport(transport))  # type: ignore[arg-type]
+        lingering: Any = LingeringTransport(transport)
+        super().connection_made(lingering)
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None or self.transport.is_closing():
@@ -152,7 +153,7 @@ class HttpConnection(HttpToolsProtocol):
         except _Refusal as refusal:
             self._refuse(refusal)
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> Any:  # a bool, as asyncio has it
         # A client may say that it sends no more, and still wants its answers.
         is_owed = self._answers_due > 0 and not self._is_in_message
         if not is_owed or self.scheme == "https":  # TLS ends both ways

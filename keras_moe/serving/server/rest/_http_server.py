@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 import time
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -108,7 +109,8 @@ class HttpServer(uvicorn.Server):
 
     @property
     def _connections(self) -> set[HttpConnection]:
-        return self.server_state.connections  # type: ignore[return-value]
+        connections: set[Any] = self.server_state.connections
+        return connections
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -163,7 +165,9 @@ class HttpServer(uvicorn.Server):
         return connection
 
     def _count(self) -> int:
-        return len(self._connections) + len(self._opening)
+        # A client that leaves without its answer leaves the work behind.
+        work = len(self.server_state.tasks)
+        return max(len(self._connections) + len(self._opening), work)
 
     def _make_way(self) -> None:
         """Ends those that have been waited for, until there is a place."""

@@ -233,7 +233,9 @@ class TestSlowClients:
         monkeypatch.setattr(_http_connection, "_HEAD_SECONDS", 1.0)
         monkeypatch.setattr(_http_connection, "_REQUEST_SECONDS", 1.5)
 
-    @pytest.mark.parametrize("sent", [b"POST /", HEAD, HEAD + LENGTH + b"\r\n{"])
+    @pytest.mark.parametrize(
+        "sent", [b"POST /", HEAD, HEAD + LENGTH + b"\r\n{"]
+    )
     def test_a_request_must_come_in_time(self, server, quick, sent):
         """A byte now and then does not prolong it."""
         began = time.monotonic()
