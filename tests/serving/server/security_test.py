@@ -5,7 +5,9 @@ import datetime
 import http.client
 import ipaddress
 import json
+import socket
 import ssl
+import time
 
 import grpc
 import numpy as np
@@ -20,6 +22,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 
 from keras_moe import serving
 from keras_moe.serving.server._gate import Gate
+from keras_moe.serving.server.rest import _http_server
 from tests.serving import toy_model
 
 TOKEN = "a-long-enough-secret"
@@ -123,6 +126,43 @@ class TestTls:
         answer = ask(server, "predict_rest", certificate_authority=authority)
         assert answer == [2.0]
         silent.close()
+
+    def test_clients_that_shake_no_hands_make_way(
+        self, server, certificates, monkeypatch
+    ):
+        monkeypatch.setattr(_http_server, "_MAX_CONNECTIONS", 2)
+        monkeypatch.setattr(_http_server, "_ROOM_KEPT", 0)
+        monkeypatch.setattr(_http_server, "_PATIENCE_SECONDS", 0.1)
+        address = "127.0.0.1", server.rest_port
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(address))
+            time.sleep(0.2)
+            authority = certificates["server"][0]
+            answer = ask(
+                server, "predict_rest", certificate_authority=authority
+            )
+            assert answer == [2.0]
+
+    def test_an_answer_ends_a_connection_at_once(self, server, certificates):
+        """TLS has no half-closed connections to linger in."""
+        context = ssl.create_default_context(cafile=certificates["server"][0])
+        address = "127.0.0.1", server.rest_port
+        for request, status in (
+            ("GET /v1/models/toy HTTP/1.0\r\n\r\n", b"200"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"400"),
+        ):
+            began = time.monotonic()
+            with context.wrap_socket(
+                socket.create_connection(address, timeout=10),
+                server_hostname="127.0.0.1",
+            ) as peer:
+                peer.sendall(request.encode())
+                answer = b""
+                while part := peer.recv(1000):
+                    answer += part
+            assert answer.split()[1] == status
+            assert time.monotonic() - began < 1.5
 
     def test_old_protocols_are_refused(self, server):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

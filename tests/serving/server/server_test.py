@@ -1,5 +1,6 @@
 """The embedded model server: its arguments, its life, its command line."""
 
+import http.client
 import json
 import os
 import signal
@@ -50,6 +51,20 @@ class TestServer:
         assert "no authentication" not in caplog.text
         assert "no encryption" in caplog.text
         assert token not in caplog.text
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+    def test_no_thread_is_left(self, tmp_path, host, eventually):
+        before = set(threading.enumerate())
+        handlers = signal.getsignal(signal.SIGINT)
+        server = serving.Server("toy", tmp_path, host=host, grpc_port=None)
+        with server:
+            connection = http.client.HTTPConnection(host, server.rest_port)
+            connection.request("GET", "/v1/models/toy")
+            assert connection.getresponse().status == 404
+        eventually(lambda: set(threading.enumerate()) <= before)
+        assert signal.getsignal(signal.SIGINT) is handlers
+        # Neither is the socket.
+        serving.Server("toy", tmp_path, rest_port=server.rest_port).stop()
 
     def test_starts_once(self, tmp_path):
         server = serving.Server("toy", tmp_path)

@@ -47,8 +47,12 @@ class LingeringTransport:
             return
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + _ANSWER_SECONDS
-        if self._transport.can_write_eof():  # TLS cannot
-            self._transport.write_eof()
+        try:
+            if self._transport.can_write_eof():  # TLS cannot
+                self._transport.write_eof()
+        except OSError:  # nobody is there
+            self._transport.abort()
+            return
         # Reading may have been paused, and tells that the client has closed.
         self._transport.resume_reading()
         loop.call_later(_LINGER_SECONDS, self._end, loop)

@@ -76,6 +76,11 @@ class TestFraming:
             LENGTH + b"\x0bTransfer-Encoding: chunked\r\n",
             LENGTH + b"Transfer-Encoding : chunked\r\n",
             LENGTH + b"Host: other\r\n",
+            b"X: a\r\n Content-Length: 3\r\n" + LENGTH,
+            b"Content-Length:\r\n 21\r\n",
+            b"X: a\nContent-Length: 3\r\n" + LENGTH,
+            LENGTH + LENGTH,
+            b"Content-Length: " + b"9" * 30 + b"\r\n",
         ],
     )
     def test_ambiguous_heads_are_refused(self, server, headers):
@@ -106,6 +111,24 @@ class TestFraming:
             answer = read_all(peer)
 
         assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+    @pytest.mark.parametrize(
+        ("first", "status"),
+        [
+            (b"GET / HTTP/1.1\r\n", 400),  # without a Host
+            (b"GET / HTTP/2.0\r\nHost: x\r\n", 505),
+            (b"GET /\r\n", 505),
+            (b"GET /\xff HTTP/1.1\r\nHost: x\r\n", 400),
+            (b"CONNECT y:80 HTTP/1.1\r\nHost: y\r\n", 501),
+            (b"\r\nOPTIONS * HTTP/1.1\r\nHost: x\r\n", 200),
+            (b"GET /v1/models/toy HTTP/1.0\r\n", 200),
+            (b"GET /v1/models/to%79 HTTP/1.1\r\nHost: x\r\n", 200),
+            # An escaped slash, or colon, is a part of the name.
+            (b"GET /v1/models%2Ftoy HTTP/1.1\r\nHost: x\r\n", 400),
+        ],
+    )
+    def test_first_lines(self, server, first, status):
+        assert ask(server, first + b"\r\n")[0] == status
 
     def test_requests_that_come_together(self, server):
         """Two in one piece get two answers, in order."""

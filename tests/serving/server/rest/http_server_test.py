@@ -13,6 +13,9 @@ from starlette.responses import Response
 
 from keras_moe.serving.server.rest import _http_connection
 from keras_moe.serving.server.rest import _http_server
+from keras_moe.serving.server.rest._lingering_transport import (
+    LingeringTransport,
+)
 
 GET = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 20 << 20
@@ -48,12 +51,13 @@ class App:
 
 
 class Running:
-    def __init__(self):
+    def __init__(self, loop):
         self.app = App()
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self.server = _http_server.HttpServer(self.app, listener)
+        self.server.config.loop = loop
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
 
@@ -68,9 +72,10 @@ class Running:
         assert not self.thread.is_alive()
 
 
-@pytest.fixture
-def running():
-    running = Running()
+# Without uvloop, which Windows has not, asyncio's own loop is taken.
+@pytest.fixture(params=["auto", "asyncio"])
+def running(request):
+    running = Running(request.param)
     yield running
     running.app.may_answer.set()
     running.stop()
@@ -204,3 +209,26 @@ class TestWaits:
         eventually(lambda: not running.server.server_state.tasks)
         peer = running.connect(GET % b"/echo")
         assert peer.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_has_gone_is_no_error():
+    """Its socket cannot even be told that there is no more."""
+
+    class Gone:
+        aborted = False
+
+        def __getattr__(self, name):
+            return lambda *_: name == "can_write_eof"
+
+        def write_eof(self):
+            raise OSError("Transport endpoint is not connected")
+
+        def abort(self):
+            self.aborted = True
+
+    async def close():
+        gone = Gone()
+        LingeringTransport(gone).close()
+        return gone.aborted
+
+    assert asyncio.run(close())
