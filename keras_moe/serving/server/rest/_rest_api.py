@@ -51,7 +51,6 @@ class RestApi:
             gate,
             settings.max_request_bytes,
             settings.max_request_rows,
-            settings.workers,
         )
         self._server = HttpServer(
             self._app,

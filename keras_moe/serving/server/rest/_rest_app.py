@@ -31,9 +31,10 @@ from keras_moe.serving.server.rest._rest_handler import RestHandler
 
 # Bodies above this size are parsed and run two at a time.
 _LARGE_BYTES, _LARGE_AT_A_TIME = 1 << 20, 2
-# Threads that run predictions, at least. Those of gRPC and these wait for the
-# same workers: a few would be crowded out by many.
-_MIN_THREADS = 32
+# Threads for predictions, one for each connection that there may be. They wait
+# for the same workers as gRPC's: a thread that found the next request queued,
+# and so waited for no client, would overtake gRPC's again and again.
+_RUN_THREADS = 144
 # Threads of their own for what is cheap, so that it is answered meanwhile.
 _LOOK_THREADS = 2
 
@@ -52,7 +53,6 @@ class RestApp:
         gate: says who may ask.
         max_body_bytes: largest body to read.
         max_rows: most examples of a request.
-        workers: requests that run at a time.
     """
 
     def __init__(
@@ -62,7 +62,6 @@ class RestApp:
         gate: Gate,
         max_body_bytes: int,
         max_rows: int,
-        workers: int,
     ):
         self._metrics = metrics
         self._gate = gate
@@ -72,7 +71,7 @@ class RestApp:
         self._runs, self._looks = (
             concurrent.futures.ThreadPoolExecutor(count, f"rest-{name}")
             for name, count in (
-                ("run", max(workers, _MIN_THREADS)),
+                ("run", _RUN_THREADS),
                 ("look", _LOOK_THREADS),
             )
         )
