@@ -1,7 +1,6 @@
 """TensorFlow Serving's REST API: the Starlette application."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import http
 import json
@@ -28,16 +27,10 @@ from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.server.rest import _rest_handler as rest_handler
 from keras_moe.serving.server.rest._rest_handler import RestHandler
+from keras_moe.serving.server.rest._warm_threads import WarmThreads
 
 # Bodies above this size are parsed and run two at a time.
 _LARGE_BYTES, _LARGE_AT_A_TIME = 1 << 20, 2
-# Threads for predictions, one for each connection that there may be. They wait
-# for the same workers as gRPC's: a thread that found the next request queued,
-# and so waited for no client, would overtake gRPC's again and again.
-_RUN_THREADS = 144
-# Threads of their own for what is cheap, so that it is answered meanwhile.
-_LOOK_THREADS = 2
-
 _Endpoint = Callable[[Call, re.Match[str], bytes], Response]
 
 
@@ -68,13 +61,8 @@ class RestApp:
         self._max_body_bytes = max_body_bytes
         self._handler = RestHandler(api, metrics, max_body_bytes, max_rows)
         self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
-        self._runs, self._looks = (
-            concurrent.futures.ThreadPoolExecutor(count, f"rest-{name}")
-            for name, count in (
-                ("run", _RUN_THREADS),
-                ("look", _LOOK_THREADS),
-            )
-        )
+        # As many as requests are under way, and so as connections at most.
+        self._threads = WarmThreads("rest-request")
         handler, get = self._handler, ("GET", "HEAD")
         table: list[tuple[tuple[str, ...], re.Pattern[str], _Endpoint]] = [
             (("POST",), rest_handler.POST, handler.predict),
@@ -99,8 +87,7 @@ class RestApp:
 
     def stop(self) -> None:
         """Ends the threads, or lets them end with what they do."""
-        for pool in (self._runs, self._looks):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -121,9 +108,7 @@ class RestApp:
                 body = await _read_body(scope, receive)
                 encoding = headers.get(b"content-encoding", "").lower()
                 if encoding not in ("", "identity"):
-                    body = await _run(
-                        self._runs, self._handler.unpack, body, encoding
-                    )
+                    body = await self._run(self._handler.unpack, body, encoding)
                 return await self._dispatch(call, scope, body)
         except _Refusal as caught:
             return caught.response
@@ -144,12 +129,15 @@ class RestApp:
             raise status_codes.invalid_argument(
                 f"Malformed request: {method} {scope['raw_path'].decode()}"
             )
-        pool = self._runs if method == "POST" else self._looks
         is_large = method == "POST" and len(body) > _LARGE_BYTES
         async with self._large if is_large else contextlib.nullcontext():
-            return await _run(
-                pool, scope["endpoint"], call, scope["path_params"], body
+            return await self._run(
+                scope["endpoint"], call, scope["path_params"], body
             )
+
+    async def _run(self, function: Callable, *arguments: object) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, function, *arguments)
 
     def _check_gate(self, call: Call, headers: dict[bytes, str]) -> None:
         try:
@@ -228,13 +216,6 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
         return await Request(scope, receive).body()
     except ClientDisconnect as error:
         raise ConnectionError("The client closed in a body.") from error
-
-
-async def _run(
-    pool: concurrent.futures.Executor, function: Callable, *arguments: object
-) -> Any:
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(pool, function, *arguments)
 
 
 def _error(

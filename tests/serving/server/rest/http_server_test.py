@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from keras_moe.serving.server.rest import _http_connection
 from keras_moe.serving.server.rest import _http_server
-from keras_moe.serving.server.rest import _rest_app
 from keras_moe.serving.server.rest._lingering_transport import (
     LingeringTransport,
 )
@@ -233,9 +232,3 @@ def test_a_client_that_has_gone_is_no_error():
         return gone.aborted
 
     assert asyncio.run(close())
-
-
-def test_there_is_a_thread_for_each_connection():
-    """Fewer would find the next request queued, and overtake gRPC's."""
-    most = _http_server._MAX_CONNECTIONS + _http_server._ROOM_KEPT
-    assert most <= _rest_app._RUN_THREADS
