@@ -115,7 +115,7 @@ class TestFraming:
     @pytest.mark.parametrize(
         ("first", "status"),
         [
-            (b"GET / HTTP/1.1\r\n", 400),  # without a Host
+            (b"GET /v1/models/toy HTTP/1.1\r\n", 400),  # without a Host
             (b"GET / HTTP/2.0\r\nHost: x\r\n", 505),
             (b"GET /\r\n", 505),
             (b"GET /\xff HTTP/1.1\r\nHost: x\r\n", 400),

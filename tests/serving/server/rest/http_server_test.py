@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import struct
 import threading
 import time
 
@@ -199,8 +200,13 @@ class TestWaits:
         monkeypatch.setattr(_http_server, "_MAX_CONNECTIONS", 2)
         monkeypatch.setattr(_http_server, "_ROOM_KEPT", 1)
         for count in range(1, 4):
-            running.connect(GET % b"/wait").close()
+            peer = running.connect(GET % b"/wait")
             eventually(lambda count=count: running.app.asked == count)
+            # A reset, where `close` would only say that no more is sent.
+            reset = struct.pack("ii", 1, 0)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            peer.close()
+        eventually(lambda: not running.server.server_state.connections)
         with contextlib.suppress(ConnectionError):
             assert running.connect(GET % b"/echo").recv(1000) == b""
         assert running.app.asked == 3
