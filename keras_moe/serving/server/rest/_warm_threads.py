@@ -12,11 +12,11 @@ _Work = tuple[concurrent.futures.Future, Callable, tuple, dict]
 class WarmThreads(concurrent.futures.Executor):
     """An executor that never queues, and prefers the thread that is warm.
 
-    `concurrent.futures.ThreadPoolExecutor` takes its threads in turn. With many
-    of them each request then finds a thread whose caches and memory are cold: a
-    transformer took a fifth longer. Nor does it start more than it was told,
-    and threads that find the next request queued, and so never rest, overtake
-    those of gRPC that wait for the same model.
+    `concurrent.futures.ThreadPoolExecutor` takes its threads in turn: with many
+    of them each request finds a thread whose caches and memory are cold. Nor
+    does it start more than it was told, and threads that find the next request
+    queued, and so never rest, overtake those of gRPC that wait for the same
+    model.
 
     There are as many threads as calls were ever under way; limit those.
 
