@@ -14,6 +14,10 @@ export KERAS_HOME := $(CURDIR)/build/keras
 export KERAS_BACKEND := tensorflow
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 export TMPDIR := $(CURDIR)/build/tmp
+# Containers often set it: each of the many processes that the tests and the
+# demo start would then compile all of TensorFlow's Python anew, for five seconds,
+# and TFX's for fifteen.
+unexport PYTHONDONTWRITEBYTECODE
 # Silence at the source: TensorFlow's start-up chatter, not its errors.
 export TF_CPP_MIN_LOG_LEVEL := 3
 
