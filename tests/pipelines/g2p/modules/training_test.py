@@ -99,9 +99,8 @@ def test_errors():
         training.train(tiny(), empty, None, TrainingConfig())
 
 
-@pytest.mark.parametrize(
-    "kill_at", [17, pytest.param(4, marks=pytest.mark.large)]
-)
+@pytest.mark.large
+@pytest.mark.parametrize("kill_at", [4, 17])
 def test_a_killed_training_resumes(tmp_path, kill_at):
     source, target = pairs()
     held_out = held_out_of(source, target)
