@@ -7,6 +7,7 @@ from typing import cast
 import keras
 from keras import ops
 
+from keras_moe.backend import shapes_must_be_static
 from keras_moe.generation._answers import read_max_length
 from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
@@ -116,7 +117,8 @@ def decode(
         early_exit: when a token may leave the decoder early; for strategies
             that choose `keras_moe.generation.TokenByToken`.
         threshold: float32 `(batch,)`, instead of the policy's.
-        static_shapes: whether XLA will compile this.
+        static_shapes: whether shapes must not grow; where XLA compiles
+            this, they do not in any case.
 
     Returns:
         `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and padded;
@@ -213,6 +215,7 @@ def decode_from(
             f"Received: memory_mask.shape={tuple(memory_mask.shape)}."
         )
     strategy = strategy or Greedy()
+    static_shapes = static_shapes or shapes_must_be_static()
     with keras.StatelessScope():
         if early_exit is None:
             return warn_of_nan(
@@ -279,7 +282,6 @@ def compile_decoder(
             strategy,
             early_exit,
             threshold,
-            static_shapes=jit_compile,
         )
 
     if keras.backend.backend() != "tensorflow":

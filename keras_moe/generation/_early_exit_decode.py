@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_moe.backend import shapes_must_be_static
 from keras_moe.generation._choose_cache import choose_cache
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
 from keras_moe.generation._exit_confidence import ExitConfidence
@@ -39,7 +40,8 @@ def early_exit_decode(
         policy: when a token may leave.
         strategy: how the next token is chosen.
         threshold: float32 `(batch,)`, instead of the policy's.
-        static_shapes: whether XLA will compile this.
+        static_shapes: whether shapes must not grow; where XLA compiles
+            this, they do not in any case.
         confidence: measures how sure the model is; `None` for what the policy
             says.
 
@@ -77,6 +79,7 @@ def early_exit_decode(
     confidence = confidence or ExitConfidence(model, policy)
     if threshold is None:
         threshold = tf.fill(tf.shape(memory_mask)[:1], policy.threshold)
+    static_shapes = static_shapes or shapes_must_be_static()
     cache = choose_cache(static_shapes)
     step = ExitingStep(
         model,

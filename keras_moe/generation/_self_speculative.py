@@ -68,7 +68,8 @@ class SelfSpeculative:
             memory: what `model.encode` returned.
             memory_mask: its mask, bool `(batch, memory_length)`.
             max_length: greatest number of tokens to emit.
-            static_shapes: whether XLA will compile this.
+            static_shapes: whether shapes must not grow; where XLA compiles
+                this, they do not in any case.
 
         Returns:
             `token_ids`, int32 `(batch, max_length)`; `log_probability`, float32

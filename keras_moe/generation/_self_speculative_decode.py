@@ -32,7 +32,8 @@ def self_speculative_decode(
         max_length: greatest number of tokens to emit.
         draft_layer: the last of the layers that draft, counted from 1.
         draft_length: tokens drafted at a time.
-        static_shapes: whether XLA will compile this.
+        static_shapes: whether shapes must not grow; where XLA compiles
+            this, they do not in any case.
 
     Returns:
         See `keras_moe.generation.SelfSpeculative.decode`.

@@ -60,7 +60,8 @@ class TokenByToken(abc.ABC):
             memory: what `model.encode` returned.
             memory_mask: its mask, bool `(batch, memory_length)`.
             max_length: greatest number of tokens to emit.
-            static_shapes: whether XLA will compile this.
+            static_shapes: whether shapes must not grow; where XLA compiles
+                this, they do not in any case.
 
         Returns:
             `token_ids`, int32 `(batch, max_length)`, and `log_probability`,

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_moe.backend import shapes_must_be_static
 from keras_moe.types import Tensor
 
 
@@ -54,8 +55,9 @@ class KeyValueCache(NamedTuple):
             keys: `(batch, num_heads, positions, key_dim)`.
             values: the same of values.
         """
-        count = keys.shape[2]
-        if count == 1:
+        if keys.shape[2] == 1 and not shapes_must_be_static():
+            # An update of a slice is an operation of XLA: TensorFlow compiles
+            # it by itself where nothing else is, which servers may forbid.
             slot = ops.arange(self.keys.shape[2], dtype="int32")
             here = ops.reshape(slot == self.position, (1, 1, -1, 1))
             return KeyValueCache(
