@@ -245,6 +245,7 @@ def compile_decoder(
     strategy: Strategy | None = None,
     early_exit: EarlyExitPolicy | None = None,
     jit_compile: bool = False,
+    input_shape: tuple[int | None, int | None] = (None, None),
 ) -> Callable[..., dict[str, Tensor]]:
     """Returns `decode` as a compiled function.
 
@@ -253,7 +254,9 @@ def compile_decoder(
         max_length: as for `decode`.
         strategy: as for `decode`.
         early_exit: as for `decode`.
-        jit_compile: whether to compile with XLA.
+        jit_compile: whether to compile with XLA, which makes a program for each
+            shape of token ids.
+        input_shape: of the token ids; `None` for any number.
 
     Returns:
         A function of token ids, int32 `(batch, source_length)`, and where
@@ -288,9 +291,9 @@ def compile_decoder(
         return decode_ids
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((None, None), tf.int32)]
+    signature = [tf.TensorSpec(input_shape, tf.int32)]
     if early_exit is not None:
-        signature.append(tf.TensorSpec((None,), tf.float32))
+        signature.append(tf.TensorSpec(input_shape[:1], tf.float32))
     return tf.function(
         decode_ids,
         input_signature=signature,

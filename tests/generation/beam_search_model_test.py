@@ -97,10 +97,9 @@ def test_does_not_look_at_the_neighbours():
         np.testing.assert_array_equal(alone[0], together[row])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_compiled(jit_compile):
+def test_in_a_graph():
     model, source = talkative(), tf.constant(questions())
-    search = compile_decoder(model, 6, BeamSearch(3), jit_compile=jit_compile)
+    search = compile_decoder(model, 6, BeamSearch(3))
     received, expected = search(source), beam_search(model, source, 6, 3)
     np.testing.assert_array_equal(received["token_ids"], expected["token_ids"])
     np.testing.assert_allclose(received["score"], expected["score"], rtol=1e-3)

@@ -110,13 +110,6 @@ def test_rows_do_not_know_each_other(greedy, compiled):
         assert_greedy(alone, rest)
 
 
-def test_xla(model, greedy):
-    decoder = compile_decoder(
-        model, LENGTH, SelfSpeculative(2, 3), jit_compile=True
-    )
-    assert_greedy(decoder(tf.constant(IDS)), greedy)
-
-
 @pytest.mark.parametrize("max_length", [1, 5])
 def test_a_draft_may_go_beyond_the_end(model, max_length):
     received = run(model, SelfSpeculative(3, 2), max_length=max_length)

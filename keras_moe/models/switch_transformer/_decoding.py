@@ -5,9 +5,12 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import Literal
 
+import keras
 from keras import ops
 
+from keras_moe.backend import accelerator
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import ExitingDecodable
 from keras_moe.generation import ExitingGenerative
@@ -18,6 +21,7 @@ from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._decode import check_decoding
 from keras_moe.generation._decode import check_dense
 from keras_moe.generation._decode import check_token_ids
+from keras_moe.generation._padded_ids import padded_ids
 from keras_moe.layers import AttentionCache
 from keras_moe.layers import KeyValueCache
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
@@ -111,7 +115,7 @@ class Decoding:
         max_length: int = 64,
         early_exit: EarlyExitPolicy | None = None,
         strategy: Strategy | None = None,
-        jit_compile: bool = False,
+        jit_compile: bool | Literal["auto"] = "auto",
     ) -> dict[str, Tensor]:
         """Decodes sources, with a program that is compiled once and kept.
 
@@ -124,7 +128,10 @@ class Decoding:
             strategy: `keras_moe.generation.Greedy()`, the default,
                 `Sampling(...)`, `BeamSearch(...)`, `SelfSpeculative(...)`, or
                 another `keras_moe.generation.Strategy`.
-            jit_compile: whether to compile with XLA.
+            jit_compile: whether to compile with XLA, which takes seconds for
+                each shape: `token_ids` are padded to a power of two of rows and
+                positions, at least 8, so that there are few. `"auto"` compiles
+                where there is an accelerator.
 
         Returns:
             `token_ids`, int32 `(batch, max_length)`, ended by `end_id` and
@@ -135,7 +142,7 @@ class Decoding:
         Raises:
             ValueError: if `max_length` is not positive, `token_ids` not of
                 rank 2 or outside the vocabulary, the strategy cannot exit
-                early or is not hashable.
+                early or is not hashable, or `jit_compile` unknown.
         """
         max_length = read_max_length(max_length)
         check_decoding(self, max_length, strategy, early_exit)
@@ -147,22 +154,45 @@ class Decoding:
         read_ids(token_ids, self.config.vocabulary_size, name="token_ids")
         token_ids = ops.cast(token_ids, "int32")
         _check_hashable(strategy)
+        jit_compile = _use_xla(jit_compile)
+        shape: tuple[int | None, int | None] = (None, None)
+        rows = ops.shape(token_ids)[0]
+        if jit_compile:
+            token_ids = padded_ids(
+                token_ids, self.config.pad_id, self._ignores_padding
+            )
+            shape = tuple(token_ids.shape)
+        inputs, policy = [token_ids], None
+        if early_exit is not None:
+            policy = dataclasses.replace(early_exit, threshold=1.0)
+            inputs.append(
+                ops.full(
+                    ops.shape(token_ids)[:1],
+                    early_exit.threshold,
+                    dtype="float32",
+                )
+            )
         # Quantising and LoRA put other variables in their places: a program
         # compiled before would go on with the old ones.
         weights = tuple(id(variable) for variable in self.variables)
-        if early_exit is None:
-            decode = self._decoder_for(
-                weights, max_length, strategy, None, jit_compile
-            )
-            return decode(token_ids)
-        threshold = ops.full(
-            (ops.shape(token_ids)[0],), early_exit.threshold, dtype="float32"
-        )
-        any_threshold = dataclasses.replace(early_exit, threshold=1.0)
         decode = self._decoder_for(
-            weights, max_length, strategy, any_threshold, jit_compile
+            weights, max_length, strategy, policy, jit_compile, shape
         )
-        return decode(token_ids, threshold)
+        answer = decode(*inputs)
+        if not jit_compile:
+            return answer
+        return {name: value[:rows] for name, value in answer.items()}
+
+    @property
+    def _ignores_padding(self) -> bool:
+        """Whether an answer does not depend on how far its source is padded.
+
+        The capacity of experts that choose counts padding.
+        """
+        config = self.config
+        return not config.num_experts or config.encoder_router != (
+            "expert_choice"
+        )
 
     @functools.cached_property
     def _decoder_for(self) -> Callable[..., Callable]:
@@ -175,6 +205,19 @@ class Decoding:
         # A dictionary would be tracked by Keras, and exports of the model would
         # fail on it.
         return compiled
+
+
+def _use_xla(jit_compile: bool | str) -> bool:
+    if jit_compile not in (True, False, "auto"):
+        raise ValueError(
+            "`jit_compile` must be True, False or 'auto'. Received: "
+            f"jit_compile={jit_compile!r}."
+        )
+    if keras.backend.backend() != "tensorflow":
+        return False
+    if jit_compile == "auto":
+        return accelerator() != "CPU"
+    return bool(jit_compile)
 
 
 def _check_hashable(strategy: Strategy | None) -> None:

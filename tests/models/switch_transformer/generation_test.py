@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_moe.models.switch_transformer import _decoding
 from tests.models.switch_transformer.switch_transformer_case import KINDS
 from tests.models.switch_transformer.switch_transformer_case import ONE_BLOCK
 from tests.models.switch_transformer.switch_transformer_case import data
@@ -101,23 +102,48 @@ def test_rows_end_each_in_its_time():
     np.testing.assert_array_equal(tokens[:3], expected)
 
 
-@pytest.mark.parametrize(
-    ("kind", "sizes"),
-    [
-        pytest.param("every block, gated", {}, marks=pytest.mark.large),
-        pytest.param("dense, gated", {}, marks=pytest.mark.large),
-        ("dense, gated", ONE_BLOCK),
-    ],
-)
-def test_generate_under_xla(kind, sizes):
-    model = make(kind, **sizes)
-    source = data()["encoder_token_ids"]
-    plain = model.generate(source, 4)
-    compiled = model.generate(source, 4, jit_compile=True)
-    np.testing.assert_array_equal(compiled["token_ids"], plain["token_ids"])
-    np.testing.assert_allclose(
-        compiled["log_probability"], plain["log_probability"], atol=1e-4
+def test_generate_under_xla(monkeypatch):
+    model = make("dense, gated", **ONE_BLOCK)
+    source, shapes = data(batch=7)["encoder_token_ids"], []
+    encode = model.encode
+    monkeypatch.setattr(
+        model,
+        "encode",
+        lambda ids, training: shapes.append(ids.shape) or encode(ids, training),
     )
+    plain = model.generate(source, 4)
+    # No accelerator is here.
+    assert shapes == [(None, None)]
+    for rows in (7, 5):
+        compiled = model.generate(source[:rows], 4, jit_compile=True)
+        for name, value in compiled.items():
+            np.testing.assert_allclose(value, plain[name][:rows], atol=1e-5)
+    # One program for both.
+    assert shapes == [(None, None), (8, 8)]
+    monkeypatch.setattr(_decoding, "accelerator", lambda: "TPU")
+    model.generate(source, 4)
+    assert len(shapes) == 2
+    with pytest.raises(ValueError, match="`jit_compile` must be True, False"):
+        model.generate(source, 4, jit_compile="always")
+
+
+def test_padding_for_xla_leaves_experts_that_choose_alone(monkeypatch):
+    model = make(encoder_router="expert_choice", **ONE_BLOCK)
+    source, shapes = data(batch=3)["encoder_token_ids"], []
+    compiled = model._decoder_for
+    monkeypatch.setattr(
+        model,
+        "_decoder_for",
+        lambda weights, *options: (
+            shapes.append(options[-1])
+            or compiled(weights, *options[:3], False, (None, None))
+        ),
+    )
+    received = model.generate(source, 4, jit_compile=True)
+    assert shapes == [(4, 6)]
+    expected = model.generate(source, 4)
+    for name, value in expected.items():
+        np.testing.assert_allclose(received[name], value, atol=1e-5)
 
 
 def test_generate_does_not_look_at_the_neighbours(model):
