@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -16,6 +17,7 @@ from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import RandomFeatures
 from keras_moe.layers.attention._feature_noise import warn_of_noisy_features
 from keras_moe.model_folder import CERTIFICATE
+from keras_moe.serving.exporting._compiled_shapes import CompiledShapes
 from keras_moe.serving.exporting._export_endpoints import WriteFn
 from keras_moe.serving.exporting._export_endpoints import check_directory
 from keras_moe.serving.exporting._export_endpoints import is_input_name
@@ -23,6 +25,8 @@ from keras_moe.serving.exporting._export_endpoints import write_endpoints
 from keras_moe.serving.exporting._text_endpoints import DetokenizeFn
 from keras_moe.serving.exporting._text_endpoints import TextEndpoints
 from keras_moe.serving.exporting._text_endpoints import TokenizeFn
+from keras_moe.serving.exporting._write_warmup_requests import warmup_record
+from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 from keras_moe.weights import fingerprint
 
 
@@ -40,17 +44,26 @@ def export(
     certificate: Certificate | None = None,
     allow_lower_threshold: bool = False,
     assets: Mapping[str, WriteFn] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> None:
     """Writes a sequence model as a SavedModel for TensorFlow Serving.
 
-    Two signatures, three with `early_exit`, with the same outputs:
+    Two signatures and more, with the same outputs:
 
     - `serving_default(inputs: string[None])`,
     - `examples(examples: string[None])`, serialized `tf.train.Example`s, for
       TFX's Evaluator and InfraValidator,
     - `with_threshold(inputs: string[None], threshold: float32[None])`, a
       threshold for each row, or one for all. One below the certified is raised
-      to it, and one that is not a number lets nothing leave early.
+      to it, and one that is not a number lets nothing leave early; with
+      `early_exit`,
+    - `compiled(inputs: string[None])`, several times faster, and
+      `compiled_ids(token_ids: int32[None, None])`, of what is tokenised
+      already, without what else `tokenize` returns; with `batch_sizes` and
+      `lengths`. They run programs that XLA compiles, on a CPU as well, which
+      the stock server does where it is told so
+      (`--xla_cpu_compilation_enabled`).
 
     Outputs: `outputs`, string `[None]`; `token_ids`, int32 `[None,
     max_length]`; `log_probability`, float32 `[None]`; with `early_exit` also
@@ -87,11 +100,18 @@ def export(
             certified threshold (without a certificate: the policy's).
         assets: name of another file in `assets.extra` to the function that
             writes it; see `keras_moe.serving.export_endpoints`.
+        batch_sizes: numbers of rows, such as `(1, 8, 32)`, for which programs
+            are compiled, one for each length: requests are padded to the next
+            that fits, and cut into pieces where they have more rows than the
+            last. Warm-up requests of all of them go with the model.
+        lengths: numbers of source tokens, such as `(8, 16, 32)`. Longer sources
+            are decoded without such a program.
 
     Raises:
         ValueError: if `directory` is not new or empty, an argument is out of
-            its range, two outputs have one name, or the certificate is of
-            another model or policy.
+            its range, two outputs have one name, the certificate is of
+            another model or policy, or there are `batch_sizes` and the model's
+            answers depend on padding.
 
     Example:
 
@@ -164,6 +184,16 @@ def export(
     for layer in flatten_layers(model):
         if isinstance(layer, RandomFeatures):
             warn_of_noisy_features(layer)
+    compiled = None
+    if (batch_sizes is None) != (lengths is None):
+        raise ValueError(
+            "`batch_sizes` and `lengths` go together. Received: batch_sizes="
+            f"{batch_sizes}, lengths={lengths}."
+        )
+    if batch_sizes is not None and lengths is not None:
+        compiled = CompiledShapes(
+            model, max_length, batch_sizes, lengths, early_exit
+        )
     text = TextEndpoints(
         model,
         tokenize,
@@ -174,9 +204,18 @@ def export(
         example_spec,
         early_exit,
         least_threshold,
+        compiled,
     )
     write_endpoints(
-        directory, text.endpoints(), (model, *tracked), assets, certificate
+        directory,
+        text.endpoints(),
+        (model, *tracked),
+        assets,
+        certificate,
+        [
+            warmup_record(COMPILED_IDS, {"token_ids": ids})
+            for ids in ([] if compiled is None else compiled.sources())
+        ],
     )
 
 

@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
+from keras_moe.serving.exporting._compiled_shapes import CompiledShapes
 from keras_moe.serving.exporting._export_endpoints import Endpoint
+from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 
 TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
@@ -28,6 +30,7 @@ class TextEndpoints:
         early_exit: when a token may leave the decoder early; `None` for never.
         least_threshold: lower ones of requests are raised to it; `None` lets
             all pass.
+        compiled: decodes by programs of XLA; `None` for no such signatures.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class TextEndpoints:
         example_spec: dict[str, Any],
         early_exit: EarlyExitPolicy | None = None,
         least_threshold: float | None = None,
+        compiled: CompiledShapes | None = None,
     ):
         self._model = model
         self._tokenize = tokenize
@@ -51,6 +55,7 @@ class TextEndpoints:
         self._example_spec = example_spec
         self._early_exit = early_exit
         self._least_threshold = least_threshold
+        self._compiled = compiled
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Gives the signatures, for `export_endpoints`."""
@@ -66,16 +71,17 @@ class TextEndpoints:
                 self.answer_with_threshold,
                 [texts, threshold],
             )
+        if self._compiled is not None:
+            ids = tf.TensorSpec([None, None], tf.int32, name="token_ids")
+            endpoints["compiled"] = (self.answer_compiled, [texts])
+            endpoints[COMPILED_IDS] = (self.answer_ids, [ids])
         return endpoints
 
     def answer(
         self, texts: tf.Tensor, threshold: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
         """Answers strings `[batch]`, at given thresholds or the policy's."""
-        features = _check_features(
-            _run("tokenize", self._tokenize, texts), texts
-        )
-        ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
+        ids, features = self._read(texts)
         decoded = decode(
             self._model,
             ids,
@@ -83,8 +89,31 @@ class TextEndpoints:
             early_exit=self._early_exit,
             threshold=threshold,
         )
-        strings = _run("detokenize", self._detokenize, decoded["token_ids"])
-        answer = {self._output_name: _check_strings(strings, texts)}
+        return self._word(decoded, features)
+
+    def answer_compiled(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answers strings `[batch]` by programs of XLA."""
+        ids, features = self._read(texts)
+        return self._word(self._compiled.decode(ids), features)
+
+    def answer_ids(self, token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answers what is tokenised, `[batch, length]`, by programs of XLA."""
+        return self._word(self._compiled.decode(token_ids), {})
+
+    def _read(self, texts: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        features = _check_features(
+            _run("tokenize", self._tokenize, texts), texts
+        )
+        ids = tf.cast(features.pop("encoder_token_ids"), tf.int32)
+        return ids, features
+
+    def _word(
+        self, decoded: dict[str, tf.Tensor], features: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Returns the outputs of a signature, the answer's text among them."""
+        ids = decoded["token_ids"]
+        strings = _run("detokenize", self._detokenize, ids)
+        answer = {self._output_name: _check_strings(strings, ids)}
         for name, value in (*decoded.items(), *features.items()):
             # The answer, or its token ids, would be lost in silence.
             if name in answer:

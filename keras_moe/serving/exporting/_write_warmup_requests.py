@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -20,7 +21,12 @@ from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import read_signatures
 from keras_moe.serving.versions._version_bundle import read_saved_model
+from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 from keras_moe.serving.versions._warmup_requests import MAX_REQUESTS
+from keras_moe.serving.versions._warmup_requests import read_warmup_requests
+
+# What `export` wrote is no stranger's.
+_ANY_SIZE = 1 << 62
 
 
 def write_warmup_requests(
@@ -29,13 +35,15 @@ def write_warmup_requests(
 ) -> pathlib.Path:
     """Stores requests that a server replays before it serves a model.
 
-    The file appears complete or not at all.
+    The file appears complete or not at all. Requests stored before are
+    replaced, but for those of the shapes that `keras_moe.serving.export`
+    compiles.
 
     Args:
         export_directory: folder of a SavedModel.
         requests: pairs of a signature name and its inputs (arrays, or what
-            NumPy makes arrays of), at least 1 and at most 1000. Each is
-            checked against the signature.
+            NumPy makes arrays of), at least 1 and at most 1000 in all. Each
+            is checked against the signature.
 
     Returns:
         The path of the file.
@@ -63,22 +71,22 @@ def write_warmup_requests(
     """
     directory = pathlib.Path(export_directory)
     requests = list(requests)
-    if not 1 <= len(requests) <= MAX_REQUESTS:
+    kept = _compiled_records(directory)
+    most = MAX_REQUESTS - len(kept)
+    if not 1 <= len(requests) <= most:
         raise ValueError(
-            f"`requests` must hold 1 to {MAX_REQUESTS} requests. "
+            f"`requests` must hold 1 to {most} requests. "
             f"Received: {len(requests)} requests"
         )
     signatures = _read_signatures(directory)
-    records = [
+    records = kept + [
         _record(signatures, index, name, inputs)
         for index, (name, inputs) in enumerate(requests)
     ]
     path = directory / WARMUP_REQUESTS
     path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as partial:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
-            for record in records:
-                writer.write(record)
+        write_records(partial, records)
     return path
 
 
@@ -121,9 +129,35 @@ def _record(
         signatures[name].complete(arrays)
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"`requests[{index}]`: {error.message}") from error
+    return warmup_record(name, arrays)
+
+
+def warmup_record(name: str, inputs: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the record of a request.
+
+    Args:
+        name: of the signature.
+        inputs: name to array, as the signature wants them.
+    """
     log = prediction_log_pb2.PredictionLog()
     request = log.predict_log.request
     request.model_spec.signature_name = name
-    for key, array in arrays.items():
+    for key, array in inputs.items():
         request.inputs[key].CopyFrom(tensor_codec.to_proto(array))
     return log.SerializeToString()
+
+
+def write_records(path: pathlib.Path, records: Sequence[bytes]) -> None:
+    """Writes records to a file."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def _compiled_records(directory: pathlib.Path) -> list[bytes]:
+    """Returns the records of the shapes that `export` compiles."""
+    return [
+        warmup_record(name, inputs)
+        for name, inputs in read_warmup_requests(directory, _ANY_SIZE)
+        if name == COMPILED_IDS
+    ]

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Iterable
 from collections.abc import Mapping
 
@@ -56,6 +57,7 @@ class Servable:
         max_tensor_bytes: int = 64 << 20,
         intra_op_threads: int = 1,
     ):
+        began = time.monotonic()
         self.path = pathlib.Path(path)
         self.version = version
         self.certification = read_certification(self.path)
@@ -74,6 +76,12 @@ class Servable:
             # second. A request must not wait for that.
             for signature in self.signatures.values():
                 self.runner(signature)
+            _LOG.info(
+                "Version %d was loaded in %.1f s, with %d warm-up requests",
+                version,
+                time.monotonic() - began,
+                self.warmup_requests,
+            )
         except BaseException:
             self._session.close()
             raise

@@ -3,11 +3,15 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_moe import serving
+from keras_moe.serving.exporting._write_warmup_requests import warmup_record
+from keras_moe.serving.exporting._write_warmup_requests import write_records
+from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
 
@@ -49,6 +53,20 @@ def test_replaced_in_one_move(model, monkeypatch):
     assert os.listdir(path.parent) == [path.name]
     serving.write_warmup_requests(model, requests * 1000)
     assert len(list(read_warmup_requests(model, 1 << 20))) == 1000
+
+
+def test_requests_of_compiled_shapes_are_kept(model):
+    record = warmup_record(COMPILED_IDS, {"token_ids": np.ones((2, 3))})
+    requests = [("serving_default", {"word": ["ab"]})]
+    path = serving.write_warmup_requests(model, requests)
+    write_records(path, [record] * 2)
+    for _ in range(2):
+        serving.write_warmup_requests(model, requests)
+    stored = read_warmup_requests(model, 1 << 20)
+    names = [name for name, _ in stored]
+    assert names == [COMPILED_IDS, COMPILED_IDS, "serving_default"]
+    with pytest.raises(ValueError, match="must hold 1 to 998 requests"):
+        serving.write_warmup_requests(model, requests * 999)
 
 
 @pytest.mark.parametrize(

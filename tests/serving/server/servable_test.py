@@ -1,6 +1,8 @@
 """A loaded version: what is made of it, once and before it answers."""
 
 import concurrent.futures
+import logging
+import re
 import threading
 
 import numpy as np
@@ -51,3 +53,12 @@ def test_clients_cannot_have_graphs_made(servable):
         answer = servable.run(WORD, output_filter=outputs)
         assert list(answer) == outputs
     assert servable._runners == before
+
+
+def test_loading_says_how_long_it_took(models, caplog):
+    with caplog.at_level(logging.INFO):
+        Servable(models[1], 7).close()
+    (said,) = (m for m in caplog.messages if "was loaded" in m)
+    assert re.fullmatch(
+        r"Version 7 was loaded in \d+\.\d s, with 3 warm-up requests", said
+    )
