@@ -47,6 +47,13 @@ def test_batch_sizes_end_in_the_largest():
     assert sizes[-1] == int(largest)
 
 
+def test_servers_may_compile(dockerfile):
+    flag = "--xla_cpu_compilation_enabled=true"
+    manifest = yaml.safe_load((DEPLOY / "inference_service.yaml").read_text())
+    assert f'"{flag}"' in dockerfile
+    assert flag in manifest["spec"]["predictor"]["model"]["args"]
+
+
 def test_monitoring_is_on():
     text = (DEPLOY / "monitoring.config").read_text()
 
