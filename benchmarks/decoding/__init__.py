@@ -1,0 +1,1 @@
+"""What XLA makes of decoding: speed, floors, and what compiling costs."""
