@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,20 @@ Entries = list[tuple[str, tuple[str, ...]]]
 _BATCH = 256
 _TIMED_WORDS = 100
 _TURNS = 3
+
+
+class Model(NamedTuple):
+    """A model that is compared.
+
+    Attributes:
+        path: Of the SavedModel.
+        layers: Of its decoder.
+        signature: That is asked.
+    """
+
+    path: pathlib.Path
+    layers: int
+    signature: str = "serving_default"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,24 +56,28 @@ class Served:
     mean_depth: float
 
 
-def compare(
-    models: Mapping[str, tuple[pathlib.Path, int]], entries: Entries
-) -> list[Served]:
+def compare(models: Mapping[str, Model], entries: Entries) -> list[Served]:
     """Asks each model all words.
 
     Args:
-        models: Name to the SavedModel and its number of decoder layers.
+        models: By the names that the table has.
         entries: Words and their pronunciations.
     """
+    # What is compiled is the signature of a model that is here already.
     loaded = {
-        name: tf.saved_model.load(str(path))
-        for name, (path, _) in models.items()
+        path: tf.saved_model.load(str(path))
+        for path in {model.path for model in models.values()}
     }
-    times = _milliseconds(loaded, [word for word, _ in entries[:_TIMED_WORDS]])
+    signatures = {
+        name: loaded[model.path].signatures[model.signature]
+        for name, model in models.items()
+    }
+    times = _milliseconds(
+        signatures, [word for word, _ in entries[:_TIMED_WORDS]]
+    )
     served = []
-    for name, (_, layers) in models.items():
-        signature = loaded[name].signatures["serving_default"]
-        rate, depth = _answer(signature, entries, layers)
+    for name, signature in signatures.items():
+        rate, depth = _answer(signature, entries, models[name].layers)
         parameters = sum(
             int(np.prod(variable.shape)) for variable in signature.variables
         )
@@ -107,14 +126,13 @@ def _answer(
 
 
 def _milliseconds(
-    loaded: Mapping[str, Any], words: list[str]
+    signatures: Mapping[str, Any], words: list[str]
 ) -> dict[str, float]:
     """Times one word at a time, the models in turns: noise hits all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in loaded}
+    seconds: dict[str, list[float]] = {name: [] for name in signatures}
     requests = [tf.constant([word]) for word in words]
     for turn in range(1 + _TURNS):
-        for name, model in loaded.items():
-            signature = model.signatures["serving_default"]
+        for name, signature in signatures.items():
             for request in requests:
                 began = time.perf_counter()
                 signature(word=request)["token_ids"].numpy()

@@ -167,6 +167,35 @@ class ExitConfig(Section):
         return thresholds
 
 
+class ServingConfig(Section):
+    """The shapes for which XLA compiles the served model.
+
+    Attributes:
+        batch_sizes: numbers of words that are answered at once, increasing.
+            Each takes a second or two of loading, for each length.
+        lengths: of the words, as ids; longer ones are answered without XLA.
+            None of both: nothing is compiled.
+    """
+
+    batch_sizes: tuple[Positive, ...] = (1, 8, 32)
+    lengths: tuple[Positive, ...] = (8, 16)
+
+    @pydantic.field_validator("batch_sizes", "lengths")
+    @classmethod
+    def _check_sizes(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if list(sizes) != sorted(set(sizes)):
+            raise ValueError("must strictly increase")
+        return sizes
+
+    @pydantic.model_validator(mode="after")
+    def _check_both(self) -> "ServingConfig":
+        if bool(self.batch_sizes) != bool(self.lengths):
+            raise ValueError(
+                "must have both `batch_sizes` and `lengths`, or none"
+            )
+        return self
+
+
 class EvaluationConfig(Section):
     """The bounds within which a model is good enough to be pushed.
 
@@ -189,6 +218,7 @@ class PipelineConfig(orchestration.RunConfig):
         teacher: the sparse model.
         student: the dense model that is served.
         exits: how early tokens may leave.
+        serving: what is compiled before a client comes.
         evaluation: what is good enough to be pushed.
         warm_start: whether trainings on a new span of examples go on from the
             last model that was blessed before.
@@ -207,11 +237,25 @@ class PipelineConfig(orchestration.RunConfig):
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = StudentConfig()
     exits: ExitConfig = ExitConfig()
+    serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     warm_start: bool = True
     warm_start_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     infra_requests: Positive = 5
     infra_image_tags: tuple[str, ...] = ()
+
+    @pydantic.field_validator("infra_image_tags")
+    @classmethod
+    def _check_infra_image_tags(
+        cls, tags: tuple[str, ...], info: pydantic.ValidationInfo
+    ) -> tuple[str, ...]:
+        serving = info.data.get("serving")
+        if tags and serving is not None and serving.batch_sizes:
+            raise ValueError(
+                "must be empty, or `serving.batch_sizes` and `serving.lengths`:"
+                " TFX starts the stock server in a way that compiles nothing"
+            )
+        return tags
 
 
 # The flags of the commands. `--set` sets any field.

@@ -101,25 +101,24 @@ def run_demo(
 def _compare(
     config: PipelineConfig, outcome: Outcome, entries: Entries
 ) -> list[Served]:
-    """Puts teacher, student and early-exit student side by side."""
+    """Puts teacher and student side by side, as they are served."""
+    from pipelines.g2p.comparison import Model
     from pipelines.g2p.comparison import compare
 
     preset = PRESETS[config.teacher.preset]
     depth = config.student.num_decoder_layers
-    return compare(
-        {
-            "teacher": (
-                outcome.saved_model("Trainer", "model"),
-                preset["num_decoder_layers"],
-            ),
-            "student": (outcome.saved_model("Distiller", "student"), depth),
-            "early-exit student": (
-                outcome.saved_model("ExitCalibrator", "model"),
-                depth,
-            ),
-        },
-        entries,
-    )
+    certified = outcome.saved_model("ExitCalibrator", "model")
+    models = {
+        "teacher": Model(
+            outcome.saved_model("Trainer", "model"),
+            preset["num_decoder_layers"],
+        ),
+        "student": Model(outcome.saved_model("Distiller", "student"), depth),
+        "early-exit student": Model(certified, depth),
+    }
+    if config.serving.batch_sizes:
+        models["compiled student"] = Model(certified, depth, "compiled")
+    return compare(models, entries)
 
 
 def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:

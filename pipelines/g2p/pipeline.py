@@ -203,6 +203,8 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
         custom_config={
             "keep_stress": config.data.keep_stress,
             "max_words": config.exits.max_words,
+            "batch_sizes": list(config.serving.batch_sizes),
+            "lengths": list(config.serving.lengths),
             "code": fingerprint.trainer_fingerprint(),
         },
     )

@@ -25,8 +25,8 @@ def exit_task(args: ExitTaskArgs) -> ExitTask:
     """Reads the calibration words; a loss is what exits add to the error.
 
     Args:
-        args: `custom_config` holds `keep_stress` and `max_words`, see
-            `PipelineConfig`.
+        args: `custom_config` holds `keep_stress`, `max_words`, `batch_sizes`
+            and `lengths`, see `PipelineConfig`.
     """
     keep_stress = bool(args.custom_config["keep_stress"])
     words, listed = _read(args.example_files, args.custom_config["max_words"])
@@ -45,6 +45,8 @@ def exit_task(args: ExitTaskArgs) -> ExitTask:
             keep_stress,
             early_exit,
             certificate,
+            args.custom_config["batch_sizes"] or None,
+            args.custom_config["lengths"] or None,
         )
 
     return ExitTask(

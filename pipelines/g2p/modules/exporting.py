@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -32,6 +33,8 @@ def export_model(
     keep_stress: bool,
     early_exit: EarlyExitPolicy | None = None,
     certificate: Certificate | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> None:
     """Writes the SavedModel, with what goes along with it.
 
@@ -42,6 +45,8 @@ def export_model(
         keep_stress: Which inventory of phonemes the model has.
         early_exit: The policy of a certificate.
         certificate: Of the model's exits.
+        batch_sizes: Of what XLA compiles; `None` for nothing.
+        lengths: Of what XLA compiles.
     """
     transform = tft.TFTransformOutput(
         transform_graph_path
@@ -70,6 +75,8 @@ def export_model(
             output_name=PHONEMES,
             early_exit=early_exit,
             certificate=certificate,
+            batch_sizes=batch_sizes,
+            lengths=lengths,
             # Later components, and trainings on more examples, load it.
             assets={KERAS_MODEL.name: model.save},
         )

@@ -53,7 +53,9 @@ def test_demo_pushes_serves_and_reports(flags, capfd):
     assert report["word_error_rate"] <= report["word_error_rate_strict"] <= 1
     assert report["minutes"] > 0
     rows = {row["name"]: row for row in report["models"]}
-    assert set(rows) == {"teacher", "student", "early-exit student"}
+    assert set(rows) == {
+        *("teacher", "student", "early-exit student", "compiled student")
+    }
     assert rows["teacher"]["parameters"] > rows["student"]["parameters"] > 0
     for row in rows.values():
         assert row["milliseconds"] > 0
@@ -64,6 +66,10 @@ def test_demo_pushes_serves_and_reports(flags, capfd):
         report["phoneme_error_rate"]
     )
     assert exits["mean_depth"] == pytest.approx(report["mean_exit_layer"])
+    # XLA changes nothing but the time.
+    compiled = rows["compiled student"]
+    for figure in ("phoneme_error_rate", "parameters", "mean_depth"):
+        assert compiled[figure] == pytest.approx(exits[figure])
     for answer in report["served"]:
         assert answer["status"] == "ok"
         assert answer["correct"] == (answer["phonemes"] in answer["listed"])

@@ -195,6 +195,7 @@ def test_kubeflow_loads_it(cluster_config, tmp_path):
             "`cluster.images` must name components.*Transform. Received: last",
         ),
         (
+            "serving: {batch_sizes: [], lengths: []}\n"
             "infra_image_tags: [latest]\ncluster: {output: /x, image: i}",
             "`infra_image_tags` needs a container engine.*Received: latest",
         ),
