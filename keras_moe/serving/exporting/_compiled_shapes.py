@@ -1,6 +1,5 @@
 """Decoding by programs of a few shapes, each compiled by XLA."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,9 +126,7 @@ class CompiledShapes:
         answer = self._call(self._program, ids)
         return {name: value[:rows] for name, value in answer.items()}
 
-    def _call(
-        self, decoder: Callable[..., dict[str, tf.Tensor]], ids: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def _call(self, decoder: Any, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         if self._early_exit is None:
             return decoder(ids)
         rows = tf.shape(ids)[:1]

@@ -72,9 +72,7 @@ class TextEndpoints:
                 [texts, threshold],
             )
         if self._compiled is not None:
-            ids = tf.TensorSpec([None, None], tf.int32, name="token_ids")
-            endpoints["compiled"] = (self.answer_compiled, [texts])
-            endpoints[COMPILED_IDS] = (self.answer_ids, [ids])
+            endpoints |= self._compiled_endpoints(self._compiled, texts)
         return endpoints
 
     def answer(
@@ -91,14 +89,21 @@ class TextEndpoints:
         )
         return self._word(decoded, features)
 
-    def answer_compiled(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Answers strings `[batch]` by programs of XLA."""
-        ids, features = self._read(texts)
-        return self._word(self._compiled.decode(ids), features)
+    def _compiled_endpoints(
+        self, compiled: CompiledShapes, texts: tf.TensorSpec
+    ) -> dict[str, Endpoint]:
+        def answer(texts: tf.Tensor) -> dict[str, tf.Tensor]:
+            ids, features = self._read(texts)
+            return self._word(compiled.decode(ids), features)
 
-    def answer_ids(self, token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Answers what is tokenised, `[batch, length]`, by programs of XLA."""
-        return self._word(self._compiled.decode(token_ids), {})
+        def answer_ids(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self._word(compiled.decode(token_ids), {})
+
+        ids = tf.TensorSpec([None, None], tf.int32, name="token_ids")
+        return {
+            "compiled": (answer, [texts]),
+            COMPILED_IDS: (answer_ids, [ids]),
+        }
 
     def _read(self, texts: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         features = _check_features(
