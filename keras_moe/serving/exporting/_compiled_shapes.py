@@ -50,14 +50,10 @@ class CompiledShapes:
         self.lengths = tuple(lengths)
         self._model = model
         self._early_exit = early_exit
-        self._plain, self._program = (
-            compile_decoder(
-                model,
-                max_length,
-                early_exit=early_exit,
-                jit_compile=jit_compile,
-            )
-            for jit_compile in (False, True)
+        self._plain = compile_decoder(model, max_length, None, early_exit)
+        # A function of TensorFlow, which knows its outputs.
+        self._program: Any = compile_decoder(
+            model, max_length, None, early_exit, jit_compile=True
         )
 
     def sources(self) -> list[np.ndarray]:
