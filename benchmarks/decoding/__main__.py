@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument(
-        "--rounds", type=int, default=300, help="of each timing"
+        "--rounds", type=int, default=400, help="requests of each timing"
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="of clients")
     options = parser.parse_args(arguments)
