@@ -53,9 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = Report("Decoding compiled by XLA")
     model = student.make_student()
     with tempfile.TemporaryDirectory() as folder:
-        base = pathlib.Path(folder)
-        version = student.export(model, base / "1")
-        served.report_in_process(report, version, options)
+        base = pathlib.Path(folder, "student")
+        base.mkdir()
+        student.export(model, base / "1")
+        served.report_in_process(report, base, options)
         served.report_over_grpc(report, base, options.rounds)
     floor.report_floor(report, model, options.rounds)
     exits.report_exits(report, options.rounds)

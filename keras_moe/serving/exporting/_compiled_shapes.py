@@ -12,6 +12,9 @@ from keras_moe.generation import compile_decoder
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import Router
 
+# The signature through which each shape is warmed up.
+COMPILED_IDS = "compiled_ids"
+
 
 class CompiledShapes:
     """Decodes sources of any shape by programs of a few, in a graph.

@@ -1,6 +1,7 @@
 """From a trained model to a SavedModel that answers text with text."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -25,8 +26,6 @@ from keras_moe.serving.exporting._export_endpoints import write_endpoints
 from keras_moe.serving.exporting._text_endpoints import DetokenizeFn
 from keras_moe.serving.exporting._text_endpoints import TextEndpoints
 from keras_moe.serving.exporting._text_endpoints import TokenizeFn
-from keras_moe.serving.exporting._write_warmup_requests import warmup_record
-from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 from keras_moe.weights import fingerprint
 
 
@@ -184,7 +183,7 @@ def export(
     for layer in flatten_layers(model):
         if isinstance(layer, RandomFeatures):
             warn_of_noisy_features(layer)
-    compiled = None
+    compiled, write_warmup = None, None
     if (batch_sizes is None) != (lengths is None):
         raise ValueError(
             "`batch_sizes` and `lengths` go together. Received: batch_sizes="
@@ -194,6 +193,7 @@ def export(
         compiled = CompiledShapes(
             model, max_length, batch_sizes, lengths, early_exit
         )
+        write_warmup = _warmup_of(compiled)
     text = TextEndpoints(
         model,
         tokenize,
@@ -212,10 +212,25 @@ def export(
         (model, *tracked),
         assets,
         certificate,
-        [
-            warmup_record(COMPILED_IDS, {"token_ids": ids})
-            for ids in ([] if compiled is None else compiled.sources())
-        ],
+        write_warmup,
+    )
+
+
+def _warmup_of(compiled: CompiledShapes) -> WriteFn:
+    """Returns what writes a request of each shape."""
+    # Imported only where it is wanted: an export needs no extra otherwise.
+    try:
+        from keras_moe.serving.exporting._write_warmup_requests import (
+            write_compiled_requests,
+        )
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "`batch_sizes` and `lengths` write warm-up requests, which needs "
+            f"the module {error.name!r}. Install it with `pip install "
+            "keras-moe[serving]`."
+        ) from error
+    return functools.partial(
+        write_compiled_requests, sources=compiled.sources()
     )
 
 

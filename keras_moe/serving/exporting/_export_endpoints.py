@@ -1,7 +1,6 @@
 """From functions of any model to a SavedModel, whole or not there."""
 
 import contextlib
-import functools
 import keyword
 import os
 import pathlib
@@ -24,7 +23,6 @@ from keras_moe.model_folder import ORIGIN
 from keras_moe.model_folder import SAVED_MODEL
 from keras_moe.model_folder import VARIABLES_INDEX
 from keras_moe.model_folder import WARMUP_REQUESTS
-from keras_moe.serving.exporting._write_warmup_requests import write_records
 from keras_moe.serving.versions._certification import bind_certificate
 
 Endpoint = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
@@ -98,7 +96,7 @@ def write_endpoints(
     tracked: Iterable = (),
     assets: Mapping[str, WriteFn] | None = None,
     certificate: Certificate | None = None,
-    warmup_records: Sequence[bytes] = (),
+    write_warmup: WriteFn | None = None,
 ) -> None:
     """Writes as `export_endpoints` does.
 
@@ -108,7 +106,8 @@ def write_endpoints(
         tracked: as of `export_endpoints`.
         assets: as of `export_endpoints`; not the certificate.
         certificate: is written beside the graph, which names it.
-        warmup_records: of requests that a server replays before it serves.
+        write_warmup: writes the requests that a server replays before it
+            serves.
     """
     directory = os.fspath(directory)
     _check_mappings(endpoints, assets)
@@ -138,10 +137,8 @@ def write_endpoints(
         if certificate is not None:
             assets[CERTIFICATE.name] = certificate.save
             _bind(partial, model, certificate)
-        if warmup_records:
-            assets[WARMUP_REQUESTS.name] = functools.partial(
-                write_records, records=warmup_records
-            )
+        if write_warmup is not None:
+            assets[WARMUP_REQUESTS.name] = write_warmup
         _write_assets(assets, os.path.join(partial, EXTRA_ASSETS))
         _remove(directory)
         tf.io.gfile.rename(partial, directory)

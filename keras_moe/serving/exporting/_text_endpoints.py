@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
+from keras_moe.serving.exporting._compiled_shapes import COMPILED_IDS
 from keras_moe.serving.exporting._compiled_shapes import CompiledShapes
 from keras_moe.serving.exporting._export_endpoints import Endpoint
-from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 
 TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]

@@ -17,11 +17,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 from keras_moe.atomic_file import atomic_file
 from keras_moe.model_folder import WARMUP_REQUESTS
 from keras_moe.model_folder import is_saved_model
+from keras_moe.serving.exporting._compiled_shapes import COMPILED_IDS
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 from keras_moe.serving.protocol._signature import Signature
 from keras_moe.serving.protocol._signature import read_signatures
 from keras_moe.serving.versions._version_bundle import read_saved_model
-from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 from keras_moe.serving.versions._warmup_requests import MAX_REQUESTS
 from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
@@ -145,6 +145,16 @@ def warmup_record(name: str, inputs: Mapping[str, np.ndarray]) -> bytes:
     for key, array in inputs.items():
         request.inputs[key].CopyFrom(tensor_codec.to_proto(array))
     return log.SerializeToString()
+
+
+def write_compiled_requests(
+    path: pathlib.Path, sources: Sequence[np.ndarray]
+) -> None:
+    """Writes the requests of the shapes that `export` compiles."""
+    write_records(
+        path,
+        [warmup_record(COMPILED_IDS, {"token_ids": ids}) for ids in sources],
+    )
 
 
 def write_records(path: pathlib.Path, records: Sequence[bytes]) -> None:

@@ -18,8 +18,6 @@ from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 
 MAX_REQUESTS = 1000
-# The signature through which each shape that XLA compiles is warmed up.
-COMPILED_IDS = "compiled_ids"
 _NOT_OFFERED = ("classify_log", "regress_log", "multi_inference_log")
 _LOG = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_moe import serving
+from keras_moe.serving.exporting._compiled_shapes import COMPILED_IDS
 from keras_moe.serving.exporting._write_warmup_requests import warmup_record
 from keras_moe.serving.exporting._write_warmup_requests import write_records
-from keras_moe.serving.versions._warmup_requests import COMPILED_IDS
 from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
 
