@@ -4,7 +4,6 @@ import contextlib
 import keyword
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from keras_moe.model_folder import ORIGIN
 from keras_moe.model_folder import SAVED_MODEL
 from keras_moe.model_folder import VARIABLES_INDEX
 from keras_moe.model_folder import WARMUP_REQUESTS
+from keras_moe.serving.exporting._write_assets import write_assets
 from keras_moe.serving.versions._certification import bind_certificate
 
 Endpoint = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
@@ -139,7 +139,7 @@ def write_endpoints(
             _bind(partial, model, certificate)
         if write_warmup is not None:
             assets[WARMUP_REQUESTS.name] = write_warmup
-        _write_assets(assets, os.path.join(partial, EXTRA_ASSETS))
+        write_assets(assets, os.path.join(partial, EXTRA_ASSETS))
         _remove(directory)
         tf.io.gfile.rename(partial, directory)
     except BaseException:
@@ -334,22 +334,6 @@ def _bind(
         file.write(model.SerializeToString(deterministic=True))
     # TensorFlow's fingerprint holds a checksum of the graph as it was.
     write_fingerprint(folder)
-
-
-def _write_assets(assets: dict[str, WriteFn], folder: str) -> None:
-    if assets:
-        tf.io.gfile.makedirs(folder)
-    for name, write in assets.items():
-        # Functions such as `model.save` know local files alone.
-        with tempfile.TemporaryDirectory() as local:
-            path = pathlib.Path(local, name)
-            write(path)
-            if not path.is_file():
-                raise ValueError(
-                    f"`assets[{name!r}]` must write a file to the path that it "
-                    "is given. Received: a function that wrote none."
-                )
-            tf.io.gfile.copy(str(path), os.path.join(folder, name))
 
 
 def _remove(directory: str) -> None:
