@@ -18,10 +18,10 @@ from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import RandomFeatures
 from keras_moe.layers.attention._feature_noise import warn_of_noisy_features
 from keras_moe.model_folder import CERTIFICATE
+from keras_moe.serving.exporting._check_endpoints import WriteFn
+from keras_moe.serving.exporting._check_endpoints import check_directory
+from keras_moe.serving.exporting._check_endpoints import is_input_name
 from keras_moe.serving.exporting._compiled_shapes import CompiledShapes
-from keras_moe.serving.exporting._export_endpoints import WriteFn
-from keras_moe.serving.exporting._export_endpoints import check_directory
-from keras_moe.serving.exporting._export_endpoints import is_input_name
 from keras_moe.serving.exporting._export_endpoints import write_endpoints
 from keras_moe.serving.exporting._text_endpoints import DetokenizeFn
 from keras_moe.serving.exporting._text_endpoints import TextEndpoints

@@ -1,9 +1,7 @@
 """From functions of any model to a SavedModel, whole or not there."""
 
 import contextlib
-import keyword
 import os
-import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -18,24 +16,20 @@ from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 from keras_moe.calibration import Certificate
 from keras_moe.model_folder import CERTIFICATE
 from keras_moe.model_folder import EXTRA_ASSETS
-from keras_moe.model_folder import ORIGIN
 from keras_moe.model_folder import SAVED_MODEL
 from keras_moe.model_folder import VARIABLES_INDEX
 from keras_moe.model_folder import WARMUP_REQUESTS
+from keras_moe.serving.exporting._check_endpoints import Endpoint
+from keras_moe.serving.exporting._check_endpoints import WriteFn
+from keras_moe.serving.exporting._check_endpoints import check_assets
+from keras_moe.serving.exporting._check_endpoints import check_directory
+from keras_moe.serving.exporting._check_endpoints import check_endpoints
+from keras_moe.serving.exporting._check_endpoints import check_mappings
+from keras_moe.serving.exporting._check_endpoints import checked_list
 from keras_moe.serving.exporting._write_assets import write_assets
 from keras_moe.serving.versions._certification import bind_certificate
 
-Endpoint = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
-WriteFn = Callable[[pathlib.Path], Any]
-
-# What a version's life writes beside the graph, each by a function of its own.
-_WRITTEN_LATER = {
-    WARMUP_REQUESTS.name: "`keras_moe.serving.write_warmup_requests`",
-    ORIGIN.name: "`keras_moe.serving.push_version`",
-}
 _PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-# TensorFlow keeps an attribute of the first name, and an entry of the second.
-_RESERVED_SIGNATURES = ("signatures", "__saved_model_init_op")
 
 
 def export_endpoints(
@@ -110,12 +104,12 @@ def write_endpoints(
             serves.
     """
     directory = os.fspath(directory)
-    _check_mappings(endpoints, assets)
+    check_mappings(endpoints, assets)
     endpoints, assets = dict(endpoints), dict(assets or {})
-    _check_endpoints(endpoints)
-    _check_assets(assets)
+    check_endpoints(endpoints)
+    check_assets(assets)
     check_directory(directory)
-    tracked = _checked_list(tracked)
+    tracked = checked_list(tracked)
     archive = keras.export.ExportArchive()
     for resource in tracked:
         archive.track(resource)
@@ -147,40 +141,6 @@ def write_endpoints(
         with contextlib.suppress(tf.errors.OpError):
             _remove(partial)
         raise
-
-
-def check_directory(directory: str) -> None:
-    """Raises `ValueError` unless a directory is new or empty."""
-    if not directory or (
-        tf.io.gfile.exists(directory) and not tf.io.gfile.isdir(directory)
-    ):
-        raise ValueError(
-            "`directory` must name a folder. Received: "
-            f"directory={directory!r}."
-        )
-    if tf.io.gfile.exists(directory) and tf.io.gfile.listdir(directory):
-        raise ValueError(
-            "`directory` must be new or empty. Received: "
-            f"directory={directory!r}, which holds files."
-        )
-
-
-def _check_mappings(endpoints: Any, assets: Any) -> None:
-    for name, value in (("endpoints", endpoints), ("assets", assets)):
-        if not isinstance(value, Mapping) and (name, value) != ("assets", None):
-            raise ValueError(
-                f"`{name}` must be a dictionary. Received: {name}={value!r}."
-            )
-
-
-def _checked_list(tracked: Any) -> list:
-    # A model alone would be an error of Python's, that names no argument.
-    if isinstance(tracked, keras.Layer) or not isinstance(tracked, Iterable):
-        raise ValueError(
-            "`tracked` must be a list of models and other resources. Received: "
-            f"tracked={tracked!r}."
-        )
-    return list(tracked)
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,89 +179,6 @@ def _traced(
         function, input_signature=list(specs), autograph=False
     ).get_concrete_function()
     return lambda *tensors: graph(*tensors)
-
-
-def _check_endpoints(endpoints: dict[str, Endpoint]) -> None:
-    if not endpoints:
-        raise ValueError(
-            "`endpoints` must hold at least one signature. Received: "
-            f"endpoints={endpoints!r}."
-        )
-    for name, endpoint in endpoints.items():
-        if (
-            not isinstance(name, str)
-            or not name
-            or name in _RESERVED_SIGNATURES
-        ):
-            # Requests that give the empty name mean `serving_default`.
-            raise ValueError(
-                "`endpoints` must have names of signatures, and none of "
-                f"{_RESERVED_SIGNATURES}. Received: {name!r}."
-            )
-        if not isinstance(endpoint, Sequence) or len(endpoint) != 2:
-            raise ValueError(
-                f"`endpoints[{name!r}]` must be a pair of a function and its "
-                f"`tf.TensorSpec`s. Received: {endpoint!r}."
-            )
-        function, specs = endpoint
-        if not callable(function):
-            raise ValueError(
-                f"`endpoints[{name!r}]` must begin with a function. Received: "
-                f"{function!r}."
-            )
-        if not isinstance(specs, Sequence) or not all(
-            isinstance(spec, tf.TensorSpec) for spec in specs
-        ):
-            raise ValueError(
-                f"`endpoints[{name!r}]` must end with a list of "
-                f"`tf.TensorSpec`s. Received: {specs!r}."
-            )
-        names = [spec.name for spec in specs]
-        if None in names or len(set(names)) < len(names):
-            raise ValueError(
-                f"The `tf.TensorSpec`s of `endpoints[{name!r}]` must have "
-                f"names that differ. Received: {names}."
-            )
-        if not all(map(is_input_name, names)):
-            raise ValueError(
-                f"The `tf.TensorSpec`s of `endpoints[{name!r}]` must have "
-                "names such as 'features': ASCII, as Python names a variable, "
-                "without an underscore in front, and not 'self'. Received: "
-                f"{names}."
-            )
-
-
-def is_input_name(name: Any) -> bool:
-    """Returns whether TensorFlow keeps a name of an input as it is.
-
-    `"a/b"` would become `a_b`, `"1"` would become `arg_1`, in silence.
-    """
-    return (
-        isinstance(name, str)
-        and name.isascii()
-        and name.isidentifier()
-        and not name.startswith("_")
-        and not keyword.iskeyword(name)
-        and name != "self"
-    )
-
-
-def _check_assets(assets: dict[str, WriteFn]) -> None:
-    for name, write in assets.items():
-        if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
-            raise ValueError(
-                "`assets` must have names of files, without folders. "
-                f"Received: {name!r}."
-            )
-        if name in _WRITTEN_LATER:
-            raise ValueError(
-                f"`assets` must leave {name!r} to {_WRITTEN_LATER[name]}."
-            )
-        if not callable(write):
-            raise ValueError(
-                f"`assets[{name!r}]` must be a function that writes a file. "
-                f"Received: {write!r}."
-            )
 
 
 def _read(path: str) -> bytes:

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
+from keras_moe.serving.exporting._check_endpoints import Endpoint
 from keras_moe.serving.exporting._compiled_shapes import COMPILED_IDS
 from keras_moe.serving.exporting._compiled_shapes import CompiledShapes
-from keras_moe.serving.exporting._export_endpoints import Endpoint
 
 TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
@@ -56,6 +56,9 @@ class TextEndpoints:
         self._early_exit = early_exit
         self._least_threshold = least_threshold
         self._compiled = compiled
+        # One graph behind all signatures, not one for each: half the time of
+        # an export, and a fraction of a server's to load it.
+        self._answer = tf.function(self._read_decode_word, autograph=False)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Gives the signatures, for `export_endpoints`."""
@@ -79,6 +82,13 @@ class TextEndpoints:
         self, texts: tf.Tensor, threshold: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
         """Answers strings `[batch]`, at given thresholds or the policy's."""
+        if threshold is None and self._early_exit is not None:
+            threshold = tf.fill(tf.shape(texts), self._early_exit.threshold)
+        return self._answer(texts, threshold)
+
+    def _read_decode_word(
+        self, texts: tf.Tensor, threshold: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         ids, features = self._read(texts)
         decoded = decode(
             self._model,
