@@ -51,8 +51,8 @@ def pytest_collection_finish():
 def seed_tensorflow():
     """Seeds TensorFlow's own numbers once a file.
 
-    TensorFlow then forgets what it has compiled and optimised: once a test, this
-    takes an eighth of the time of all tests.
+    TensorFlow then forgets what it has optimised: done before each test, this
+    takes an eighth of the time of all.
     """
     # Late: whoever hands tests on to workers does not need TensorFlow.
     import keras
