@@ -107,6 +107,11 @@ def test_the_oldest_makes_way(toy):
     with toy(most=2) as port, silent_calls(port, 1, 2) as calls:
         time.sleep(1.2 * _message_wait._PATIENCE_SECONDS)
         assert predict(port) == [2.0]
+        # The client hears of its end in a thread of its own.
+        deadline = time.monotonic() + 10
+        while not any(call.done() for call in calls):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         assert sum(call.done() for call in calls) == 1
 
 
