@@ -1,0 +1,1 @@
+"""What `GLIBC_TUNABLES` does for a training step on a CPU."""
