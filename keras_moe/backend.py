@@ -60,6 +60,62 @@ def accelerator() -> str:
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
+def approximate_top_k(
+    x: Tensor, k: int, recall_target: float
+) -> tuple[Tensor, Tensor] | None:
+    """Returns XLA's own approximate top-k, where there is hardware for it.
+
+    XLA has the operation on all devices, but reduces on TPUs alone; elsewhere
+    it sorts. Untested on TPU hardware.
+
+    Args:
+        x: floating point `[..., n]`, without NaN.
+        k: how many to return, at most `n`.
+        recall_target: in (0, 1]; XLA takes at least as many bins as it needs.
+
+    Returns:
+        `[..., k]` values and int32 indices, the greatest first; `None` where
+        the code does not run on a TPU.
+    """
+    if accelerator() != "TPU":
+        return None
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.lax.approx_max_k(x, k, recall_target=recall_target)
+    import tensorflow as tf
+
+    return tuple(tf.math.approx_max_k(x, k, recall_target=recall_target))
+
+
+def join_bytes(codes: Tensor) -> Tensor:
+    """Returns strings, each joined of the bytes in a row; 0 is no byte.
+
+    By operations that every model server has: a string variable or a lookup
+    table would be neither a weight of Keras's nor in its checkpoints.
+
+    Args:
+        codes: uint8 `[..., width]`.
+
+    Returns:
+        A tensor of strings, `[...]`.
+
+    Raises:
+        RuntimeError: on a backend without strings.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "Strings are made on the TensorFlow backend alone: give integers "
+            f"as identifiers. Received: {keras.backend.backend()!r}."
+        )
+    import tensorflow as tf
+
+    letters = tf.constant([b""] + [bytes([i]) for i in range(1, 256)])
+    return tf.strings.reduce_join(
+        tf.gather(letters, tf.cast(codes, tf.int32)), axis=-1
+    )
+
+
 def num_replicas() -> int:
     """Returns how many replicas of `tf.distribute` train in step."""
     if keras.backend.backend() != "tensorflow":

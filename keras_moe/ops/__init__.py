@@ -42,3 +42,12 @@ from keras_moe.ops.routing._soft_routing_plan import (
     SoftRoutingPlan as SoftRoutingPlan,
 )
 from keras_moe.ops.routing._top_k_routing import top_k_routing as top_k_routing
+from keras_moe.ops.top_k._choose_bins import Bins as Bins
+from keras_moe.ops.top_k._choose_bins import choose_bins as choose_bins
+from keras_moe.ops.top_k._expected_recall import (
+    expected_recall as expected_recall,
+)
+from keras_moe.ops.top_k._merge_top_k import merge_top_k as merge_top_k
+from keras_moe.ops.top_k._partial_reduce_top_k import (
+    partial_reduce_top_k as partial_reduce_top_k,
+)
