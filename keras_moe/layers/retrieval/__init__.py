@@ -1,0 +1,1 @@
+"""Finding the best of many candidates for a query."""

@@ -1,0 +1,227 @@
+"""Candidates and their names as weights of a layer."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_moe.backend import join_bytes
+from keras_moe.layers.retrieval._candidate_rows import STORAGES
+from keras_moe.layers.retrieval._candidate_rows import quantize_rows
+from keras_moe.layers.retrieval._candidate_rows import read_rows
+from keras_moe.layers.retrieval._find_best import ROWS_AXIS
+from keras_moe.layers.retrieval._identifiers import KINDS
+from keras_moe.layers.retrieval._identifiers import Identifiers
+from keras_moe.layers.retrieval._identifiers import read_identifiers
+from keras_moe.layers.retrieval._identifiers import widened
+from keras_moe.types import Config
+from keras_moe.types import LayoutTable
+from keras_moe.types import Shape
+from keras_moe.types import Tensor
+from keras_moe.validation import check_choice
+from keras_moe.validation import check_size
+
+
+class CandidateLayer(keras.layers.Layer):
+    """Base of layers that hold candidates: `Retrieval` says what of each.
+
+    Sizes are in the config and numbers in the weights, so that a layer made
+    from a config has room for what is loaded next.
+
+    Args:
+        min_candidates: fewer are refused.
+        mixed: whether candidates are kept in a random order.
+        storage: as of `Retrieval`, and so are the others.
+        capacity: as well.
+        dim: as well.
+        id_kind: as well.
+        id_width: as well.
+    """
+
+    LAYOUT: LayoutTable = {
+        "candidates?": (ROWS_AXIS, None),
+        "scales?": (ROWS_AXIS,),
+    }
+
+    def __init__(
+        self,
+        min_candidates: int,
+        mixed: bool,
+        storage: str,
+        capacity: int | None,
+        dim: int | None,
+        id_kind: str | None,
+        id_width: int | None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_size(capacity=capacity, dim=dim, id_width=id_width)
+        check_choice(STORAGES, storage=storage)
+        if id_kind is not None:
+            check_choice(KINDS, id_kind=id_kind)
+        if id_kind == "string" and id_width is None:
+            raise ValueError(
+                "`id_width` must be given for strings that come later. "
+                "Received: id_width=None."
+            )
+        self.min_candidates = min_candidates
+        self.mixed = mixed
+        self.storage = storage
+        self.capacity = capacity
+        self.dim = dim
+        self.id_kind = id_kind
+        self.id_width = id_width
+        self.candidates = self.scales = self.identifiers = None
+        self.num_candidates = None
+        if None not in (capacity, dim, id_kind):
+            self._add_weights()
+
+    def update_candidates(
+        self, candidate_embeddings: Any, candidate_ids: Any = None
+    ) -> None:
+        """Puts other candidates into the layer.
+
+        Compiled and traced functions see them, as they see any weight. Nothing
+        is changed where an error is raised.
+
+        Args:
+            candidate_embeddings: `[candidates, dim]`, at most `capacity`.
+            candidate_ids: of the same kind as before.
+
+        Raises:
+            ValueError: if embeddings are not finite, identifiers repeat, there
+                are fewer candidates than `k`, or they do not fit.
+        """
+        rows = read_rows(candidate_embeddings)
+        if candidate_ids is None:
+            names = Identifiers("row", np.arange(len(rows), dtype="int32"))
+        else:
+            names = read_identifiers(candidate_ids, len(rows))
+        self._check_room(rows, names)
+        if self.num_candidates is None:
+            self.capacity = self.capacity or len(rows)
+            self.dim, self.id_kind = rows.shape[1], names.kind
+            self.id_width = self.id_width or names.width
+            self._add_weights()
+        self._write(rows, names.array)
+
+    def _check_room(self, rows: np.ndarray, names: Identifiers) -> None:
+        count, dim = rows.shape
+        if not self.min_candidates <= count <= (self.capacity or count):
+            most = f" and at most {self.capacity}" if self.capacity else ""
+            raise ValueError(
+                f"There must be at least k={self.min_candidates} candidates"
+                f"{most}. Received: {count}."
+            )
+        if dim != (self.dim or dim):
+            raise ValueError(
+                f"`candidate_embeddings` must have the size {self.dim}. "
+                f"Received: shape={rows.shape}."
+            )
+        if names.kind != (self.id_kind or names.kind):
+            raise ValueError(
+                f"`candidate_ids` must be of the kind {self.id_kind!r}, as "
+                f"before. Received: the kind {names.kind!r}."
+            )
+        if (names.width or 0) > (self.id_width or names.width or 0):
+            raise ValueError(
+                f"`candidate_ids` must have at most id_width={self.id_width} "
+                f"bytes. Received: one of {names.width} bytes."
+            )
+        if _integer_dtype() == "int32" and names.kind == "integer":
+            if np.abs(names.array).max() >= 2**31:
+                raise ValueError(
+                    "`candidate_ids` must be integers of 32 bits on this "
+                    f"backend. Received: {np.abs(names.array).max()}."
+                )
+
+    def _add_weights(self) -> None:
+        self.candidates = self._state(
+            "candidates", (self.capacity, self.dim), self.storage
+        )
+        if self.storage == "int8":
+            self.scales = self._state("scales", (self.capacity,), "float32")
+        if self.id_kind == "string":
+            shape, dtype = (self.capacity, self.id_width), "uint8"
+            self.identifiers = self._state("identifiers", shape, dtype)
+            self.supports_jit = False
+        elif self.id_kind == "integer" or self.mixed:
+            dtype = self.id_dtype
+            self.identifiers = self._state(
+                "identifiers", (self.capacity,), dtype
+            )
+        self.num_candidates = self._state("num_candidates", (), "int32")
+
+    def _state(self, name: str, shape: Shape, dtype: str) -> keras.Variable:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+        )
+
+    def _write(self, rows: np.ndarray, names: np.ndarray) -> None:
+        if self.mixed:
+            # Neighbours in a file are neighbours in space: mix them up.
+            order = np.random.default_rng(len(rows)).permutation(len(rows))
+            rows, names = rows[order], names[order]
+        if self.scales is not None:
+            rows, scales = quantize_rows(rows)
+            self.scales.assign(self._filled(scales))
+        self.candidates.assign(
+            ops.cast(self._filled(rows), self.candidates.dtype)
+        )
+        if self.identifiers is not None:
+            if self.id_kind == "string":
+                names = widened(names, self.id_width)
+            self.identifiers.assign(
+                self._filled(names).astype(self.identifiers.dtype)
+            )
+        self.num_candidates.assign(len(rows))
+
+    def _filled(self, array: np.ndarray) -> np.ndarray:
+        """Fills up with zeros to the capacity."""
+        missing = self.capacity - len(array)
+        return np.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
+
+    def score(self, queries: Tensor) -> Tensor:
+        """Returns float32 `[..., capacity]`; NaN for queries not finite."""
+        queries = ops.cast(queries, "float32")
+        finite = ops.all(ops.isfinite(queries), axis=-1, keepdims=True)
+        queries = ops.where(finite, queries, np.nan)
+        rows = ops.cast(self.candidates, "float32")
+        scores = ops.matmul(queries, ops.transpose(rows))
+        return scores if self.scales is None else scores * self.scales
+
+    def names_of(self, rows: Tensor) -> Tensor:
+        """Returns what the candidates in rows are called; -1 is no row."""
+        if self.identifiers is None:
+            return rows
+        names = ops.take(self.identifiers, ops.maximum(rows, 0), axis=0)
+        if self.id_kind == "string":
+            none = ops.expand_dims(rows < 0, -1)
+            return join_bytes(ops.where(none, ops.zeros_like(names), names))
+        return ops.where(rows < 0, -ops.ones_like(names), names)
+
+    @property
+    def id_dtype(self) -> str:
+        """Dtype of what answers consist of."""
+        kinds = {"row": "int32", "string": "string"}
+        return kinds.get(self.id_kind or "row", _integer_dtype())
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "storage": self.storage,
+            "capacity": self.capacity,
+            "dim": self.dim,
+            "id_kind": self.id_kind,
+            "id_width": self.id_width,
+        }
+
+
+def _integer_dtype() -> str:
+    return "int32" if keras.backend.backend() == "jax" else "int64"
