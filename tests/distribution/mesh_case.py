@@ -22,6 +22,7 @@ from tests.distribution import trap_case
 from tests.distribution.mesh_layers_case import attention
 from tests.distribution.mesh_layers_case import default_names
 from tests.distribution.mesh_layers_case import layer
+from tests.distribution.mesh_layers_case import retrieval
 from tests.distribution.mesh_model_case import DIM
 from tests.distribution.mesh_model_case import IDS
 from tests.distribution.mesh_model_case import LENGTH
@@ -93,6 +94,7 @@ CASES = {
         life,
         own_loop,
         refusals,
+        retrieval,
         stale_read,
     )
 }

@@ -6,8 +6,10 @@ import tensorflow as tf
 
 from benchmarks.sharding.losses import DenseAdam
 from keras_moe.distribution._placement import to_whole
+from keras_moe.keras_internals import backend_variable
 from keras_moe.layers import FeedForward
 from keras_moe.layers import RandomFeatureAttention
+from keras_moe.layers import Retrieval
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import T5Attention
 from tests.distribution.mesh_model_case import CHOOSE
@@ -61,6 +63,41 @@ def layer(router, dispatch, mesh, masked=True):
         return [to_whole(x) for x in on.function(step)(*on.batch(arrays))]
 
     return [gap(a, b) for a, b in zip(run(), run(engine(mesh)), strict=True)]
+
+
+def retrieval(**options):
+    """Gap of scores, whether the same is found, and a device's rows."""
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(400, DIM)).astype("float32")
+    rows[7] = rows[310]  # equal scores, on two devices
+    queries = rng.normal(size=(8, DIM)).astype("float32")
+    queries[0] = rows[7]
+    queries[3, 0] = np.nan
+
+    def run(on=None):
+        found = Retrieval(rows, k=6, capacity=416, **options, name="found")
+        model = keras.Sequential([keras.Input([DIM]), found])
+        if on is None:
+            return [np.asarray(x) for x in model(queries)], None
+        on.distribute(model)
+        answer = on.function(lambda x: model(x))(on.batch(queries))
+        local = tf.experimental.dtensor.unpack(
+            backend_variable(found.candidates).read_value()
+        )
+        return [to_whole(x) for x in answer], list(local[0].shape)
+
+    (scores, names), _ = run()
+    (others, those), local = run(engine("2x2x2"))
+    sound = np.isfinite(scores)
+    same = np.array_equal(names, those) and np.array_equal(
+        sound, np.isfinite(others)
+    )
+    return {
+        "gap": float(np.abs(scores[sound] - others[sound]).max()),
+        "same": bool(same),
+        "broken": int((~sound).sum()),
+        "local_shape": local,
+    }
 
 
 def attention(causal, length=24, mesh="2x2x2"):

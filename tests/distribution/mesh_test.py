@@ -42,6 +42,8 @@ DEFAULT = [
     "default_names()",
     "life(directory)",
     "refusals()",
+    "retrieval()",
+    "retrieval(recall_target=1.0, storage='int8')",
     "stale_read()",
 ]
 
@@ -56,6 +58,14 @@ def test_layers_without_names_lie_along_the_model_axis(found):
     assert case["gap"] <= ROUNDING
     # Half of each inner size, 8 of attention and 16 of the network.
     assert case["local_shapes"] == [[8, 4], [4, 8], [8, 8], [8, 8]] * 2
+
+
+@pytest.mark.parametrize("options", ["", "recall_target=1.0, storage='int8'"])
+def test_each_device_searches_its_own_candidates(found, options):
+    case = found[f"retrieval({options})"]
+    assert case["gap"] <= ROUNDING
+    assert case["same"] and case["broken"] == 6
+    assert case["local_shape"] == [208, 8]
 
 
 @pytest.mark.large
