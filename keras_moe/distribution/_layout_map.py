@@ -22,6 +22,7 @@ def layout_map(
       `"model"`.
     - `RandomFeatureAttention`: `query`, `key`, `value` and `attention_output`
       have heads along `"model"`.
+    - `Retrieval`: candidates along `"model"`.
     - `SwitchTransformer`: embeddings have `model_dim` along `"model"`.
 
     Their biases, scales of int8 and factors of LoRA lie as their kernels do.

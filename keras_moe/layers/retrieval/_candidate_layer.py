@@ -72,8 +72,10 @@ class CandidateLayer(keras.layers.Layer):
         self.dim = dim
         self.id_kind = id_kind
         self.id_width = id_width
-        self.candidates = self.scales = self.identifiers = None
-        self.num_candidates = None
+        self.candidates: Any = None
+        self.scales: Any = None
+        self.identifiers: Any = None
+        self.num_candidates: Any = None
         if None not in (capacity, dim, id_kind):
             self._add_weights()
 
@@ -184,7 +186,7 @@ class CandidateLayer(keras.layers.Layer):
 
     def _filled(self, array: np.ndarray) -> np.ndarray:
         """Fills up with zeros to the capacity."""
-        missing = self.capacity - len(array)
+        missing = self.candidates.shape[0] - len(array)
         return np.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
 
     def score(self, queries: Tensor) -> Tensor:

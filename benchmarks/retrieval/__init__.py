@@ -1,0 +1,1 @@
+"""What approximate top-k finds and costs, and what a saved index keeps."""

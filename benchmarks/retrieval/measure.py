@@ -1,0 +1,100 @@
+"""Recall over random orders, and answers before and after saving."""
+
+import pathlib
+import tempfile
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_moe.layers import Retrieval
+from keras_moe.ops import expected_recall
+from keras_moe.ops import partial_reduce_top_k
+
+ORDERS = 400
+
+
+class Setting(NamedTuple):
+    """Sizes of a reduction."""
+
+    columns: int
+    num_bins: int
+    k: int
+    num_per_bin: int
+
+
+# One to eight a bin, bins of one size and of two, k from 1 to all bins hold.
+SETTINGS = tuple(
+    Setting(*sizes)
+    for sizes in (
+        (16384, 256, 32, 1),
+        (16384, 128, 64, 2),
+        (16384, 64, 64, 4),
+        (16384, 512, 32, 1),
+        (16384, 1024, 32, 1),
+        (4096, 110, 100, 1),
+        (4096, 64, 100, 2),
+        (4096, 32, 100, 4),
+        (4096, 16, 100, 8),
+        (5000, 130, 50, 1),
+        (5000, 47, 50, 2),
+        (5000, 33, 90, 3),
+        (3000, 17, 32, 4),
+        (3000, 17, 100, 6),
+        (1000, 48, 20, 2),
+        (1000, 999, 100, 1),
+        (777, 50, 10, 1),
+        (777, 10, 20, 3),
+        (20000, 100, 100, 1),
+        (20000, 7, 5, 1),
+    )
+)
+
+
+def recall_error(setting: Setting, seed: int) -> float:
+    """Returns how far measured recall is from the formula."""
+    columns, num_bins, k, num_per_bin = setting
+    rng = np.random.default_rng(seed)
+    found = 0
+    for _ in range(ORDERS // 50):
+        x = [rng.permutation(columns) for _ in range(50)]
+        values, _ = partial_reduce_top_k(
+            tf.constant(np.stack(x), tf.float32), k, num_bins, num_per_bin
+        )
+        found += int(np.sum(np.asarray(values) >= columns - k))
+    recall = found / (ORDERS * k)
+    return abs(recall - expected_recall(columns, num_bins, k, num_per_bin))
+
+
+def reload_difference(storage: str, recall_target: float | None) -> float:
+    """Returns the greatest difference of scores after saving a model.
+
+    Infinite where other identifiers are found.
+    """
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(2000, 32)).astype("float32")
+    queries = rng.normal(size=(64, 32)).astype("float32")
+    layer = Retrieval(
+        rows,
+        [f"document {i}" for i in range(len(rows))],
+        k=20,
+        storage=storage,
+        recall_target=recall_target,
+    )
+    model = keras.Sequential([keras.Input([32]), layer])
+    before = model.predict(queries, verbose=0)
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory)
+        model.save(path / "model.keras")
+        model.export(path / "served", verbose=False)
+        loaded = keras.models.load_model(path / "model.keras")
+        served = tf.saved_model.load(str(path / "served"))
+        answers = [loaded.predict(queries, verbose=0), served.serve(queries)]
+    differences = [
+        float(np.abs(scores - before[0]).max())
+        if np.array_equal(names, before[1])
+        else float("inf")
+        for scores, names in answers
+    ]
+    return max(differences)
