@@ -178,7 +178,7 @@ class CandidateLayer(keras.layers.Layer):
         )
         if self.identifiers is not None:
             if self.id_kind == "string":
-                names = widened(names, self.id_width)
+                names = widened(names, self.identifiers.shape[1])
             self.identifiers.assign(
                 self._filled(names).astype(self.identifiers.dtype)
             )

@@ -32,7 +32,7 @@ def partial_reduce_top_k(
     Sources: TPU-KNN ([Chern et al., 2022](https://arxiv.org/abs/2206.14286))
     for one a bin, [Samaga et al., 2025](https://arxiv.org/abs/2506.04165) for
     several. Made for accelerators, which are slow at sorting: on a CPU the
-    exact `keras.ops.top_k` is as fast, or faster. On TPUs, where `num_per_bin`
+    exact `keras.ops.top_k` is faster. On TPUs, where `num_per_bin`
     is 1, XLA's own `approx_max_k` is called, with at least as many bins, and
     the order of equal scores is XLA's; that was never run on a TPU.
 
