@@ -84,8 +84,9 @@ class CandidateLayer(keras.layers.Layer):
     ) -> None:
         """Puts other candidates into the layer.
 
-        Compiled and traced functions see them, as they see any weight. Nothing
-        is changed where an error is raised.
+        Compiled and traced functions see them, as they see any weight; a call
+        in another thread may meanwhile meet rows of both. Nothing is changed
+        where an error is raised.
 
         Args:
             candidate_embeddings: `[candidates, dim]`, at most `capacity`.

@@ -46,7 +46,8 @@ class Retrieval(CandidateLayer):
             approximate: `keras_moe.ops.partial_reduce_top_k` with the fewest
             bins whose expected recall is at least that. Candidates are then
             kept in a random order, which the expectation asks for (and equal
-            scores come in that order). Faster on accelerators alone.
+            scores come in that order). Meant for accelerators, where nobody
+            has timed it yet; slower on a CPU.
         storage: `"float32"`, `"bfloat16"`, or `"int8"` with a scale for each
             row. A recall target does not count what rounding costs.
         capacity: number of candidates that there is room for; by default as
