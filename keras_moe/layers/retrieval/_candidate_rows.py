@@ -47,5 +47,5 @@ def quantize_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales = np.max(np.abs(rows), axis=1) / np.float32(127)
     # A row of zeros, or one whose scale underflows, is zero.
     safe = np.where(scales > 0, scales, 1)
-    whole = np.clip(np.round(rows / safe[:, None]), -127, 127)
+    whole = np.clip(np.round(rows / np.expand_dims(safe, 1)), -127, 127)
     return whole.astype("int8"), safe.astype("float32")

@@ -58,11 +58,11 @@ def merge_top_k(
     if shard_size is not None:
         *lead, shards, candidates = ops.shape(values)
         first = ops.arange(shards, dtype="int32") * shard_size
-        index = ops.where(index < 0, -1, index + first[:, None])
+        index = ops.where(index < 0, -1, index + ops.expand_dims(first, 1))
         flat = (*lead, shards * candidates)
         values, index = ops.reshape(values, flat), ops.reshape(index, flat)
     if len(values.shape) == 1:
-        values, index = values[None], index[None]
+        values, index = ops.expand_dims(values, 0), ops.expand_dims(index, 0)
         best, where = _best(values, index, k)
         return best[0], where[0]
     return _best(values, index, k)

@@ -101,7 +101,7 @@ def _best_of_bins(
         filler = ops.full((*lead, missing), -np.inf, dtype=x.dtype)
         x = ops.concatenate([x, filler], axis=-1)
     rows = ops.reshape(x, (*lead, height, num_bins))
-    number = ops.arange(height, dtype="int32")[:, None]
+    number = ops.expand_dims(ops.arange(height, dtype="int32"), 1)
     column = ops.arange(num_bins, dtype="int32")
     values, index = [], []
     for turn in range(num_per_bin):

@@ -19,7 +19,6 @@ exits:
   thresholds: [1.0, 0.5]
   tolerance: 0.3
 serving: {batch_sizes: [1], lengths: [8]}
-serving: {batch_sizes: [1, 8], lengths: [16]}
 evaluation:
   # A few steps teach next to nothing: any rate will do here.
   max_phoneme_error_rate: 100
