@@ -1,6 +1,9 @@
 """Thresholds with a guarantee: Learn then Test, for exits and cascades."""
 
 from keras_moe.calibration._calibrate import calibrate as calibrate
+from keras_moe.calibration._cascade import (
+    calibrate_cascade as calibrate_cascade,
+)
 from keras_moe.calibration._certificate import Certificate as Certificate
 from keras_moe.calibration._consistency import (
     risk_consistency as risk_consistency,
@@ -11,6 +14,10 @@ from keras_moe.calibration._consistency import (
 from keras_moe.calibration._corrections import bonferroni as bonferroni
 from keras_moe.calibration._corrections import fixed_sequence as fixed_sequence
 from keras_moe.calibration._corrections import holm as holm
+from keras_moe.calibration._deferral_report import (
+    DeferralReport as DeferralReport,
+)
+from keras_moe.calibration._deferral_rule import DeferralRule as DeferralRule
 from keras_moe.calibration._distances import (
     edit_distance_error as edit_distance_error,
 )

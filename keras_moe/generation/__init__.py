@@ -19,6 +19,7 @@ from keras_moe.generation._self_speculative import (
     SelfSpeculative as SelfSpeculative,
 )
 from keras_moe.generation._token_by_token import TokenByToken as TokenByToken
+from keras_moe.generation.contracts._answering import Answering as Answering
 from keras_moe.generation.contracts._decodable import Decodable as Decodable
 from keras_moe.generation.contracts._exiting import (
     ExitClassifying as ExitClassifying,

@@ -13,6 +13,7 @@ from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
 from keras_moe.generation._greedy import Greedy
 from keras_moe.generation._token_by_token import TokenByToken
+from keras_moe.generation.contracts._answering import Answering
 from keras_moe.generation.contracts._decodable import Decodable
 from keras_moe.generation.contracts._layerwise_decodable import ExitingDecodable
 from keras_moe.generation.contracts._strategy import Strategy
@@ -41,7 +42,7 @@ def check_combination(
 
 
 def check_decoding(
-    model: Decodable,
+    model: Decodable | Answering,
     max_length: int,
     strategy: Strategy | None,
     early_exit: EarlyExitPolicy | None,
@@ -54,6 +55,14 @@ def check_decoding(
         )
     check_size(max_length=max_length)
     check_combination(strategy, early_exit)
+    if isinstance(model, Answering):
+        if strategy is not None or early_exit is not None:
+            raise ValueError(
+                f"{type(model).__name__} decides by itself how it decodes: "
+                "`strategy` and `early_exit` must be None. Received: strategy="
+                f"{strategy!r}, early_exit={early_exit!r}."
+            )
+        return
     contract = Decodable if early_exit is None else ExitingDecodable
     check_contract(contract, model=model)
 
@@ -91,7 +100,7 @@ def _check_threshold(
 
 
 def decode(
-    model: Decodable,
+    model: Decodable | Answering,
     token_ids: Tensor,
     max_length: int,
     strategy: Strategy | None = None,
@@ -107,7 +116,8 @@ def decode(
     Args:
         model: a `keras_moe.generation.Decodable`, such as
             `keras_moe.models.SwitchTransformer`; with `early_exit` a
-            `keras_moe.generation.ExitingDecodable`.
+            `keras_moe.generation.ExitingDecodable`. Or a
+            `keras_moe.generation.Answering`, such as a cascade.
         token_ids: int `(batch, source_length)`, padded. A row of padding alone
             has an empty answer.
         max_length: greatest number of tokens to emit.
@@ -125,7 +135,8 @@ def decode(
         `log_probability`, float32 `(batch,)`, the sum over the emitted tokens,
         NaN where the model's logits were not finite and there is no answer (a
         warning says so when eager); and what else the strategy or the policy
-        tells.
+        tells: token by token, `token_log_probability`, float32 `(batch,
+        max_length)`, 0 for padding.
 
     Raises:
         ValueError: if the model lacks a method, `max_length` is not positive,
@@ -148,6 +159,9 @@ def decode(
     # Before the cast, which cuts fractions off and wraps large numbers.
     read_ids(token_ids, None, (model.config.pad_id,), name="token_ids")
     token_ids = ops.cast(token_ids, "int32")
+    if isinstance(model, Answering):
+        with keras.StatelessScope():
+            return warn_of_nan(model.answer(token_ids, max_length))
     with keras.StatelessScope():
         memory, memory_mask = model.encode(token_ids, training=False)
     return decode_from(
@@ -240,7 +254,7 @@ def decode_from(
 
 
 def compile_decoder(
-    model: Decodable,
+    model: Decodable | Answering,
     max_length: int,
     strategy: Strategy | None = None,
     early_exit: EarlyExitPolicy | None = None,

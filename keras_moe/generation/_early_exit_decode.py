@@ -47,7 +47,8 @@ def early_exit_decode(
 
     Returns:
         `token_ids`, int32 `(batch, max_length)`; `log_probability`, float32
-        `(batch,)`; `exit_layer`, int32 `(batch, max_length)`, the layers
+        `(batch,)`; `token_log_probability`, float32 `(batch, max_length)`, 0
+        for padding; `exit_layer`, int32 `(batch, max_length)`, the layers
         computed for each token, 0 for padding; and `confidence`, float32
         `(batch, max_length)`, as measured at the token's exit: for a token of
         the last layer, at the exit below it.
@@ -109,7 +110,7 @@ def _decode(
     def unfinished(position, token, ended, *_):
         return (position < max_length) & ~tf.reduce_all(ended)
 
-    def advance(position, token, ended, ids, depths, sure, score, caches):
+    def advance(position, token, ended, ids, depths, sure, scores, caches):
         logits, rows, caches = step(token, position, ended, caches)
         logits = forbid_padding(logits, config)
         token, log_p = strategy.choose(logits, position)
@@ -122,7 +123,7 @@ def _decode(
             tf.where(here, token[:, None], ids),
             tf.where(here, rows.exit_layer[:, None], depths),
             tf.where(here, rows.confidence[:, None], sure),
-            score + tf.where(ended, 0.0, log_p),
+            tf.where(here, tf.where(ended, 0.0, log_p)[:, None], scores),
             caches,
         )
 
@@ -136,10 +137,16 @@ def _decode(
             empty + config.pad_id,
             empty,
             tf.cast(empty, tf.float32),
-            tf.cast(row, tf.float32),
+            tf.cast(empty, tf.float32),
             step.initial_caches(),
         ),
         parallel_iterations=1,
     )
-    names = ("token_ids", "exit_layer", "confidence", "log_probability")
-    return dict(zip(names, results[3:7], strict=True))
+    ids, depths, sure, scores = results[3:7]
+    return {
+        "token_ids": ids,
+        "exit_layer": depths,
+        "confidence": sure,
+        "log_probability": tf.reduce_sum(scores, axis=1),
+        "token_log_probability": scores,
+    }

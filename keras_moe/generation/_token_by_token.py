@@ -64,8 +64,9 @@ class TokenByToken(abc.ABC):
                 this, they do not in any case.
 
         Returns:
-            `token_ids`, int32 `(batch, max_length)`, and `log_probability`,
-            float32 `(batch,)`.
+            `token_ids`, int32 `(batch, max_length)`; `log_probability`,
+            float32 `(batch,)`; and `token_log_probability`, float32 `(batch,
+            max_length)`, 0 for padding.
         """
         config = model.config
         slot = ops.expand_dims(ops.arange(max_length, dtype="int32"), 0)
@@ -76,18 +77,20 @@ class TokenByToken(abc.ABC):
         row = ops.zeros_like(ended, dtype="int32")
         emitted = ops.zeros_like(row[:, None] + slot) + config.pad_id
 
-        def unfinished(position, token, ended, emitted, score, state):
+        def unfinished(position, token, ended, emitted, scores, state):
             return (position < max_length) & ~ops.all(ended)
 
-        def advance(position, token, ended, emitted, score, state):
+        def advance(position, token, ended, emitted, scores, state):
             logits, state = model.step(token, position, state)
             logits = forbid_padding(logits, config)
             token, log_p = self.choose(logits, position)
             token = ops.where(ended, config.pad_id, token)
-            score = score + ops.where(ended, 0.0, log_p)
-            emitted = ops.where(slot == position, token[:, None], emitted)
+            log_p = ops.where(ended, 0.0, log_p)
+            here = slot == position
+            emitted = ops.where(here, token[:, None], emitted)
+            scores = ops.where(here, log_p[:, None], scores)
             ended = ended | (token == config.end_id)
-            return position + 1, token, ended, emitted, score, state
+            return position + 1, token, ended, emitted, scores, state
 
         cache = choose_cache(static_shapes)
         results = ops.while_loop(
@@ -98,11 +101,15 @@ class TokenByToken(abc.ABC):
                 row + config.start_id,
                 ended,
                 emitted,
-                ops.zeros_like(row, dtype="float32"),
+                ops.zeros_like(emitted, dtype="float32"),
                 model.start_from(memory, memory_mask, max_length, cache),
             ),
         )
-        return {"token_ids": results[3], "log_probability": results[4]}
+        return {
+            "token_ids": results[3],
+            "log_probability": ops.sum(results[4], axis=1),
+            "token_log_probability": results[4],
+        }
 
 
 def forbid_padding(logits: Tensor, config: SequenceConfig) -> Tensor:

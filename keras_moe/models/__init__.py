@@ -1,5 +1,6 @@
 """Whole models."""
 
+from keras_moe.models.cascade._cascade import Cascade as Cascade
 from keras_moe.models.switch_transformer._config import (
     SwitchTransformerConfig as SwitchTransformerConfig,
 )

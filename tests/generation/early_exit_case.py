@@ -120,7 +120,7 @@ def expected_answer(model, ids, early_exit, exits=None, thresholds=None):
         "token_ids": np.zeros((len(ids), LENGTH), "int32"),
         "exit_layer": np.zeros((len(ids), LENGTH), "int32"),
         "confidence": np.zeros((len(ids), LENGTH)),
-        "log_probability": np.zeros(len(ids)),
+        "token_log_probability": np.zeros((len(ids), LENGTH)),
     }
     for row, words in enumerate(ids):
         if not np.any(words):
@@ -128,7 +128,7 @@ def expected_answer(model, ids, early_exit, exits=None, thresholds=None):
         threshold = early_exit.threshold
         if thresholds is not None:
             threshold = thresholds[row]
-        *said, score = reference.decode_row(
+        said = reference.decode_row(
             model,
             words[words != 0],
             LENGTH,
@@ -146,9 +146,7 @@ def expected_answer(model, ids, early_exit, exits=None, thresholds=None):
             exits=exits,
             shortlist=early_exit.shortlist_size,
         )
-        for name, values in zip(
-            ("token_ids", "exit_layer", "confidence"), said, strict=True
-        ):
+        for name, values in zip(answer, said, strict=True):
             answer[name][row, : len(values)] = values
-        answer["log_probability"][row] = score
+    answer["log_probability"] = answer["token_log_probability"].sum(axis=1)
     return answer

@@ -60,6 +60,7 @@ def test_results_are_what_is_documented(decoders):
     assert {name: value.dtype for name, value in answer.items()} == {
         "token_ids": "int32",
         "log_probability": "float32",
+        "token_log_probability": "float32",
         "exit_layer": "int32",
         "confidence": "float32",
     }

@@ -102,17 +102,17 @@ def decode_row(
         exits: layers that tokens may leave after, counted from 1.
 
     Returns:
-        Tokens, exit layers and confidences, lists of one length, and the log
-        probability of the tokens.
+        Tokens, exit layers, confidences and log probabilities, lists of one
+        length.
     """
     config, last = model.config, len(model.decoder.blocks)
     exits = range(1, last) if exits is None else exits
     memory, memory_mask = model.encode(tf.constant([source]))
-    token, score = config.start_id, 0.0
+    token = config.start_id
     # Of each position the input of each layer that was run, and the output
     # of the last of them.
     states, depths = [], []
-    tokens, confidences = [], []
+    tokens, confidences, scores = [], [], []
     for position in range(max_length):
         own = [model.embed(tf.constant([[token]]))]
         states.append(own)
@@ -135,8 +135,8 @@ def decode_row(
         logits = logits_of(model, own[-1])
         logits[config.pad_id] = -1e9
         token = int(np.argmax(logits))
-        score += np.log(softmax(logits)[token])
+        scores.append(np.log(softmax(logits)[token]))
         tokens.append(token)
         if token == config.end_id:
             break
-    return tokens, depths, confidences, score
+    return tokens, depths, confidences, scores

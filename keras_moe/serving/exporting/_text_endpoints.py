@@ -16,6 +16,9 @@ TokenizeFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 DetokenizeFn = Callable[[tf.Tensor], tf.Tensor]
 
 
+TOKEN_SCORES = "token_log_probability"
+
+
 class TextEndpoints:
     """Answers strings, examples, and strings with thresholds, in a graph.
 
@@ -127,6 +130,8 @@ class TextEndpoints:
     ) -> dict[str, tf.Tensor]:
         """Returns the outputs of a signature, the answer's text among them."""
         ids = decoded["token_ids"]
+        # A number for each token, which nobody reads, would be half the answer.
+        decoded = {k: v for k, v in decoded.items() if k != TOKEN_SCORES}
         strings = _run("detokenize", self._detokenize, ids)
         answer = {self._output_name: _check_strings(strings, ids)}
         for name, value in (*decoded.items(), *features.items()):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_moe.models.switch_transformer import _decoding
+from keras_moe.generation import _generating
 from tests.models.switch_transformer.switch_transformer_case import KINDS
 from tests.models.switch_transformer.switch_transformer_case import ONE_BLOCK
 from tests.models.switch_transformer.switch_transformer_case import data
@@ -120,7 +120,7 @@ def test_generate_under_xla(monkeypatch):
             np.testing.assert_allclose(value, plain[name][:rows], atol=1e-5)
     # One program for both.
     assert shapes == [(None, None), (8, 8)]
-    monkeypatch.setattr(_decoding, "accelerator", lambda: "TPU")
+    monkeypatch.setattr(_generating, "accelerator", lambda: "TPU")
     model.generate(source, 4)
     assert len(shapes) == 2
     with pytest.raises(ValueError, match="`jit_compile` must be True, False"):

@@ -1,0 +1,121 @@
+"""Calibration of a cascade's rule."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_moe.calibration._calibrate import calibrate
+from keras_moe.calibration._certificate import Certificate
+from keras_moe.calibration._checks import to_losses
+from keras_moe.calibration._deferral_rule import DeferralRule
+from keras_moe.calibration._p_values import PValue
+from keras_moe.types import Config
+
+
+def calibrate_cascade(
+    rule: DeferralRule,
+    scores: ArrayLike,
+    small_losses: ArrayLike,
+    large_losses: ArrayLike,
+    thresholds: ArrayLike,
+    tolerance: float | None = None,
+    budget: float | None = None,
+    confidence_level: float = 0.95,
+    p_value: PValue = "hoeffding_bentkus",
+    correction: str = "fixed_sequence",
+    fingerprint: str | None = None,
+) -> Certificate:
+    """Certifies how much a cascade errs, or how often it defers.
+
+    With `tolerance` the certificate bounds the risk: the expected loss of the
+    cascade's answers. The highest threshold that passes is chosen, the
+    cheapest. With `budget` it bounds the cost: the share of rows that are
+    deferred. The lowest threshold that passes is chosen, the most accurate.
+
+    The guarantee is that of `keras_moe.calibration.calibrate`: for this rule,
+    of rows like those given, none of which had a part in the training of
+    either stage, in `DeferralRule.fit` or in the choice of thresholds.
+
+    Args:
+        rule: that defers.
+        scores: `[n]`, what `rule.scores` gives for the small stage's outputs.
+        small_losses: `[n]`, in [0, 1]: of the small stage's answers.
+        large_losses: `[n]`, in [0, 1]: of the answers after deferring, by the
+            large stage or by what is left of a longer cascade.
+        thresholds: `[m]`, in any order. Where the large stage is a specialist
+            deferring all is not safest: for risks that do not grow with the
+            threshold take `correction="holm"`.
+        tolerance: greatest expected loss; or
+        budget: greatest expected share of deferred rows.
+        confidence_level: between 0 and 1.
+        p_value: see `keras_moe.calibration.calibrate`.
+        correction: see `keras_moe.calibration.calibrate`.
+        fingerprint: of the cascade (`keras_moe.weights.fingerprint`).
+
+    Returns:
+        A `Certificate`, for `rule.with_threshold`.
+
+    Raises:
+        NotCertifiedError: if no threshold passes.
+        ValueError: if an argument is out of its range, or shapes differ.
+
+    Example:
+
+    >>> rule = keras_moe.calibration.DeferralRule()
+    >>> small = np.stack([np.linspace(0.5, 1, 1000), np.linspace(0.5, 0, 1000)])
+    >>> scores = rule.scores(small.T)
+    >>> certificate = keras_moe.calibration.calibrate_cascade(
+    ...     rule,
+    ...     scores,
+    ...     small_losses=small[0] < 0.6,
+    ...     large_losses=np.zeros(1000),
+    ...     thresholds=[0.2, 0.3, 0.4, 0.45],
+    ...     budget=0.5,
+    ... )
+    >>> certificate.threshold
+    0.3
+    """
+    limit = budget if tolerance is None else tolerance
+    if limit is None or (tolerance is not None and budget is not None):
+        raise ValueError(
+            "One of `tolerance` and `budget` must be given. Received: "
+            f"tolerance={tolerance}, budget={budget}."
+        )
+    scores = np.asarray(scores, "float64")
+    small, large = (
+        to_losses(np.asarray(losses, "float64").reshape([-1, 1]))
+        for losses in (small_losses, large_losses)
+    )
+    if scores.ndim != 1 or len({len(scores), len(small), len(large)}) > 1:
+        raise ValueError(
+            "`scores`, `small_losses` and `large_losses` must have the shape "
+            f"[n]. Received: {scores.shape}, {small.shape[:1]} and "
+            f"{large.shape[:1]}."
+        )
+    if np.isnan(scores).any():
+        raise ValueError(
+            "`scores` must be numbers or infinity, as `rule.scores` gives "
+            f"them. Received: NaN in {int(np.isnan(scores).sum())} rows."
+        )
+    thresholds = np.sort(np.asarray(thresholds, "float64"))
+    bounds_risk = budget is None
+    # The rule works in float32, in which a threshold may lie elsewhere.
+    deferred = scores[:, None].astype("float32") > thresholds.astype("float32")
+    policy: Config = {
+        "kind": "cascade",
+        "bounds": "risk" if bounds_risk else "share of deferred rows",
+        "rule": rule.digest,
+    }
+    losses = np.where(deferred, large, small) if bounds_risk else deferred
+    if not bounds_risk:
+        # The safest for the cost is the threshold that defers least.
+        thresholds, losses = thresholds[::-1], losses[:, ::-1]
+    return calibrate(
+        losses,
+        thresholds,
+        limit,
+        confidence_level,
+        p_value,
+        correction,
+        policy,
+        fingerprint,
+    )

@@ -1,0 +1,116 @@
+"""The next stage, on those rows alone that were deferred."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_moe.backend import shapes_must_be_static
+from keras_moe.types import Tensor
+
+
+def refine(
+    answers: Any,
+    deferred: Tensor,
+    inputs: Any,
+    stage: Callable[[Any], Any],
+    sizes: Sequence[int],
+) -> Any:
+    """Replaces the answers of deferred rows by those of another stage.
+
+    The stage sees the deferred rows alone. A batch without any does not run
+    it. Where shapes must be static, deferred rows come first and are padded
+    with others to the next of a few sizes, whose answers are thrown away: one
+    program for each size, and one for none.
+
+    Args:
+        answers: tensors `(batch, ...)`, nested.
+        deferred: bool `(batch,)`.
+        inputs: of the stage, tensors `(batch, ...)`, nested.
+        stage: gives answers of the same structure, shapes and dtypes.
+        sizes: numbers of rows, increasing, for static shapes.
+
+    Returns:
+        Answers as given, but for those of deferred rows.
+    """
+    if keras.backend.backend() == "tensorflow" and not shapes_must_be_static():
+        return _refine_dynamic(answers, deferred, inputs, stage)
+    batch = deferred.shape[0]
+    if batch is None:
+        raise ValueError(
+            "A compiled cascade needs to know its number of rows. Received: a "
+            "batch of unknown size."
+        )
+    # A last size that holds all; larger ones would compute for nobody.
+    sizes = [*(size for size in sizes if size < batch), batch]
+    # Stable: rows keep their order among those that are deferred.
+    order = ops.argsort(ops.cast(~deferred, "int32"), axis=0)
+    count = ops.sum(ops.cast(deferred, "int32"))
+    branch = ops.sum(ops.cast(ops.array([0, *sizes[:-1]]) < count, "int32"))
+
+    def run(size: int) -> Callable[[], Any]:
+        return lambda: _replace(answers, deferred, inputs, stage, order[:size])
+
+    return _switch(branch, [lambda: answers, *map(run, sizes)])
+
+
+def _refine_dynamic(
+    answers: Any, deferred: Tensor, inputs: Any, stage: Callable[[Any], Any]
+) -> Any:
+    import tensorflow as tf
+
+    rows = tf.cast(tf.where(deferred)[:, 0], tf.int32)
+    return tf.cond(
+        tf.reduce_any(deferred),
+        lambda: _replace(answers, deferred, inputs, stage, rows),
+        lambda: answers,
+    )
+
+
+def _replace(
+    answers: Any,
+    deferred: Tensor,
+    inputs: Any,
+    stage: Callable[[Any], Any],
+    rows: Tensor,
+) -> Any:
+    """Returns answers with those of deferred rows among `rows` replaced."""
+    chosen = keras.tree.map_structure(
+        lambda tensor: ops.take(tensor, rows, axis=0), inputs
+    )
+    replaced = stage(chosen)
+    _check_alike(answers, replaced)
+    wanted = ops.take(deferred, rows, axis=0)
+    index = ops.expand_dims(rows, -1)
+
+    def put(before: Tensor, after: Tensor) -> Tensor:
+        trailing = [1] * (len(before.shape) - 1)
+        keep = ops.reshape(wanted, [-1, *trailing])
+        old = ops.take(before, rows, axis=0)
+        return ops.scatter_update(before, index, ops.where(keep, after, old))
+
+    return keras.tree.map_structure(put, answers, replaced)
+
+
+def _check_alike(answers: Any, replaced: Any) -> None:
+    keras.tree.assert_same_structure(answers, replaced)
+    for before, after in zip(
+        keras.tree.flatten(answers), keras.tree.flatten(replaced), strict=True
+    ):
+        shapes = tuple(before.shape[1:]), tuple(after.shape[1:])
+        if shapes[0] != shapes[1] or before.dtype != after.dtype:
+            raise ValueError(
+                "Stages must give outputs of one shape and dtype. Received: "
+                f"{before.dtype} (batch, *{shapes[0]}) and {after.dtype} "
+                f"(batch, *{shapes[1]})."
+            )
+
+
+def _switch(branch: Tensor, functions: list[Callable[[], Any]]) -> Any:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.switch_case(branch, functions)
+    return ops.switch(branch, functions)

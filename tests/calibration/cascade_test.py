@@ -1,0 +1,78 @@
+"""A cascade's certificate bounds its risk, or its cost."""
+
+import numpy as np
+import pytest
+
+from keras_moe.calibration import DeferralRule
+from keras_moe.calibration import NotCertifiedError
+from keras_moe.calibration import calibrate_cascade
+from keras_moe.calibration import violation_rate
+
+_THRESHOLDS = [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    scores = rng.random(2000)
+    small = (rng.random(2000) < scores).astype(float)
+    return scores, small, np.zeros(2000)
+
+
+def test_risk_takes_the_cheapest_and_cost_the_most_accurate(rows):
+    rule = DeferralRule()
+    risk = calibrate_cascade(rule, *rows, _THRESHOLDS, tolerance=0.08)
+    # Of rows below 0.3, 4.5 % of all are wrong; below 0.4, 8 %.
+    assert risk.threshold == 0.3
+    assert risk.policy["bounds"] == "risk"
+    cost = calibrate_cascade(rule, *rows, _THRESHOLDS, budget=0.65)
+    assert cost.threshold == 0.4
+    assert cost.risks[cost.thresholds.index(0.4)] == np.mean(
+        rows[0].astype("float32") > np.float32(0.4)
+    )
+    assert rule.with_threshold(cost).threshold == 0.4
+    with pytest.raises(ValueError, match="not one for this rule"):
+        DeferralRule("logits").with_threshold(cost)
+
+
+def test_nothing_is_granted_where_nothing_can_be_shown(rows):
+    with pytest.raises(NotCertifiedError):
+        calibrate_cascade(DeferralRule(), *rows, _THRESHOLDS, tolerance=0.001)
+    with pytest.raises(NotCertifiedError):
+        calibrate_cascade(DeferralRule(), *rows, _THRESHOLDS, budget=0.3)
+
+
+def test_certificates_are_violated_as_rarely_as_they_say():
+    rng = np.random.default_rng(1)
+    scores = rng.random(4000)
+    small = (rng.random(4000) < scores).astype(float)
+    losses = np.where(scores[:, None] > _THRESHOLDS, 0.0, small[:, None])
+    found = violation_rate(
+        losses, _THRESHOLDS, tolerance=0.05, draws=500, sample_size=400
+    )
+    # The nominal 0.05, and two standard errors of 500 draws.
+    assert found.rate <= 0.07
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tolerance": None}, "One of `tolerance` and `budget`"),
+        ({"budget": 0.5}, "One of `tolerance` and `budget`"),
+        ({"tolerance": 2.0}, "`tolerance`"),
+        ({"thresholds": [0.1, 0.1]}, "`thresholds` must"),
+        ({"scores": [np.nan, 0.0]}, "NaN in 1 rows"),
+        ({"scores": [0.0]}, r"must have the shape \[n\]"),
+        ({"small_losses": [2.0, 0.0]}, "`losses`"),
+    ],
+)
+def test_refuses_bad_input(change, message):
+    given = {
+        "scores": [0.1, 0.9],
+        "small_losses": [0.0, 1.0],
+        "large_losses": [0.0, 0.0],
+        "thresholds": _THRESHOLDS,
+        "tolerance": 0.5,
+    }
+    with pytest.raises(ValueError, match=message):
+        calibrate_cascade(DeferralRule(), **{**given, **change})
