@@ -10,13 +10,14 @@ from tfx.types import standard_artifacts
 import pipelines
 from keras_moe import components
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.orchestration import SPLITS
 from keras_moe.orchestration import Places
+from keras_moe.orchestration import Span
 from keras_moe.orchestration import find_places
 from keras_moe.orchestration import make_pipeline
 from pipelines.g2p import fingerprint
 from pipelines.g2p.configs import MODEL_NAME
 from pipelines.g2p.configs import PipelineConfig
-from pipelines.g2p.data.splits import SPLITS
 from pipelines.g2p.evaluation import PHONEME_ERROR_RATE
 from pipelines.g2p.evaluation import evaluation_config
 from pipelines.g2p.modules import text
@@ -33,7 +34,7 @@ Nodes = dict[str, Any]
 
 
 def create_pipeline(
-    config: PipelineConfig, span: int | None = None
+    config: PipelineConfig, span: Span | None = None
 ) -> tfx.dsl.Pipeline:
     """Builds the pipeline of a configuration, for any orchestrator.
 
@@ -49,13 +50,13 @@ def create_pipeline(
     return make_pipeline(config, nodes.values())
 
 
-def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
+def _data(config: PipelineConfig, places: Places, span: Span | None) -> Nodes:
     """The nodes of the data: examples, statistics, schema, gate, transform."""
     static = None
     if span is not None:
         static = tfx.proto.RangeConfig(
             static_range=tfx.proto.StaticRange(
-                start_span_number=span, end_span_number=span
+                start_span_number=span.number, end_span_number=span.number
             )
         )
     example_gen = tfx.components.ImportExampleGen(
