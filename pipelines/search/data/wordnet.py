@@ -31,7 +31,8 @@ class Synset:
     """Words of one meaning.
 
     Attributes:
-        identifier: such as `"02084071-n"`: unique in one version of WordNet.
+        identifier: such as `"dog.n.02084071"`: the first word, for people, and
+            what no other synset of this version of WordNet has.
         lemmas: the words, the commonest first.
         gloss: what they mean, without examples.
         examples: sentences in which they stand.
@@ -53,9 +54,9 @@ class Synset:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """A line of a data file; `above` are identifiers of other entries."""
+    """A line of a data file; `above` are keys of other entries."""
 
-    identifier: str
+    key: str
     lemmas: tuple[str, ...]
     gloss: str
     examples: tuple[str, ...]
@@ -97,10 +98,10 @@ def read_wordnet(folder: pathlib.Path) -> list[Synset]:
     entries: dict[str, _Entry] = {}
     for name, letter in FILES.items():
         for entry in _read_file(folder / name, letter):
-            entries[entry.identifier] = entry
+            entries[entry.key] = entry
     return [
         Synset(
-            entry.identifier,
+            f"{entry.lemmas[0]}.{entry.key}".replace(" ", "_"),
             entry.lemmas,
             entry.gloss,
             entry.examples,
@@ -112,14 +113,14 @@ def read_wordnet(folder: pathlib.Path) -> list[Synset]:
 
 def _broader(entry: _Entry, entries: dict[str, _Entry]) -> tuple[str, ...]:
     lemmas: dict[str, None] = {}
-    for identifier in entry.above:
-        if identifier not in entries:
+    for key in entry.above:
+        if key not in entries:
             raise ValueError(
-                f"{entry.place}: it points to the synset {identifier}, which "
+                f"{entry.place}: it points to the synset {key}, which "
                 "no file holds: a file is truncated, or of another version of "
                 "WordNet."
             )
-        lemmas |= dict.fromkeys(entries[identifier].lemmas)
+        lemmas |= dict.fromkeys(entries[key].lemmas)
     return tuple(lemma for lemma in lemmas if lemma not in entry.lemmas)
 
 
@@ -165,7 +166,7 @@ def _read_line(line: bytes, position: int, letter: str, place: str) -> _Entry:
     if not definition:
         raise ValueError(f"{place}: the gloss is missing.")
     return _Entry(
-        identifier=f"{text[:8]}-{letter}",
+        key=f"{letter}.{text[:8]}",
         lemmas=lemmas,
         gloss=definition,
         examples=tuple(each.strip() for each in _QUOTED.findall(gloss)),
@@ -177,7 +178,7 @@ def _read_line(line: bytes, position: int, letter: str, place: str) -> _Entry:
 def _read_fields(
     fields: list[str], letter: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns lemmas, and the identifiers of broader synsets."""
+    """Returns lemmas, and the keys of broader synsets."""
     count = int(fields[3], 16)  # hexadecimal, in contrast to all others
     words = fields[4 : 4 + 2 * count : 2]
     start = 4 + 2 * count
@@ -186,7 +187,7 @@ def _read_fields(
     for first in range(start + 1, start + 1 + 4 * pointers, 4):
         symbol, offset, kind, _ = fields[first : first + 4]
         if symbol in _BROADER:
-            above.append(f"{int(offset):08d}-{kind}")
+            above.append(f"{kind}.{int(offset):08d}")
     if not words or (letter != "v" and len(fields) != start + 1 + 4 * pointers):
         raise ValueError
     lemmas = tuple(_MARKER.sub("", word).replace("_", " ") for word in words)

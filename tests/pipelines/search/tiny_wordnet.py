@@ -84,7 +84,7 @@ def write_wordnet(folder, entries=ANIMALS):
         text = _LICENCE + "".join(lines)
         (folder / f"data.{name}").write_bytes(text.encode("latin-1"))
     return [
-        f"{position:08d}-{entry.letter}"
+        f"{entry.lemmas[0].partition('(')[0]}.{entry.letter}.{position:08d}"
         for position, entry in zip(positions, entries, strict=True)
     ]
 
