@@ -21,6 +21,16 @@ from keras_moe.components.evaluation._exit_depth import (
 from keras_moe.components.evaluation._exit_depth import (
     MeanExitLayer as MeanExitLayer,
 )
+from keras_moe.components.evaluation._metric_config import (
+    metric_config as metric_config,
+)
+from keras_moe.components.evaluation._metric_config import (
+    overall_bound as overall_bound,
+)
+from keras_moe.components.evaluation._ranking import (
+    MeanReciprocalRank as MeanReciprocalRank,
+)
+from keras_moe.components.evaluation._ranking import RecallAtK as RecallAtK
 from keras_moe.components.evaluation._read_evaluation import (
     read_evaluation as read_evaluation,
 )
