@@ -11,9 +11,13 @@ from keras_moe.components._artifact_files import read_locally as read_locally
 from keras_moe.components._artifact_files import (
     written_locally as written_locally,
 )
+from keras_moe.components._artifacts import (
+    CandidateEmbeddings as CandidateEmbeddings,
+)
 from keras_moe.components._artifacts import Certificate as Certificate
 from keras_moe.components._artifacts import DataBlessing as DataBlessing
 from keras_moe.components._artifacts import ExpertLoad as ExpertLoad
+from keras_moe.components._artifacts import IndexReport as IndexReport
 from keras_moe.components._artifacts import ModelCard as ModelCard
 from keras_moe.components.evaluation._exit_depth import (
     LayersPerAnswer as LayersPerAnswer,
@@ -57,6 +61,15 @@ from keras_moe.components.pushing._pusher import Pusher as Pusher
 from keras_moe.components.report._router_report import ReportArgs as ReportArgs
 from keras_moe.components.report._router_report import (
     RouterReport as RouterReport,
+)
+from keras_moe.components.retrieval._candidate_embedder import (
+    CandidateEmbedder as CandidateEmbedder,
+)
+from keras_moe.components.retrieval._embedding_rows import (
+    CandidateRows as CandidateRows,
+)
+from keras_moe.components.retrieval._embedding_rows import (
+    read_embeddings as read_embeddings,
 )
 from keras_moe.components.training._distiller import (
     BASE_STUDENT as BASE_STUDENT,
