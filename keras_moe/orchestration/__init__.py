@@ -25,6 +25,9 @@ from keras_moe.orchestration._make_pipeline import (
 )
 from keras_moe.orchestration._places import Places as Places
 from keras_moe.orchestration._places import find_places as find_places
+from keras_moe.orchestration._shared_nodes import example_nodes as example_nodes
+from keras_moe.orchestration._shared_nodes import last_blessed as last_blessed
+from keras_moe.orchestration._shared_nodes import push_node as push_node
 from keras_moe.orchestration.configuration._cluster_config import (
     ClusterConfig as ClusterConfig,
 )
@@ -45,6 +48,18 @@ from keras_moe.orchestration.configuration._run_config import (
     RunConfig as RunConfig,
 )
 from keras_moe.orchestration.configuration._section import Section as Section
+from keras_moe.orchestration.examples._records import (
+    read_records as read_records,
+)
+from keras_moe.orchestration.examples._records import (
+    text_example as text_example,
+)
+from keras_moe.orchestration.examples._records import (
+    verify_records as verify_records,
+)
+from keras_moe.orchestration.examples._records import (
+    write_records as write_records,
+)
 from keras_moe.orchestration.examples._spans import Span as Span
 from keras_moe.orchestration.examples._spans import prepare_span as prepare_span
 from keras_moe.orchestration.examples._spans import span_of as span_of
@@ -90,18 +105,6 @@ from keras_moe.orchestration.running._silence_frameworks import (
 )
 
 if TYPE_CHECKING:
-    from keras_moe.orchestration.examples._records import (
-        read_records as read_records,
-    )
-    from keras_moe.orchestration.examples._records import (
-        text_example as text_example,
-    )
-    from keras_moe.orchestration.examples._records import (
-        verify_records as verify_records,
-    )
-    from keras_moe.orchestration.examples._records import (
-        write_records as write_records,
-    )
     from keras_moe.orchestration.running._component_failed_error import (
         ComponentFailedError as ComponentFailedError,
     )
@@ -109,21 +112,17 @@ if TYPE_CHECKING:
         ReportingRunner as ReportingRunner,
     )
 
-# Importing their modules imports TFX or TensorFlow, which takes seconds: a
-# command's `--help` and its first lines need not wait for it.
-_LATE = {
+# Importing their modules imports TFX, which takes seconds: a command's `--help`
+# and its first lines need not wait for it.
+_WITH_TFX = {
     "ComponentFailedError": "running._component_failed_error",
     "ReportingRunner": "running._reporting_runner",
-    "read_records": "examples._records",
-    "text_example": "examples._records",
-    "verify_records": "examples._records",
-    "write_records": "examples._records",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the names whose modules take long when they are asked for."""
-    if name in _LATE:
-        module = importlib.import_module(f"{__name__}.{_LATE[name]}")
+    """Imports the names that need TFX when they are asked for."""
+    if name in _WITH_TFX:
+        module = importlib.import_module(f"{__name__}.{_WITH_TFX[name]}")
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from typing import TypeVar
 
 from keras_moe.atomic_file import atomic_file
+from keras_moe.orchestration.examples._records import verify_records
+from keras_moe.orchestration.examples._records import write_records
 from keras_moe.orchestration.examples._splits import DEFAULT_FRACTIONS
 from keras_moe.orchestration.examples._splits import SPLITS
 from keras_moe.orchestration.examples._splits import hash_position
@@ -98,9 +100,6 @@ def prepare_span(
         ValueError: If a split would have no example, or a file that was written
             before is truncated or corrupt.
     """
-    # Imported late: TensorFlow takes seconds.
-    from keras_moe.orchestration.examples._records import verify_records
-
     fingerprint = _digest(sources, [list(fractions), max_entries, options])
     # Writing a span without a manifest was interrupted: its number is free.
     spans = {
@@ -158,8 +157,6 @@ def _write(
     to_example: Callable[[str, EntryT], Any],
     fractions: Sequence[float],
 ) -> dict[str, int]:
-    from keras_moe.orchestration.examples._records import write_records
-
     members: dict[str, list[str]] = {split: [] for split in SPLITS}
     # Readers shuffle and sample as far as their buffers reach: in the order of
     # the alphabet, a batch would hold the entries of one letter.

@@ -10,7 +10,7 @@ from keras_moe.orchestration import span_of
 from keras_moe.orchestration import split_of
 from keras_moe.orchestration import text_example
 from keras_moe.orchestration import verify_records
-from keras_moe.orchestration.examples import _records
+from keras_moe.orchestration.examples import _spans
 
 pytestmark = pytest.mark.tfx
 
@@ -103,14 +103,14 @@ def test_a_changed_option_is_another_span(span, source, tmp_path, options):
 
 
 def test_an_interrupted_run_starts_over(source, tmp_path, monkeypatch):
-    write = _records.write_records
+    write = _spans.write_records
 
     def fail_at_test(path, examples):
         if path.parent.name == "test":
             raise KeyboardInterrupt
         return write(path, examples)
 
-    monkeypatch.setattr(_records, "write_records", fail_at_test)
+    monkeypatch.setattr(_spans, "write_records", fail_at_test)
     with pytest.raises(KeyboardInterrupt):
         prepare(source, tmp_path / "data")
     monkeypatch.undo()
