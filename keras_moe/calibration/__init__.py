@@ -27,6 +27,9 @@ from keras_moe.calibration._distances import (
 from keras_moe.calibration._distances import (
     token_f1_distance as token_f1_distance,
 )
+from keras_moe.calibration._evaluate_deferral import (
+    evaluate_deferral as evaluate_deferral,
+)
 from keras_moe.calibration._exits import ExitAnswers as ExitAnswers
 from keras_moe.calibration._exits import calibrate_exits as calibrate_exits
 from keras_moe.calibration._exits import exit_answers as exit_answers

@@ -38,6 +38,8 @@ class Synset:
         examples: sentences in which they stand.
         broader: words of the synsets above: hypernyms, or, of an adjective,
             those that it is similar to.
+        category: number of the lexicographer's file, 0 to 44, such as that of
+            nouns that name animals.
     """
 
     identifier: str
@@ -45,6 +47,7 @@ class Synset:
     gloss: str
     examples: tuple[str, ...]
     broader: tuple[str, ...]
+    category: int
 
     @property
     def document(self) -> str:
@@ -61,6 +64,7 @@ class _Entry:
     gloss: str
     examples: tuple[str, ...]
     above: tuple[str, ...]
+    category: int
     place: str
 
 
@@ -106,6 +110,7 @@ def read_wordnet(folder: pathlib.Path) -> list[Synset]:
             entry.gloss,
             entry.examples,
             _broader(entry, entries),
+            entry.category,
         )
         for entry in entries.values()
     ]
@@ -171,6 +176,7 @@ def _read_line(line: bytes, position: int, letter: str, place: str) -> _Entry:
         gloss=definition,
         examples=tuple(each.strip() for each in _QUOTED.findall(gloss)),
         above=above,
+        category=int(text[9:11]),
         place=place,
     )
 

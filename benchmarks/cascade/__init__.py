@@ -1,0 +1,1 @@
+"""Cascades on WordNet: whom to ask, certified, and what it saves."""
