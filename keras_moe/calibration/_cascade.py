@@ -22,7 +22,6 @@ def calibrate_cascade(
     confidence_level: float = 0.95,
     p_value: PValue = "hoeffding_bentkus",
     correction: str = "fixed_sequence",
-    fingerprint: str | None = None,
 ) -> Certificate:
     """Certifies how much a cascade errs, or how often it defers.
 
@@ -49,10 +48,10 @@ def calibrate_cascade(
         confidence_level: between 0 and 1.
         p_value: see `keras_moe.calibration.calibrate`.
         correction: see `keras_moe.calibration.calibrate`.
-        fingerprint: of the cascade (`keras_moe.weights.fingerprint`).
 
     Returns:
-        A `Certificate`, for `rule.with_threshold`.
+        A `Certificate`, for `rule.with_threshold`. Its policy names the rule
+        and the two stages that the rule was fitted on.
 
     Raises:
         NotCertifiedError: if no threshold passes.
@@ -104,6 +103,7 @@ def calibrate_cascade(
         "kind": "cascade",
         "bounds": "risk" if bounds_risk else "share of deferred rows",
         "rule": rule.digest,
+        "stages": rule.stages and list(rule.stages),
     }
     losses = np.where(deferred, large, small) if bounds_risk else deferred
     if not bounds_risk:
@@ -117,5 +117,4 @@ def calibrate_cascade(
         p_value,
         correction,
         policy,
-        fingerprint,
     )

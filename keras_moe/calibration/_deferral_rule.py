@@ -70,15 +70,7 @@ class DeferralRule:
 
     Example:
 
-    >>> rng = np.random.default_rng(0)
-    >>> labels = rng.integers(0, 2, 2000)
-    >>> small = rng.dirichlet([2, 2], 2000)  # knows nothing
-    >>> large = np.eye(2)[labels] * 0.8 + 0.1  # knows all
-    >>> rule = keras_moe.calibration.DeferralRule.fit(
-    ...     small, large, labels, target="confidence"
-    ... )
-    >>> rule.report.breakage
-    0.0
+    >>> rule = keras_moe.calibration.DeferralRule(target="confidence")
     >>> rule.with_threshold(0.4).defers(np.array([[0.5, 0.5], [0.9, 0.1]]))
     <tf.Tensor: shape=(2,), dtype=bool, numpy=array([ True, False])>
     """

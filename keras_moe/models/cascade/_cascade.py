@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.calibration import Certificate
 from keras_moe.calibration import DeferralRule
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
@@ -101,11 +102,38 @@ class Cascade(Generating, keras.Model):
         self._rules = tuple(rules)
         self._early_exits = tuple(policies)
         self.batch_sizes = tuple(batch_sizes)
+        # A cascade that only generates is never called, and has no build.
+        self.built = all(stage.built for stage in stages)
 
     @property
     def rules(self) -> tuple[DeferralRule, ...]:
         """The rules, one for each stage but the last."""
         return self._rules
+
+    def check_certificate(self, certificate: Certificate) -> None:
+        """Makes sure that a certificate is one for a rule of this cascade.
+
+        Args:
+            certificate: by `keras_moe.calibration.calibrate_cascade`.
+
+        Raises:
+            ValueError: if it is of another rule, of other stages or of another
+                threshold.
+        """
+        for number, rule in enumerate(self._rules):
+            if (certificate.policy or {}).get("rule") == rule.digest:
+                rule.check_stages(*self.stages[number : number + 2])
+                certified = rule.with_threshold(certificate).threshold
+                if certified != rule.threshold:
+                    raise ValueError(
+                        "The certificate is for another threshold. Received: "
+                        f"{certified}; the rule's is {rule.threshold}."
+                    )
+                return
+        raise ValueError(
+            "The certificate is not one for a rule of this cascade. Received: "
+            f"policy={certificate.policy!r}."
+        )
 
     def build(self, input_shape: Any) -> None:
         for stage in self.stages:

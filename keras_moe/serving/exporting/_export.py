@@ -18,6 +18,7 @@ from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import RandomFeatures
 from keras_moe.layers.attention._feature_noise import warn_of_noisy_features
 from keras_moe.model_folder import CERTIFICATE
+from keras_moe.models import Cascade
 from keras_moe.serving.exporting._check_endpoints import WriteFn
 from keras_moe.serving.exporting._check_endpoints import check_directory
 from keras_moe.serving.exporting._check_endpoints import is_input_name
@@ -74,7 +75,9 @@ def export(
 
     Args:
         model: a `keras.Model` that is a `keras_moe.generation.Decodable`, such
-            as `keras_moe.models.SwitchTransformer`.
+            as `keras_moe.models.SwitchTransformer`; or a
+            `keras_moe.models.Cascade` of such. Its signatures tell the `stage`
+            of each row.
         directory: where to write; must be new or empty. It appears under its
             name only when it is complete.
         tokenize: in-graph function from strings `[batch]` to a dictionary
@@ -92,9 +95,10 @@ def export(
         output_name: name of the answer, such as `"phonemes"`.
         early_exit: when a token may leave the decoder early; `None` for never.
         certificate: a `keras_moe.calibration.Certificate` of this model and
-            policy. Its threshold is served instead of the policy's, and it
-            is written to `assets.extra/certificate.json`; the graph names it
-            by its digest, and a server refuses another in its place.
+            policy, or of a rule of this cascade. Its threshold is served
+            instead of the policy's, and it is written to
+            `assets.extra/certificate.json`; the graph names it by its digest,
+            and a server refuses another in its place.
         allow_lower_threshold: whether a client may ask for less than the
             certified threshold (without a certificate: the policy's).
         assets: name of another file in `assets.extra` to the function that
@@ -239,8 +243,11 @@ def _certified(
     early_exit: EarlyExitPolicy | None,
     certificate: Certificate,
     max_length: int,
-) -> EarlyExitPolicy:
+) -> EarlyExitPolicy | None:
     """Returns the policy with the threshold that is certified for it."""
+    if isinstance(model, Cascade) and isinstance(certificate, Certificate):
+        model.check_certificate(certificate)
+        return early_exit
     if early_exit is None:
         raise ValueError(
             "`early_exit` must be the policy that `certificate` was made for. "

@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 
 from keras_moe.calibration import DeferralRule
+from keras_moe.calibration import calibrate_cascade
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
 from keras_moe.models import Cascade
 from keras_moe.models import SwitchTransformer
+from keras_moe.serving import export
 from keras_moe.weights import fingerprint
 
 _CLASSES = 5
@@ -207,6 +209,29 @@ def test_refuses_what_does_not_go_together(stages, rules, change, message):
         Cascade(*change(stages, rules))
 
 
+def test_checks_a_certificate():
+    small, large = _classifier(1), _classifier(2)
+    rule = DeferralRule(stages=(fingerprint(small), fingerprint(large)))
+    losses = np.zeros(500)
+    certificate = calibrate_cascade(
+        rule, np.linspace(0, 1, 500), losses, losses, [0.2, 0.4], tolerance=0.1
+    )
+    cascade = Cascade([small, large], rule.with_threshold(certificate))
+    cascade.check_certificate(certificate)
+    with pytest.raises(ValueError, match="for another threshold"):
+        Cascade([small, large], rule.with_threshold(0.3)).check_certificate(
+            certificate
+        )
+    other = calibrate_cascade(
+        DeferralRule("logits"), losses, losses, losses, [0.2], tolerance=0.1
+    )
+    with pytest.raises(ValueError, match="not one for a rule"):
+        cascade.check_certificate(other)
+    large.weights[0].assign_add(large.weights[0])
+    with pytest.raises(ValueError, match="another second stage"):
+        cascade.check_certificate(certificate)
+
+
 # === Stages that generate ===
 
 
@@ -258,6 +283,33 @@ def test_generates_by_the_stage_that_a_rule_chooses(
         tf.where(deferred, second["log_probability"], first["log_probability"]),
         atol=1e-5,
     )
+
+
+def test_a_cascade_that_generates_is_exported(generators, sources, tmp_path):
+    small, large = generators
+    cascade = Cascade(generators, _token_rule(small, sources), batch_sizes=(8,))
+    cascade.save(tmp_path / "cascade.keras")
+    loaded = keras.saving.load_model(tmp_path / "cascade.keras")
+    export(
+        loaded,
+        tmp_path / "1",
+        tokenize=lambda texts: {
+            "encoder_token_ids": tf.strings.to_number(
+                tf.strings.split(texts, " ").to_tensor("0"), tf.int32
+            )
+        },
+        detokenize=lambda ids: tf.strings.reduce_join(
+            tf.strings.as_string(ids), axis=1, separator=" "
+        ),
+        max_length=5,
+    )
+    version = tf.saved_model.load(tmp_path / "1")
+    texts = [" ".join(map(str, row)) for row in sources]
+    served = version.signatures["serving_default"](tf.constant(texts))
+    expected = cascade.generate(sources, 5)
+    assert set(served) == {"outputs", "token_ids", "log_probability", "stage"}
+    for name in ("token_ids", "stage"):
+        np.testing.assert_array_equal(served[name], expected[name])
 
 
 def test_refuses_generators_that_differ(generators, sources):
