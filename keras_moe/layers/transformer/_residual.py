@@ -21,6 +21,8 @@ class Residual(keras.layers.Layer):
         self.normalization = keras.layers.RMSNormalization(
             epsilon=1e-6, dtype=self.dtype_policy, name="norm"
         )
+        # Keras would warn that a mask is destroyed, which the block hands on.
+        self.normalization.supports_masking = True
         self.dropout = keras.layers.Dropout(
             dropout_rate, dtype=self.dtype_policy, name="dropout"
         )

@@ -236,3 +236,17 @@ def test_a_router_without_route_says_so():
     router = layers.Router(num_experts=2)
     with pytest.raises(NotImplementedError, match="Router must implement"):
         router(data(1, 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mask_goes_through_a_block_without_a_warning():
+    ids = keras.Input([None], dtype="int32")
+    hidden = keras.layers.Embedding(10, 8, mask_zero=True)(ids)
+    block = layers.EncoderBlock(
+        layers.T5Attention(num_heads=2, key_dim=4), layers.FeedForward(16)
+    )
+    mean = keras.layers.GlobalAveragePooling1D()(block(hidden))
+    model = keras.Model(ids, mean)
+    np.testing.assert_allclose(
+        model(np.array([[1, 2, 0]])), model(np.array([[1, 2]])), atol=1e-6
+    )

@@ -235,11 +235,14 @@ def test_checks_a_certificate():
 # === Stages that generate ===
 
 
+_SMALL = {"num_experts": 0, "num_encoder_layers": 1, "num_decoder_layers": 2}
+
+
 @pytest.fixture(scope="module")
 def generators():
     keras.utils.set_random_seed(0)
-    small = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
-    large = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    small = SwitchTransformer.from_preset("switch_tiny", **_SMALL)
+    large = SwitchTransformer.from_preset("switch_tiny", **_SMALL)
     for model in (small, large):
         model.generate([[5, 6]], 2)
     return small, large
