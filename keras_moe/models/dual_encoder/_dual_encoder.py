@@ -5,12 +5,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_moe.losses._accidental_hits import accidental_hits
-from keras_moe.losses._accidental_hits import read_keys
 from keras_moe.losses._in_batch_softmax import in_batch_hits
 from keras_moe.losses._in_batch_softmax import in_batch_softmax
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._replica_share import without_replica_share
+from keras_moe.models.dual_encoder._batch import DOCUMENT
+from keras_moe.models.dual_encoder._batch import NEGATIVES
+from keras_moe.models.dual_encoder._batch import QUERY
+from keras_moe.models.dual_encoder._batch import Batch
+from keras_moe.models.dual_encoder._batch import joined
+from keras_moe.models.dual_encoder._batch import read_batch
+from keras_moe.models.dual_encoder._input_signature import input_signature
 from keras_moe.models.dual_encoder._no_negatives import WarnOfNoNegatives
 from keras_moe.models.dual_encoder._no_negatives import warn_of_no_negatives
 from keras_moe.models.dual_encoder._usable_rows import usable_rows
@@ -19,12 +24,6 @@ from keras_moe.types import Config
 from keras_moe.types import Tensor
 from keras_moe.validation import check_positive
 from keras_moe.validation import check_size
-
-QUERY, DOCUMENT, NEGATIVES = "query", "document", "negatives"
-# Reserved names of inputs that no encoder reads.
-NEGATIVE_KEYS = "negative_keys"
-PROBABILITY = "sampling_probability"
-NEGATIVE_PROBABILITY = "negative_sampling_probability"
 
 
 @register
@@ -187,7 +186,7 @@ class DualEncoder(keras.Model):
             negatives = inputs[NEGATIVES]
             number = ops.shape(keras.tree.flatten(negatives)[0])[1]
             vectors = self.encode_documents(
-                keras.tree.map_structure(_joined, negatives), training
+                keras.tree.map_structure(joined, negatives), training
             )
             outputs[NEGATIVES] = ops.reshape(
                 vectors, (-1, number, vectors.shape[-1])
@@ -268,68 +267,29 @@ class DualEncoder(keras.Model):
             training: whether to train.
         """
         outputs = self(x, training=training) if y_pred is None else y_pred
-        queries, candidates = self._queries_and_candidates(outputs)
-        query_usable, usable = _are_usable(queries), _are_usable(candidates)
-        # A gradient through what is NaN would be NaN: it must not get there.
-        queries = ops.where(ops.expand_dims(query_usable, 1), queries, 0.0)
-        candidates = ops.where(ops.expand_dims(usable, 1), candidates, 0.0)
-        scores = ops.matmul(queries, ops.transpose(candidates))
-        scores = scores / self.temperature
-        excluded = ops.expand_dims(ops.logical_not(usable), 0)
-        if y is not None:
-            keys = read_keys("y", y)
-            excluded = excluded | accidental_hits(
-                keys, _with_negatives(x, keys, NEGATIVE_KEYS, outputs)
-            )
-        mask = query_usable & usable[: ops.shape(queries)[0]]
+        batch = read_batch(x, y, outputs, self.temperature)
         with without_replica_share():
             loss = in_batch_softmax(
-                scores,
-                excluded,
-                self._probabilities(x, outputs),
+                batch.scores,
+                batch.excluded,
+                batch.sampling_probability,
                 self.num_hard_negatives,
-                mask,
+                batch.mask,
                 sample_weight,
             )
-        self._track(scores, excluded, mask)
+        self._track(batch)
         for extra in self.losses:
             loss = loss + ops.cast(ops.sum(extra), loss.dtype)
         return loss * replica_share()
 
-    def _queries_and_candidates(
-        self, outputs: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        if QUERY not in outputs or DOCUMENT not in outputs:
-            raise ValueError(
-                f"`inputs` must hold {QUERY!r} and {DOCUMENT!r} to train or "
-                f"evaluate. Received: {sorted(outputs)}."
-            )
-        queries, candidates = outputs[QUERY], outputs[DOCUMENT]
-        if queries.shape[-1] != candidates.shape[-1]:
-            raise ValueError(
-                "Both encoders must give vectors of one size. Received: "
-                f"{queries.shape[-1]} of queries, {candidates.shape[-1]} of "
-                "documents."
-            )
-        if NEGATIVES in outputs:
-            negatives = _joined(outputs[NEGATIVES])
-            candidates = ops.concatenate([candidates, negatives])
-        return queries, candidates
-
-    def _probabilities(
-        self, x: dict[str, Any], outputs: dict[str, Tensor]
-    ) -> Tensor | None:
-        if PROBABILITY not in x:
-            return None
-        own = ops.reshape(ops.cast(x[PROBABILITY], "float32"), (-1,))
-        return _with_negatives(x, own, NEGATIVE_PROBABILITY, outputs)
-
-    def _track(self, scores: Tensor, excluded: Tensor, mask: Tensor) -> None:
-        hits, numbers = in_batch_hits(ops.stop_gradient(scores), excluded, mask)
-        warn_of_no_negatives(self, scores, numbers)
+    def _track(self, batch: Batch) -> None:
+        hits, numbers = in_batch_hits(
+            ops.stop_gradient(batch.scores), batch.excluded, batch.mask
+        )
+        warn_of_no_negatives(self, batch.scores, numbers)
         # A query without a negative has found its document, and shows nothing.
         self.accuracy_tracker.update_state(hits, sample_weight=numbers > 0)
-        self.negatives_tracker.update_state(numbers, sample_weight=mask)
+        self.negatives_tracker.update_state(numbers, sample_weight=batch.mask)
 
     # === What the model is ===
 
@@ -340,13 +300,8 @@ class DualEncoder(keras.Model):
         been called. Export `query_encoder` alone, or by
         `keras_moe.serving.export_endpoints`, to serve a search.
         """
-        inputs = [
-            _inputs_of(encoder)
-            for encoder in (self.query_encoder, self.document_encoder)
-        ]
-        if not args and all(each is not None for each in inputs):
-            read = dict(zip((QUERY, DOCUMENT), inputs, strict=True))
-            signature = [keras.tree.map_structure(_spec, read)]
+        signature = input_signature(self.query_encoder, self.document_encoder)
+        if not args and signature is not None:
             options.setdefault("input_signature", signature)
         return super().export(filepath, *args, **options)
 
@@ -385,41 +340,3 @@ def _check_weights(y: Any, options: dict[str, Any]) -> None:
             "rows: Keras drops weights without labels, and says nothing. "
             "Received: y=None."
         )
-
-
-def _joined(x: Tensor) -> Tensor:
-    """Returns `[batch * number, ...]` for `[batch, number, ...]`."""
-    x = ops.convert_to_tensor(x)
-    return ops.reshape(x, (-1, *ops.shape(x)[2:]))
-
-
-def _are_usable(vectors: Tensor) -> Tensor:
-    finite = ops.all(ops.isfinite(vectors), axis=-1)
-    return finite & ops.any(vectors != 0, axis=-1)
-
-
-def _with_negatives(
-    x: dict[str, Any], own: Tensor, name: str, outputs: dict[str, Tensor]
-) -> Tensor:
-    """Returns what documents have, and after it what negatives have."""
-    if NEGATIVES not in outputs:
-        return own
-    if name not in x:
-        raise ValueError(
-            f"`inputs` must hold {name!r} where there are {NEGATIVES!r}: what "
-            f"holds of documents must be said of them. Received: {sorted(x)}."
-        )
-    theirs = ops.convert_to_tensor(x[name])
-    theirs = ops.reshape(theirs, (-1, *own.shape[1:]))
-    return ops.concatenate([own, ops.cast(theirs, own.dtype)])
-
-
-def _inputs_of(encoder: keras.layers.Layer) -> Any:
-    """Returns the symbolic inputs; `None` if the encoder does not know them."""
-    if isinstance(encoder, keras.Sequential):
-        return encoder.inputs[0] if encoder.inputs else None
-    return getattr(encoder, "input", None)
-
-
-def _spec(tensor: Tensor) -> keras.InputSpec:
-    return keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype)
