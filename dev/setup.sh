@@ -16,6 +16,7 @@
 # cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. dev/apt.sh
 
 VERSION=${1:-3.11}             # of Python: one that setup.py allows
 GOAL=${2:-packages}
@@ -37,8 +38,8 @@ fail() { printf '[set-up] %s\n' "$*" >&2; exit 1; }
 # What a finished set-up depends on: the locks, the metadata, this script, and
 # where the checkout lies (scripts in .venv/bin carry absolute paths).
 fingerprint() {
-  { cat "$LOCK" "$TOOLS" setup.py keras_moe/version.py dev/setup.sh; pwd; } |
-    sha256sum | cut -d' ' -f1
+  { cat "$LOCK" "$TOOLS" setup.py keras_moe/version.py dev/setup.sh dev/apt.sh
+    pwd; } | sha256sum | cut -d' ' -f1
 }
 
 find_python() {
@@ -62,38 +63,12 @@ glibc_is_older() {
   [ "$(printf '%s\n' "$have" "$NEEDED_GLIBC" | sort -V | head -n1)" != "$NEEDED_GLIBC" ]
 }
 
-# apt-get with a state folder of our own: no root, and the system's package
-# lists stay as they are. Signatures are checked against the keyrings that the
-# system already trusts.
-private_apt() {
-  local state=$1; shift
-  apt-get -qq -o Dir::State::Lists="$state/lists" \
-    -o Dir::Cache="$state/cache" -o Debug::NoLocking=1 \
-    -o APT::Sandbox::User="$(id -un)" "$@"
-}
-
 mirror_of_system() {
   { cat /etc/apt/sources.list.d/*.sources 2>/dev/null |
       awk '/^URIs:/ {print $2}'
     cat /etc/apt/sources.list 2>/dev/null |
       awk '/^deb / {for (i = 2; i <= NF; i++) if ($i ~ /^http/) {print $i; break}}'
   } | grep -E "/(debian|ubuntu)/?$" | head -n1
-}
-
-# Unpacks packages into FOLDER. SOURCES is a sources list; "" is the system's own.
-download_debs() {  # download_debs FOLDER SOURCES PACKAGE...
-  local folder=$1 sources=$2 deb; shift 2
-  local state=$folder/apt list=()
-  rm -rf "$folder"
-  mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$folder/debs"
-  if [ -n "$sources" ]; then
-    echo "$sources" >"$state/sources.list"
-    list=(-o Dir::Etc::SourceList="$state/sources.list" -o Dir::Etc::SourceParts=-)
-  fi
-  private_apt "$state" "${list[@]}" update
-  (cd "$folder/debs" && private_apt "$state" "${list[@]}" download "$@")
-  for deb in "$folder"/debs/*.deb; do dpkg -x "$deb" "$folder"; done
-  rm -rf "$state" "$folder/debs"
 }
 
 # The first Debian or Ubuntu whose C library is new enough, as a sources list.

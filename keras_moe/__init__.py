@@ -26,7 +26,10 @@ from keras_moe.version import __version__ as __version__
 
 # Kubeflow imports the class of an artifact by its `TYPE_NAME`, such as
 # `keras_moe.Certificate`.
-_ARTIFACTS = ("Certificate", "DataBlessing", "ExpertLoad", "ModelCard")
+_ARTIFACTS = (
+    *("CandidateEmbeddings", "Certificate", "DataBlessing"),
+    *("ExpertLoad", "IndexReport", "ModelCard"),
+)
 
 
 def __getattr__(name: str) -> Any:

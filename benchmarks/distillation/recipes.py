@@ -39,6 +39,7 @@ from keras_moe.distillation import SparseToDenseDistiller
 from keras_moe.distillation import initialize_dense_student
 from keras_moe.losses import token_crossentropy
 from keras_moe.models import SwitchTransformer
+from keras_moe.training import BudgetedSchedule
 from keras_moe.training import Trainer
 from keras_moe.weights import fingerprint
 from pipelines.g2p.modules import text
@@ -170,7 +171,7 @@ class Run:
             Trainer(distiller, checkpoints).fit(
                 read_lessons(self._state, names, BATCH_SIZE, self.seed),
                 steps_per_epoch=CONFIG.steps,
-                callbacks=[training.BudgetedSchedule(CONFIG), curve],
+                callbacks=[BudgetedSchedule(CONFIG), curve],
                 verbose=0,
             )
             measured = measure(student, splits["test"])

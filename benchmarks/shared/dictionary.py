@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_moe.orchestration import SPLITS
+from keras_moe.orchestration import split_of
 from pipelines.g2p.data.dictionary import find_cmu_dictionary
 from pipelines.g2p.data.dictionary import read_dictionary
-from pipelines.g2p.data.splits import SPLITS
-from pipelines.g2p.data.splits import split_of
 from pipelines.g2p.modules import text
 
 # Words with the pronunciations that the dictionary lists for each.

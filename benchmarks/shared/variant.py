@@ -21,6 +21,7 @@ from keras_moe.atomic_file import atomic_file
 from keras_moe.metrics import sequence_error_rate
 from keras_moe.metrics import symbol_error_rate
 from keras_moe.models import SwitchTransformer
+from keras_moe.training import BudgetedSchedule
 from keras_moe.training import EarlyExitTrainer
 from keras_moe.training import Trainer
 from pipelines.g2p.modules import text
@@ -133,7 +134,7 @@ class Variant:
                 epochs=self.config.steps,
                 steps_per_epoch=_STEPS_PER_TURN,
                 callbacks=[
-                    training.BudgetedSchedule(self.config),
+                    BudgetedSchedule(self.config),
                     curve,
                     keras.callbacks.LambdaCallback(on_epoch_end=tell),
                 ],

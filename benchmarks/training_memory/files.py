@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from benchmarks.shared.dictionary import Entries
 from benchmarks.shared.dictionary import load_splits
-from pipelines.g2p.data.splits import position
+from keras_moe.orchestration import hash_position
 from pipelines.g2p.modules.preprocessing import PRONUNCIATIONS
 from pipelines.g2p.modules.preprocessing import WORD
 from pipelines.g2p.modules.preprocessing import preprocessing_fn
@@ -37,8 +37,10 @@ def pattern(folder: pathlib.Path, times: int, split: str) -> pathlib.Path:
 
 
 def _write(path: pathlib.Path, entries: Entries, times: int) -> None:
-    # The order of the pipeline's files, see `pipelines.g2p.data.prepare`.
-    entries = sorted(entries, key=lambda entry: position(entry[0], "order:"))
+    # The order of the pipeline's files, see `orchestration.prepare_span`.
+    entries = sorted(
+        entries, key=lambda entry: hash_position(entry[0], "order:")
+    )
     records = _records(entries)
     partial = path.with_suffix(".partial")
     with tf.io.TFRecordWriter(str(partial), "GZIP") as writer:

@@ -11,9 +11,13 @@ from keras_moe.components._artifact_files import read_locally as read_locally
 from keras_moe.components._artifact_files import (
     written_locally as written_locally,
 )
+from keras_moe.components._artifacts import (
+    CandidateEmbeddings as CandidateEmbeddings,
+)
 from keras_moe.components._artifacts import Certificate as Certificate
 from keras_moe.components._artifacts import DataBlessing as DataBlessing
 from keras_moe.components._artifacts import ExpertLoad as ExpertLoad
+from keras_moe.components._artifacts import IndexReport as IndexReport
 from keras_moe.components._artifacts import ModelCard as ModelCard
 from keras_moe.components.evaluation._exit_depth import (
     LayersPerAnswer as LayersPerAnswer,
@@ -21,6 +25,16 @@ from keras_moe.components.evaluation._exit_depth import (
 from keras_moe.components.evaluation._exit_depth import (
     MeanExitLayer as MeanExitLayer,
 )
+from keras_moe.components.evaluation._metric_config import (
+    metric_config as metric_config,
+)
+from keras_moe.components.evaluation._metric_config import (
+    overall_bound as overall_bound,
+)
+from keras_moe.components.evaluation._ranking import (
+    MeanReciprocalRank as MeanReciprocalRank,
+)
+from keras_moe.components.evaluation._ranking import RecallAtK as RecallAtK
 from keras_moe.components.evaluation._read_evaluation import (
     read_evaluation as read_evaluation,
 )
@@ -47,6 +61,15 @@ from keras_moe.components.pushing._pusher import Pusher as Pusher
 from keras_moe.components.report._router_report import ReportArgs as ReportArgs
 from keras_moe.components.report._router_report import (
     RouterReport as RouterReport,
+)
+from keras_moe.components.retrieval._candidate_embedder import (
+    CandidateEmbedder as CandidateEmbedder,
+)
+from keras_moe.components.retrieval._embedding_rows import (
+    CandidateRows as CandidateRows,
+)
+from keras_moe.components.retrieval._embedding_rows import (
+    read_embeddings as read_embeddings,
 )
 from keras_moe.components.training._distiller import (
     BASE_STUDENT as BASE_STUDENT,

@@ -9,6 +9,16 @@ from tfx.types.artifact import Artifact
 from tfx.types.system_artifacts import Metrics
 
 
+class CandidateEmbeddings(Artifact):
+    """Embeddings of candidates, a row each: `rows-*.gz`, `summary.json`.
+
+    `keras_moe.components.read_embeddings` reads them. The custom property
+    `encoder` is the digest of the model that embedded them.
+    """
+
+    TYPE_NAME = "keras_moe.CandidateEmbeddings"
+
+
 class Certificate(Artifact):
     """The certificate of a calibration: `certificate.json`.
 
@@ -31,6 +41,17 @@ class ExpertLoad(Artifact):
     """The experts' shares of tokens: `expert_load.png`, `expert_load.json`."""
 
     TYPE_NAME = "keras_moe.ExpertLoad"
+
+
+class IndexReport(Artifact):
+    """What an index of candidates finds, and at which cost: `recall.json`.
+
+    The custom property `recall` holds the same as text: ML Metadata would round
+    a number to six decimals.
+    """
+
+    TYPE_NAME = "keras_moe.IndexReport"
+    TYPE_ANNOTATION = Metrics
 
 
 class ModelCard(Artifact):

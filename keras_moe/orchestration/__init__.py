@@ -25,6 +25,9 @@ from keras_moe.orchestration._make_pipeline import (
 )
 from keras_moe.orchestration._places import Places as Places
 from keras_moe.orchestration._places import find_places as find_places
+from keras_moe.orchestration._shared_nodes import example_nodes as example_nodes
+from keras_moe.orchestration._shared_nodes import last_blessed as last_blessed
+from keras_moe.orchestration._shared_nodes import push_node as push_node
 from keras_moe.orchestration.configuration._cluster_config import (
     ClusterConfig as ClusterConfig,
 )
@@ -45,6 +48,29 @@ from keras_moe.orchestration.configuration._run_config import (
     RunConfig as RunConfig,
 )
 from keras_moe.orchestration.configuration._section import Section as Section
+from keras_moe.orchestration.examples._records import (
+    read_records as read_records,
+)
+from keras_moe.orchestration.examples._records import (
+    text_example as text_example,
+)
+from keras_moe.orchestration.examples._records import (
+    verify_records as verify_records,
+)
+from keras_moe.orchestration.examples._records import (
+    write_records as write_records,
+)
+from keras_moe.orchestration.examples._spans import Span as Span
+from keras_moe.orchestration.examples._spans import prepare_span as prepare_span
+from keras_moe.orchestration.examples._spans import span_of as span_of
+from keras_moe.orchestration.examples._splits import (
+    DEFAULT_FRACTIONS as DEFAULT_FRACTIONS,
+)
+from keras_moe.orchestration.examples._splits import SPLITS as SPLITS
+from keras_moe.orchestration.examples._splits import (
+    hash_position as hash_position,
+)
+from keras_moe.orchestration.examples._splits import split_of as split_of
 from keras_moe.orchestration.running._component_progress import (
     ComponentProgress as ComponentProgress,
 )

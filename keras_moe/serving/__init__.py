@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from keras_moe.serving.exporting._export_endpoints import (
         export_endpoints as export_endpoints,
     )
+    from keras_moe.serving.exporting._export_search import (
+        export_search as export_search,
+    )
     from keras_moe.serving.exporting._write_warmup_requests import (
         write_warmup_requests as write_warmup_requests,
     )
@@ -41,6 +44,7 @@ _MODULES = {
     "Tls": f"{_ROOM}.server._tls",
     "export": f"{_ROOM}.exporting._export",
     "export_endpoints": f"{_ROOM}.exporting._export_endpoints",
+    "export_search": f"{_ROOM}.exporting._export_search",
     "newest_version": f"{_ROOM}.versions._push_version",
     "push_version": f"{_ROOM}.versions._push_version",
     "write_warmup_requests": f"{_ROOM}.exporting._write_warmup_requests",

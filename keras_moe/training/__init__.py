@@ -6,6 +6,15 @@ from keras_moe.training._build_state import build_state as build_state
 from keras_moe.training._worker_lost_error import (
     WorkerLostError as WorkerLostError,
 )
+from keras_moe.training.budget._budgeted_schedule import (
+    BudgetedSchedule as BudgetedSchedule,
+)
+from keras_moe.training.budget._training_budget import (
+    TrainingBudget as TrainingBudget,
+)
+from keras_moe.training.budget._training_progress import (
+    TrainingProgress as TrainingProgress,
+)
 from keras_moe.training.checkpoints._checkpoint_file import (
     load_into as load_into,
 )

@@ -11,11 +11,11 @@ import pydantic
 from pydantic import Field
 
 from keras_moe import orchestration
+from keras_moe.orchestration import DEFAULT_FRACTIONS
+from keras_moe.orchestration import SPLITS
 from keras_moe.orchestration import Flag
 from keras_moe.orchestration import LocalPath
 from keras_moe.orchestration import Section
-from pipelines.g2p.data.splits import DEFAULT_FRACTIONS
-from pipelines.g2p.data.splits import SPLITS
 from pipelines.g2p.modules.presets import PRESETS
 from pipelines.g2p.modules.training_config import TrainingConfig
 

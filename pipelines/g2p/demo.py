@@ -22,18 +22,17 @@ from rich.table import Table
 from keras_moe.atomic_file import atomic_file
 from keras_moe.orchestration import Outcome
 from keras_moe.orchestration import exit_code
+from keras_moe.orchestration import hash_position
+from keras_moe.orchestration import read_records
 from keras_moe.orchestration import require_pushed
 from keras_moe.serving import Client
 from keras_moe.serving import Server
 from pipelines.g2p.configs import COMMAND_LINE
 from pipelines.g2p.configs import MODEL_NAME
 from pipelines.g2p.configs import PipelineConfig
-from pipelines.g2p.data.prepare import records_path
-from pipelines.g2p.data.prepare import span_directory
-from pipelines.g2p.data.records import read_records
-from pipelines.g2p.data.splits import position
 from pipelines.g2p.local_runner import RUNNER
 from pipelines.g2p.modules.presets import PRESETS
+from pipelines.g2p.phonemes import VARIANT_SEPARATOR
 
 if TYPE_CHECKING:
     from pipelines.g2p.comparison import Entries
@@ -77,8 +76,11 @@ def run_demo(
     """
     outcome = RUNNER.run(config, console)
     require_pushed(outcome, console)
-    span = span_directory(config.data_dir, outcome.prepared)
-    entries = read_records(records_path(span, "test"))
+    entries = [
+        (word, tuple(listed.split(VARIANT_SEPARATOR)))
+        for example in read_records(outcome.prepared.records("test"))
+        for word, listed in [(example["word"][0], example["pronunciations"][0])]
+    ]
     answers = ask(config, entries)
     served = _compare(config, outcome, entries)
     minutes = (time.time() - began) / 60
@@ -131,7 +133,7 @@ def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
         entries: The words to choose from, with their pronunciations.
     """
     # Ordered by a hash: the words neither change nor all begin with "a".
-    ordered = sorted(entries, key=lambda e: position(e[0], salt="shown:"))
+    ordered = sorted(entries, key=lambda e: hash_position(e[0], salt="shown:"))
     chosen = dict(ordered[:_NUM_WORDS])
     request = {"word": list(chosen)}
     with Server(MODEL_NAME, config.serving_dir) as server:

@@ -13,22 +13,12 @@ import sys
 from keras_moe.orchestration import KubeflowRunner
 from pipelines.g2p.configs import COMMAND_LINE
 from pipelines.g2p.configs import PipelineConfig
-from pipelines.g2p.data.dictionary import find_cmu_dictionary
-from pipelines.g2p.data.prepare import prepare_span
-from pipelines.g2p.data.prepare import span_directory
+from pipelines.g2p.data.prepare import prepare_words
 
 
 def prepare(config: PipelineConfig, directory: pathlib.Path) -> pathlib.Path:
     """Prepares a span of examples to be copied; returns its folder."""
-    data = config.data
-    span, _ = prepare_span(
-        data.dictionary or find_cmu_dictionary(),
-        directory,
-        keep_stress=data.keep_stress,
-        max_words=data.max_words,
-        fractions=data.fractions,
-    )
-    return span_directory(directory, span)
+    return prepare_words(config.data, directory).directory
 
 
 RUNNER = KubeflowRunner("pipelines.g2p.pipeline.create_pipeline", prepare)

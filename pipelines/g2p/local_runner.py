@@ -10,24 +10,16 @@ import sys
 from rich.console import Console
 
 from keras_moe.orchestration import LocalRunner
+from keras_moe.orchestration import Span
 from pipelines.g2p.configs import COMMAND_LINE
 from pipelines.g2p.configs import PipelineConfig
-from pipelines.g2p.data.dictionary import find_cmu_dictionary
-from pipelines.g2p.data.prepare import prepare_span
+from pipelines.g2p.data.prepare import prepare_words
 
 
-def prepare(config: PipelineConfig, console: Console) -> int:
-    """Prepares the span of examples that a run uses; returns its number."""
-    data = config.data
-    span, counts = prepare_span(
-        data.dictionary or find_cmu_dictionary(),
-        config.data_dir,
-        keep_stress=data.keep_stress,
-        max_words=data.max_words,
-        fractions=data.fractions,
-    )
-    sizes = ", ".join(f"{n:,} {split}" for split, n in counts.items())
-    console.print(f"Span {span}: {sizes} words")
+def prepare(config: PipelineConfig, console: Console) -> Span:
+    """Prepares the span of examples that a run uses."""
+    span = prepare_words(config.data, config.data_dir)
+    console.print(f"{span} words")
     return span
 
 

@@ -11,12 +11,15 @@ import pipelines
 from keras_moe import components
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.orchestration import Places
+from keras_moe.orchestration import Span
+from keras_moe.orchestration import example_nodes
 from keras_moe.orchestration import find_places
+from keras_moe.orchestration import last_blessed
 from keras_moe.orchestration import make_pipeline
+from keras_moe.orchestration import push_node
 from pipelines.g2p import fingerprint
 from pipelines.g2p.configs import MODEL_NAME
 from pipelines.g2p.configs import PipelineConfig
-from pipelines.g2p.data.splits import SPLITS
 from pipelines.g2p.evaluation import PHONEME_ERROR_RATE
 from pipelines.g2p.evaluation import evaluation_config
 from pipelines.g2p.modules import text
@@ -26,14 +29,12 @@ _MODULES = "pipelines.g2p.modules"
 # components.
 _PROJECT = pathlib.Path(pipelines.__file__).parents[1]
 _PROJECT_CODE = "pipelines"
-# No component before ExitCalibrator and Evaluator sees calibration and test.
-_HELD_OUT = ["calibration", "test"]
 
 Nodes = dict[str, Any]
 
 
 def create_pipeline(
-    config: PipelineConfig, span: int | None = None
+    config: PipelineConfig, span: Span | None = None
 ) -> tfx.dsl.Pipeline:
     """Builds the pipeline of a configuration, for any orchestrator.
 
@@ -49,53 +50,17 @@ def create_pipeline(
     return make_pipeline(config, nodes.values())
 
 
-def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
-    """The nodes of the data: examples, statistics, schema, gate, transform."""
-    static = None
-    if span is not None:
-        static = tfx.proto.RangeConfig(
-            static_range=tfx.proto.StaticRange(
-                start_span_number=span, end_span_number=span
-            )
+def _data(config: PipelineConfig, places: Places, span: Span | None) -> Nodes:
+    """The nodes of the data: checked examples, and what Transform makes."""
+    schema_file = config.data.schema_file
+    if schema_file is not None:
+        schema_file = places.file(
+            "schema_file", schema_file, _PROJECT, _PROJECT_CODE
         )
-    example_gen = tfx.components.ImportExampleGen(
-        input_base=places.data_dir,
-        input_config=tfx.proto.Input(
-            splits=[
-                tfx.proto.Input.Split(
-                    name=split, pattern=f"span-{{SPAN}}/{split}/*"
-                )
-                for split in SPLITS
-            ]
-        ),
-        range_config=static,
-    )
-    statistics_gen = tfx.components.StatisticsGen(
-        examples=example_gen.outputs["examples"], exclude_splits=_HELD_OUT
-    )
-    if config.data.schema_file is None:
-        schema_gen = tfx.components.SchemaGen(
-            statistics=statistics_gen.outputs["statistics"],
-            infer_feature_shape=True,
-            exclude_splits=["validation", *_HELD_OUT],
-        )
-    else:
-        schema_gen = tfx.components.ImportSchemaGen(
-            schema_file=places.file(
-                "schema_file", config.data.schema_file, _PROJECT, _PROJECT_CODE
-            )
-        )
-    example_validator = tfx.components.ExampleValidator(
-        statistics=statistics_gen.outputs["statistics"],
-        schema=schema_gen.outputs["schema"],
-        exclude_splits=_HELD_OUT,
-    )
-    gate = components.AnomalyGate(
-        anomalies=example_validator.outputs["anomalies"]
-    )
+    nodes = example_nodes(places, schema_file, span)
     transform = tfx.components.Transform(
-        examples=example_gen.outputs["examples"],
-        schema=schema_gen.outputs["schema"],
+        examples=nodes["example_gen"].outputs["examples"],
+        schema=nodes["schema_gen"].outputs["schema"],
         preprocessing_fn=f"{_MODULES}.preprocessing.preprocessing_fn",
         splits_config=tfx.proto.SplitsConfig(
             analyze=["train"], transform=["train", "validation"]
@@ -108,15 +73,8 @@ def _data(config: PipelineConfig, places: Places, span: int | None) -> Nodes:
             "code": fingerprint.preprocessing_fingerprint(),
         },
     )
-    transform.add_upstream_node(gate)
-    return {
-        "example_gen": example_gen,
-        "statistics_gen": statistics_gen,
-        "schema_gen": schema_gen,
-        "example_validator": example_validator,
-        "gate": gate,
-        "transform": transform,
-    }
+    transform.add_upstream_node(nodes["gate"])
+    return nodes | {"transform": transform}
 
 
 def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
@@ -146,8 +104,8 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
     # A cluster's resolvers know the last blessed model alone. That is another
     # model after each run, so unchanged data would be trained on for ever.
     if config.warm_start and config.cluster is None:
-        made["warm_start"] = _blessed_before(
-            "warm_start", examples, json.dumps(config.data.fractions)
+        made["warm_start"] = _warm_start(
+            examples, json.dumps(config.data.fractions)
         )
         warm = made["warm_start"].outputs
     tuned = None
@@ -222,14 +180,11 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
     examples = nodes["example_gen"].outputs["examples"]
     calibrator = nodes["exit_calibrator"]
     model = calibrator.outputs["model"]
-    if config.cluster is None:
-        last_blessed = _blessed_before("last_blessed", model)
-    else:
-        last_blessed = _last_blessed("last_blessed")
+    baseline = last_blessed(config, model)
     evaluator = tfx.components.Evaluator(
         examples=examples,
         model=model,
-        baseline_model=last_blessed.outputs["model"],
+        baseline_model=baseline.outputs["model"],
         example_splits=["test"],
         eval_config=evaluation_config(config.evaluation),
     )
@@ -240,17 +195,6 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
         split="test",
         num_examples=config.infra_requests,
         image_tags=config.infra_image_tags,
-    )
-    pusher = components.Pusher(
-        # Without `model`, the one of `infra_blessing` is pushed, which has the
-        # warm-up requests.
-        model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=infra_validator.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(
-                base_directory=places.serving_dir
-            )
-        ),
     )
     report = components.RouterReport(
         teacher=nodes["trainer"].outputs["model"],
@@ -265,35 +209,21 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
         custom_config={"code": fingerprint.report_fingerprint()},
     )
     return {
-        "last_blessed": last_blessed,
+        "last_blessed": baseline,
         "evaluator": evaluator,
         "infra_validator": infra_validator,
         "report": report,
-        "pusher": pusher,
+        "pusher": push_node(places, evaluator, infra_validator),
     }
 
 
-def _blessed_before(
-    name: str, before: Any, splits: str | None = None
-) -> tfx.dsl.Resolver:
-    """The model that was the last blessed one before an artifact existed."""
-    models = {"model": tfx.dsl.Channel(type=standard_artifacts.Model)}
-    if name == "warm_start":
-        models["teacher"] = tfx.dsl.Channel(type=standard_artifacts.Model)
+def _warm_start(examples: Any, splits: str) -> tfx.dsl.Resolver:
+    """Teacher and student that were the last blessed before examples were."""
     return tfx.dsl.Resolver(
         strategy_class=components.BlessedBefore,
-        # TFX keeps no `None` among parameters.
-        config={} if splits is None else {"splits": splits},
-        before=before,
-        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-        **models,
-    ).with_id(name)
-
-
-def _last_blessed(name: str) -> tfx.dsl.Resolver:
-    """The last blessed model, as a cluster can find it."""
-    return tfx.dsl.Resolver(
-        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+        config={"splits": splits},
+        before=examples,
         model=tfx.dsl.Channel(type=standard_artifacts.Model),
+        teacher=tfx.dsl.Channel(type=standard_artifacts.Model),
         model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id(name)
+    ).with_id("warm_start")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 OVERALL = "overall"
 # TFMA names models when it evaluates a candidate beside a baseline.
@@ -76,7 +77,9 @@ def read_failures(uri: str) -> list[str]:
 def _bound(threshold: Any) -> str:
     value, change = threshold.value_threshold, threshold.change_threshold
     if threshold.HasField("change_threshold"):
-        return f"at most {change.absolute.value:.4f} is accepted"
+        higher = change.direction == config_pb2.MetricDirection.HIGHER_IS_BETTER
+        least = "at least" if higher else "at most"
+        return f"{least} {change.absolute.value:.4f} is accepted"
     if value.HasField("upper_bound"):
         return f"at most {value.upper_bound.value:.4f} is accepted"
     return f"at least {value.lower_bound.value:.4f} is accepted"

@@ -8,13 +8,9 @@ import tensorflow as tf
 
 from keras_moe import training
 from keras_moe.losses import token_crossentropy
-from pipelines.g2p.modules.budgeted_schedule import (
-    BudgetedSchedule as BudgetedSchedule,
-)
 from pipelines.g2p.modules.training_config import (
     TrainingConfig as TrainingConfig,
 )
-from pipelines.g2p.modules.training_progress import TrainingProgress
 
 # So many take seconds on a slow machine, and a checkpoint a hundredth of that.
 UPDATES_BETWEEN_CHECKPOINTS = 100
@@ -52,8 +48,8 @@ def train(
     """
     with model.distribute_strategy.scope():
         compile_model(model, config)
-    schedule = BudgetedSchedule(config)
-    shown = [TrainingProgress(schedule)] if show_progress else []
+    schedule = training.BudgetedSchedule(config)
+    shown = [training.TrainingProgress(schedule)] if show_progress else []
     return training.Trainer(model, checkpoints).fit(
         _epochs(batches, config.steps),
         # The schedule ends the training.

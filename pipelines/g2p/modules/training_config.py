@@ -1,30 +1,21 @@
-"""How long and how to train, without importing TensorFlow."""
+"""How long and how to train."""
 
 import dataclasses
 import math
 
+from keras_moe.training import TrainingBudget
 from keras_moe.validation import check_not_negative
-from keras_moe.validation import check_positive
 from keras_moe.validation import check_rate
 from keras_moe.validation import check_seed
 from keras_moe.validation import check_size
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(TrainingBudget):
     """How long and how to train.
 
     Attributes:
-        steps: number of updates.
-        min_steps: number of updates that are made however slow the machine is;
-            at most `steps`. 1, if the budget alone counts.
         batch_size: word and pronunciation pairs of an update.
-        peak_learning_rate: highest learning rate, after the warm-up.
-        warmup: share of the training in which the rate rises to its peak;
-            after that it falls along a half cosine to zero.
-        max_minutes: budget; where the machine is too slow for `steps`, the
-            schedule is compressed to end here, down to `min_steps`. 0 for no
-            limit.
         label_smoothing: see `keras_moe.losses.token_crossentropy`.
         weight_decay: decoupled weight decay.
         seed: seed of the batches.
@@ -33,51 +24,18 @@ class TrainingConfig:
         ValueError: if a value is outside its range.
     """
 
-    # Without this setting, pydantic ignores unknown names of a file.
-    __pydantic_config__ = {"extra": "forbid"}
-
-    steps: int = 3600
-    min_steps: int = 1
     batch_size: int = 256
-    peak_learning_rate: float = 1.5e-3
-    warmup: float = 0.05
-    max_minutes: float = 8.0
     label_smoothing: float = 0.05
     weight_decay: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_size(
-            steps=self.steps,
-            min_steps=self.min_steps,
-            batch_size=self.batch_size,
-        )
-        check_positive(peak_learning_rate=self.peak_learning_rate)
-        check_not_negative(
-            max_minutes=self.max_minutes, weight_decay=self.weight_decay
-        )
-        check_rate(warmup=self.warmup, label_smoothing=self.label_smoothing)
+        super().__post_init__()
+        check_size(batch_size=self.batch_size)
+        check_not_negative(weight_decay=self.weight_decay)
+        check_rate(label_smoothing=self.label_smoothing)
         check_seed(self.seed)
-        for name in ("peak_learning_rate", "max_minutes", "weight_decay"):
-            if math.isinf(getattr(self, name)):
-                raise ValueError(
-                    f"`{name}` must be finite. Received: {name}=inf."
-                )
-        if self.min_steps > self.steps:
+        if math.isinf(self.weight_decay):
             raise ValueError(
-                "`min_steps` must be at most `steps`. Received: "
-                f"min_steps={self.min_steps}, steps={self.steps}."
+                "`weight_decay` must be finite. Received: weight_decay=inf."
             )
-
-    def shortened(self, share: float) -> "TrainingConfig":
-        """Returns the same with a share of the steps and of the budget.
-
-        Args:
-            share: greater than 0, up to 1.
-        """
-        return dataclasses.replace(
-            self,
-            steps=max(1, round(share * self.steps)),
-            min_steps=max(1, round(share * self.min_steps)),
-            max_minutes=share * self.max_minutes,
-        )

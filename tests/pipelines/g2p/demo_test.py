@@ -10,10 +10,9 @@ import pytest
 from rich.console import Console
 
 from keras_moe.calibration import Certificate
+from keras_moe.orchestration import span_of
 from pipelines.g2p import demo
 from pipelines.g2p import local_runner
-from pipelines.g2p.data.prepare import records_path
-from pipelines.g2p.data.prepare import span_directory
 from pipelines.g2p.modules import training
 from tests.pipelines.g2p.conftest import config_of
 from tests.pipelines.g2p.conftest import run
@@ -190,8 +189,7 @@ def test_a_failing_component_is_named_with_its_cause(flags, capfd, monkeypatch):
 
 def test_a_truncated_record_file_stops_before_anything_runs(flags, capfd):
     before = versions(flags)
-    span = span_directory(config_of(flags).data_dir, 1)
-    path = records_path(span, "train")
+    path = span_of(config_of(flags).data_dir, 1).records("train")
     path.write_bytes(path.read_bytes()[:-100])
     assert local_runner.main(flags) == 1
     output = capfd.readouterr().err

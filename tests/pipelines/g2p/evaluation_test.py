@@ -11,8 +11,9 @@ from tfx.utils import proto_utils
 
 from keras_moe.components import read_evaluation
 from keras_moe.components import read_failures
+from keras_moe.orchestration import write_records
 from pipelines.g2p.configs import EvaluationConfig
-from pipelines.g2p.data.records import write_records
+from pipelines.g2p.data.prepare import word_example
 from pipelines.g2p.evaluation import evaluation_config
 from tests.components.artifacts_of import artifact
 
@@ -54,7 +55,7 @@ def evaluate(tmp_path, candidate, baseline=None):
     )
     write_records(
         pathlib.Path(examples.uri, "Split-test", "data_tfrecord.gz"),
-        [(word, (answer,)) for word, answer in WORDS.items()],
+        [word_example(word, (answer,)) for word, answer in WORDS.items()],
     )
     inputs = {"examples": [examples], "model": [model("new", candidate)]}
     if baseline is not None:

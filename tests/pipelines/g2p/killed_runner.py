@@ -26,10 +26,10 @@ from keras_moe.components.pushing import _pusher as pusher
 from keras_moe.orchestration import ComponentProgress
 from keras_moe.serving import newest_version
 from keras_moe.serving import push_version
+from keras_moe.training import BudgetedSchedule
 from pipelines.g2p import local_runner
 from pipelines.g2p.configs import COMMAND_LINE
 from pipelines.g2p.modules import training
-from pipelines.g2p.modules.budgeted_schedule import BudgetedSchedule
 
 # The update at which a training is killed, by the kind of the model.
 UPDATES = {

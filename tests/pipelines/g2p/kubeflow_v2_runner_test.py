@@ -16,8 +16,7 @@ import pipelines
 from keras_moe.orchestration import ClusterConfig
 from pipelines.g2p import configs
 from pipelines.g2p import kubeflow_v2_runner
-from pipelines.g2p.data.dictionary import find_cmu_dictionary
-from pipelines.g2p.data.prepare import prepare_span
+from pipelines.g2p.data.prepare import prepare_words
 from tests.pipelines.g2p.conftest import TINY
 from tests.pipelines.g2p.conftest import config_of
 from tests.pipelines.g2p.conftest import make_flags
@@ -281,12 +280,7 @@ def test_the_whole_line_by_the_entry_point_of_the_cluster(tmp_path):
         ]
     )
     shared = tmp_path / "shared"
-    prepare_span(
-        find_cmu_dictionary(),
-        shared / "data",
-        max_words=config.data.max_words,
-        fractions=config.data.fractions,
-    )
+    prepare_words(config.data, shared / "data")
     job = kubeflow_v2_runner.RUNNER.compile(config, tmp_path / "g2p.json")
     cluster = EmulatedCluster(
         job,

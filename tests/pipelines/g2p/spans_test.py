@@ -40,8 +40,8 @@ def test_spans(tmp_path, console):
     assert {"ImportExampleGen", "Trainer", "Distiller", "Pusher"} <= ran
     assert second.pushed is not None, second.reason
     assert [first.pushed.name, second.pushed.name] == versions(flags)
-    assert first.prepared == 1
-    assert second.prepared == 2
+    assert first.prepared.number == 1
+    assert second.prepared.number == 2
     teachers = [
         load_teacher(outcome.saved_model("Trainer", "model"))
         for outcome in (first, second)

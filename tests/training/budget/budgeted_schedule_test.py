@@ -4,11 +4,11 @@ import types
 import numpy as np
 import pytest
 
-from pipelines.g2p.modules import budgeted_schedule
-from pipelines.g2p.modules.budgeted_schedule import BudgetedSchedule
-from pipelines.g2p.modules.training_config import TrainingConfig
+from keras_moe.training import BudgetedSchedule
+from keras_moe.training import TrainingBudget
+from keras_moe.training.budget import _budgeted_schedule
 
-CONFIG = TrainingConfig(
+CONFIG = TrainingBudget(
     steps=3600,
     min_steps=1200,
     max_minutes=7.0,
@@ -26,7 +26,7 @@ RISE = 1 / 0.05 / CONFIG.min_steps
 def clock(monkeypatch):
     """A clock that a test moves on; `now` are its seconds."""
     clock = types.SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(budgeted_schedule.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(_budgeted_schedule.time, "monotonic", lambda: clock.now)
     return clock
 
 
@@ -83,7 +83,7 @@ def test_the_steps_end_a_fast_training(clock):
     assert_smooth(schedule.model.rates)
     assert schedule.learning_rate() == 0.0
     # As if there were no budget.
-    without = start(TrainingConfig(steps=3600, max_minutes=0))
+    without = start(TrainingBudget(steps=3600, max_minutes=0))
     assert train(without, clock, 100 * FAST) == 3600
     peak = without.config.peak_learning_rate
     np.testing.assert_allclose(
@@ -211,7 +211,7 @@ def test_what_is_left_is_foretold(clock):
 
 
 def test_the_rate_rises_then_falls_to_zero_with_the_steps(clock):
-    config = TrainingConfig(
+    config = TrainingBudget(
         steps=100, peak_learning_rate=2.0, warmup=0.1, max_minutes=0
     )
     schedule = start(config)

@@ -5,7 +5,7 @@ import time
 
 import keras
 
-from pipelines.g2p.modules.budgeted_schedule import BudgetedSchedule
+from keras_moe.training.budget._budgeted_schedule import BudgetedSchedule
 
 _SECONDS_BETWEEN_LINES = 20.0
 # The progress from which on the pace is known well enough to speak of it.
@@ -19,6 +19,13 @@ class TrainingProgress(keras.callbacks.Callback):
 
     Args:
         schedule: that of the training; it stands before this callback.
+
+    Example:
+    ```python
+    schedule = keras_moe.training.BudgetedSchedule(budget)
+    progress = keras_moe.training.TrainingProgress(schedule)
+    model.fit(batches, callbacks=[schedule, progress], verbose=0)
+    ```
     """
 
     def __init__(self, schedule: BudgetedSchedule) -> None:

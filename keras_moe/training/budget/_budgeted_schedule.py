@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pipelines.g2p.modules.training_config import TrainingConfig
+from keras_moe.training.budget._training_budget import TrainingBudget
 
 # Sums of shares, such as 1,200 times 1/1,200, miss 1 by as much.
 _ROUNDING = 1e-9
@@ -27,15 +27,32 @@ class BudgetedSchedule(keras.callbacks.Callback):
     training has no second budget.
 
     Args:
-        config: the training config.
+        config: how long the training may take.
 
     Attributes:
         config: as it was given.
         step: updates so far.
         progress: from 0 to 1; never falls.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> schedule = keras_moe.training.BudgetedSchedule(
+    ...     keras_moe.training.TrainingBudget(steps=3)
+    ... )
+    >>> history = model.fit(
+    ...     np.ones([8, 2]),
+    ...     np.ones([8, 1]),
+    ...     batch_size=1,
+    ...     callbacks=[schedule],
+    ...     verbose=0,
+    ... )
+    >>> schedule.step
+    3
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingBudget) -> None:
         super().__init__()
         self.config = config
         self.step = 0

@@ -2,13 +2,13 @@ import re
 
 import pytest
 
-from pipelines.g2p.modules import training_progress
-from pipelines.g2p.modules.training_progress import TrainingProgress
-from tests.pipelines.g2p.modules import budgeted_schedule_test
-from tests.pipelines.g2p.modules.budgeted_schedule_test import FAST
-from tests.pipelines.g2p.modules.budgeted_schedule_test import SLOW
-from tests.pipelines.g2p.modules.budgeted_schedule_test import SLOWEST
-from tests.pipelines.g2p.modules.budgeted_schedule_test import start
+from keras_moe.training import TrainingProgress
+from keras_moe.training.budget import _training_progress
+from tests.training.budget import budgeted_schedule_test
+from tests.training.budget.budgeted_schedule_test import FAST
+from tests.training.budget.budgeted_schedule_test import SLOW
+from tests.training.budget.budgeted_schedule_test import SLOWEST
+from tests.training.budget.budgeted_schedule_test import start
 
 clock = budgeted_schedule_test.clock
 
@@ -17,7 +17,7 @@ clock = budgeted_schedule_test.clock
 def told(request, clock, capsys, monkeypatch):
     """Trains, and returns the lines that were told."""
     monkeypatch.setattr(
-        training_progress.sys.stderr, "isatty", lambda: request.param
+        _training_progress.sys.stderr, "isatty", lambda: request.param
     )
 
     def tell(seconds, most=10**6, state=None):

@@ -1,30 +1,59 @@
-"""TFRecord files of words and pronunciations: written whole, then verified."""
+"""TFRecord files of examples: written whole, then verified."""
 
 import os
 import pathlib
 from collections.abc import Iterable
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from pipelines.g2p.phonemes import VARIANT_SEPARATOR
-
 _COMPRESSION = "GZIP"
 _READ_AT_ONCE = 4096
-# Groups of words by length: the greatest length, in characters, and the name.
-_LENGTHS = {4: "1-4", 7: "5-7", 10: "8-10"}
-_LONG = "11+"
+
+
+def text_example(**features: str | Iterable[str]) -> tf.train.Example:
+    """Makes an example of texts.
+
+    Example:
+
+    >>> example = keras_moe.orchestration.text_example(word="hello")
+    >>> example.features.feature["word"].bytes_list.value[0]
+    b'hello'
+
+    Args:
+        **features: a text for each, or several.
+    """
+
+    def feature(given: str | Iterable[str]) -> tf.train.Feature:
+        texts = [given] if isinstance(given, str) else given
+        value = tf.train.BytesList(value=[text.encode() for text in texts])
+        return tf.train.Feature(bytes_list=value)
+
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={name: feature(value) for name, value in features.items()}
+        )
+    )
 
 
 def write_records(
-    path: pathlib.Path, entries: Iterable[tuple[str, tuple[str, ...]]]
+    path: pathlib.Path, examples: Iterable[tf.train.Example]
 ) -> int:
-    """Writes one `tf.train.Example` a word, and returns how many.
+    """Writes a compressed file of examples, and returns how many.
 
     The file appears under its name when it is complete, or not at all.
 
+    Example:
+    ```python
+    keras_moe.orchestration.write_records(
+        folder / "train" / "examples.tfrecord.gz",
+        [keras_moe.orchestration.text_example(word="hello")],
+    )
+    ```
+
     Args:
-        path: Where to write.
-        entries: Words with their pronunciations.
+        path: where to write.
+        examples: what to write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The partial file is hidden, so that no reader's pattern matches it, and
@@ -32,36 +61,48 @@ def write_records(
     temporary = path.parent.parent / f".{path.parent.name}-{path.name}.partial"
     count = 0
     with tf.io.TFRecordWriter(str(temporary), _COMPRESSION) as writer:
-        for word, pronunciations in entries:
-            writer.write(_example(word, pronunciations).SerializeToString())
+        for example in examples:
+            writer.write(example.SerializeToString())
             count += 1
     os.replace(temporary, path)
     return count
 
 
-def read_records(path: pathlib.Path) -> list[tuple[str, tuple[str, ...]]]:
-    """Reads back what `write_records` wrote."""
-    entries = []
+def read_records(path: pathlib.Path) -> Iterator[dict[str, list[str]]]:
+    """Reads back what `write_records` wrote: the texts of each example.
+
+    Example:
+    ```python
+    for example in keras_moe.orchestration.read_records(path):
+        (word,) = example["word"]
+    ```
+
+    Args:
+        path: the file.
+    """
     for record in tf.data.TFRecordDataset(str(path), _COMPRESSION):
         features = tf.train.Example.FromString(record.numpy()).features.feature
-        word, listed = (
-            features[name].bytes_list.value[0].decode()
-            for name in ("word", "pronunciations")
-        )
-        entries.append((word, tuple(listed.split(VARIANT_SEPARATOR))))
-    return entries
+        yield {
+            name: [text.decode() for text in feature.bytes_list.value]
+            for name, feature in features.items()
+        }
 
 
 def verify_records(path: pathlib.Path, expected: int) -> None:
     """Reads a file through, so that a broken one is found before training.
 
+    Example:
+    ```python
+    keras_moe.orchestration.verify_records(path, expected=1000)
+    ```
+
     Args:
-        path: The file.
-        expected: How many records it must hold.
+        path: the file.
+        expected: how many records it must hold.
 
     Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If the file is truncated or corrupt; the message names the
+        FileNotFoundError: if the file is missing.
+        ValueError: if the file is truncated or corrupt; the message names the
             file and the number of records that could be read.
     """
     if not path.is_file():
@@ -96,31 +137,3 @@ def _count_readable(path: pathlib.Path) -> int:
     except tf.errors.OpError:
         pass
     return count
-
-
-def length_of(word: str) -> str:
-    """Returns the name of a word's group of lengths."""
-    for longest, name in _LENGTHS.items():
-        if len(word) <= longest:
-            return name
-    return _LONG
-
-
-def _example(word: str, pronunciations: tuple[str, ...]) -> tf.train.Example:
-    def feature(*texts: str) -> tf.train.Feature:
-        value = tf.train.BytesList(value=[text.encode() for text in texts])
-        return tf.train.Feature(bytes_list=value)
-
-    return tf.train.Example(
-        features=tf.train.Features(
-            feature={
-                "word": feature(word),
-                "pronunciations": feature(
-                    VARIANT_SEPARATOR.join(pronunciations)
-                ),
-                # Evaluation slices by these; the model never sees them.
-                "word_length": feature(length_of(word)),
-                "letters": feature(*sorted(set(word))),
-            }
-        )
-    )

@@ -1,0 +1,1 @@
+"""Components that embed candidates, and build the index that is served."""

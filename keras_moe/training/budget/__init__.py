@@ -1,0 +1,1 @@
+"""Trainings that end in time, on any machine, and say how far they are."""

@@ -1,0 +1,1 @@
+"""From WordNet to a served reverse dictionary: a gloss finds its word."""

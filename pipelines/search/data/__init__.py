@@ -1,0 +1,1 @@
+"""From the files of WordNet to split, verified TFRecord files."""
