@@ -18,6 +18,7 @@ from keras_moe.models.dual_encoder._batch import read_batch
 from keras_moe.models.dual_encoder._input_signature import input_signature
 from keras_moe.models.dual_encoder._no_negatives import WarnOfNoNegatives
 from keras_moe.models.dual_encoder._no_negatives import warn_of_no_negatives
+from keras_moe.models.dual_encoder._shared_layers import serialize_encoders
 from keras_moe.models.dual_encoder._usable_rows import usable_rows
 from keras_moe.serialization import register
 from keras_moe.types import Config
@@ -32,7 +33,9 @@ class DualEncoder(keras.Model):
 
     Trained by a softmax over the documents of the batch: each query must find
     its own. Any Keras models can be the encoders: what matters is that both
-    give vectors of one size. The loss is the model's own, plus what layers of
+    give vectors of one size. Layers may be in both of them, but if both are
+    Functional or Sequential, Keras could not load what was saved: `save` says
+    so. The loss is the model's own, plus what layers of
     the encoders add by `add_loss`, as those with experts do.
 
     A row of a batch that is not finite, has a mask without a true, or has a
@@ -306,15 +309,14 @@ class DualEncoder(keras.Model):
         return super().export(filepath, *args, **options)
 
     def get_config(self) -> Config:
-        shared = self.document_encoder is self.query_encoder
-        serialize = keras.saving.serialize_keras_object
+        queries, documents = serialize_encoders(
+            self.query_encoder, self.document_encoder
+        )
         return {
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "query_encoder": serialize(self.query_encoder),
-            "document_encoder": (
-                None if shared else serialize(self.document_encoder)
-            ),
+            "query_encoder": queries,
+            "document_encoder": documents,
             "temperature": self.temperature,
             "normalize": self.normalize,
             "num_hard_negatives": self.num_hard_negatives,

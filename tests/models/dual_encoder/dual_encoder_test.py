@@ -129,6 +129,56 @@ def test_survives_saving_and_export(shared, tmp_path):
         np.testing.assert_allclose(answer[name], vectors, rtol=1e-6)
 
 
+def test_refuses_to_save_what_keras_cannot_load(tmp_path):
+    """When this can be saved, `serialize_encoders` may let it pass."""
+    layer = keras.layers.Dense(DIM, name="common")
+    model = DualEncoder(
+        *(
+            keras.Sequential(
+                [keras.Input((SIZE,)), keras.layers.Dense(2), layer]
+            )
+            for _ in range(2)
+        )
+    )
+    with pytest.raises(ValueError, match=r"\['common'\] in both encoders"):
+        model.save(tmp_path / "model.keras")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Tower(keras.Model):
+    """An encoder that has a table with another one in common."""
+
+    def __init__(self, table, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+        self.own = keras.layers.Dense(DIM)
+
+    def call(self, ids):
+        return self.own(keras.ops.mean(self.table(ids), axis=1))
+
+    def get_config(self):
+        table = keras.saving.serialize_keras_object(self.table)
+        return {**super().get_config(), "table": table}
+
+    @classmethod
+    def from_config(cls, config):
+        table = keras.saving.deserialize_keras_object(config.pop("table"))
+        return cls(table, **config)
+
+
+def test_subclasses_may_have_a_layer_in_common(tmp_path):
+    table = keras.layers.Embedding(9, 4)
+    model = DualEncoder(Tower(table), Tower(table))
+    model.compile("sgd", run_eagerly=True)
+    x = {role: RNG.integers(0, 9, (ROWS, 4)) for role in ("query", "document")}
+    model.fit(x, np.arange(ROWS), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.query_encoder.table is loaded.document_encoder.table
+    for name, vectors in model(x).items():
+        np.testing.assert_array_equal(loaded(x)[name], vectors)
+
+
 def test_is_the_same_when_compiled():
     losses, x = [], batch(negatives=2)
     for jit_compile in (False, True):
