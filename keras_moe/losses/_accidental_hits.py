@@ -34,17 +34,16 @@ def accidental_hits(keys: Tensor, candidate_keys: Tensor) -> Tensor:
     keys = read_keys("keys", keys)
     candidate_keys = read_keys("candidate_keys", candidate_keys)
     # A comparison for each pair of columns: one over all four axes would hold
-    # as many times the memory of the scores.
-    columns = [
-        ops.expand_dims(candidate_keys[:, column], 0)
-        for column in range(candidate_keys.shape[1])
-    ]
+    # as many times the memory of the scores. No key is equal to no key here.
+    keys = ops.where(keys < 0, -2, keys)
+    candidate_keys = ops.where(candidate_keys < 0, -1, candidate_keys)
     shape = (ops.shape(keys)[0], ops.shape(candidate_keys)[0])
     hits = ops.zeros(shape, "bool")
     for column in range(keys.shape[1]):
-        own = ops.expand_dims(keys[:, column], 1)
-        for other in columns:
-            hits = hits | ((own == other) & (own >= 0))
+        own = keys[:, column : column + 1]
+        for other in range(candidate_keys.shape[1]):
+            theirs = ops.expand_dims(candidate_keys[:, other], 0)
+            hits = hits | (own == theirs)
     return hits
 
 

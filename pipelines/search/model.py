@@ -87,37 +87,35 @@ class HashedStems(keras.layers.Layer):
         }
 
 
-def make_model(sizes: Sizes) -> DualEncoder:
-    """Makes the model, untrained.
+def make_encoder(sizes: Sizes) -> keras.Model:
+    """Makes the encoder of texts, untrained.
 
-    Both encoders have one table of vectors: a word of the gloss that is a word
-    of the document matches from the first step on. How much a stem counts is
-    learned for each of them.
+    A weighted sum of vectors of stems. How much a stem counts is learned, as
+    are the vectors.
     """
-    table = keras.layers.Embedding(
-        sizes.num_stems,
-        sizes.dim,
-        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.1),
-        name="stems",
-    )
-    return DualEncoder(
-        _encoder(sizes, table, "query_encoder"),
-        _encoder(sizes, table, "document_encoder"),
-        sizes.temperature,
-    )
-
-
-def _encoder(
-    sizes: Sizes, table: keras.layers.Embedding, name: str
-) -> keras.Model:
     texts = keras.Input((), dtype="string", name="text")
     stems = HashedStems(sizes.num_stems, sizes.max_words)(texts)
     weigh = keras.layers.Embedding(
         sizes.num_stems, 1, embeddings_initializer="zeros", name="weights"
     )
-    weights = ops.exp(weigh(stems))
-    weights = weights * ops.expand_dims(ops.cast(stems > 0, "float32"), -1)
+    embed = keras.layers.Embedding(
+        sizes.num_stems,
+        sizes.dim,
+        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.1),
+        name="vectors",
+    )
+    real = ops.expand_dims(ops.cast(stems > 0, "float32"), -1)
+    weights = ops.exp(weigh(stems)) * real
     weights = keras.layers.Dropout(sizes.stem_dropout)(weights)
     # Divided by nothing: the model makes vectors 1 long.
-    bag = ops.sum(table(stems) * weights, axis=1)
-    return keras.Model(texts, bag, name=name)
+    bag = ops.sum(embed(stems) * weights, axis=1)
+    return keras.Model(texts, bag, name="encoder")
+
+
+def make_model(sizes: Sizes) -> DualEncoder:
+    """Makes the model, untrained.
+
+    One encoder for glosses and for words: what is in both matches from the
+    first step on. Two of them, or two with a table in common, find no more.
+    """
+    return DualEncoder(make_encoder(sizes), temperature=sizes.temperature)
