@@ -42,6 +42,14 @@ class TunableIndex(Protocol):
     """
 
     @property
+    def k(self) -> int:
+        """How many results a search returns where nothing else is said."""
+
+    @property
+    def storage(self) -> str:
+        """How rows are kept: `"float32"`, `"bfloat16"` or `"int8"`."""
+
+    @property
     def settings(self) -> dict[str, int]:
         """What a search reads where nothing else is said; may be set."""
 
