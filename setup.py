@@ -13,6 +13,7 @@ VERSION = re.search(
 # The ranges say what was tested; `constraints/` holds the exact versions.
 CORE = [
     "keras>=3.15,<3.16",
+    "keras-rs>=0.4,<0.5",
     "numpy",
     "rapidfuzz>=3.14",
     "scipy",

@@ -1,5 +1,8 @@
 """Whole models."""
 
+from keras_moe.models.dual_encoder._dual_encoder import (
+    DualEncoder as DualEncoder,
+)
 from keras_moe.models.switch_transformer._config import (
     SwitchTransformerConfig as SwitchTransformerConfig,
 )
