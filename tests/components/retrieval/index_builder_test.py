@@ -102,12 +102,9 @@ def run(encoder, embedded, place, fault=None, **changed):
     examples = artifact(
         standard_artifacts.Examples, f"{place}/ex", ["train", "calibration"]
     )
+    inputs = {"encoder": encoder, "embeddings": embedded, "examples": examples}
     IndexBuilderExecutor().Do(
-        {
-            "encoder": [encoder],
-            "embeddings": [embedded],
-            "examples": [examples],
-        },
+        {key: [value] for key, value in inputs.items()},
         outputs,
         {
             "task_fn": f"{__name__}.task",
@@ -229,9 +226,8 @@ def test_candidates_without_an_embedding(encoder, tmp_path):
     ):
         run(encoder, embedded, tmp_path, max_failed=1)
     _, report = run(encoder, embedded, tmp_path / "kept", max_failed=2)
-    assert (
-        json.loads(report.get_string_custom_property("recall"))["failed"] == 2
-    )
+    figures = json.loads(report.get_string_custom_property("recall"))
+    assert figures["failed"] == 2
 
 
 def test_fewer_candidates_than_a_request_may_ask_for(encoder, tmp_path):
