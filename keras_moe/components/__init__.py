@@ -89,6 +89,9 @@ from keras_moe.components.training._exit_task import ExitTask as ExitTask
 from keras_moe.components.training._exit_task import (
     ExitTaskArgs as ExitTaskArgs,
 )
+from keras_moe.components.training._keep_history import (
+    keep_history as keep_history,
+)
 from keras_moe.components.training._training_checkpoints import (
     training_checkpoints as training_checkpoints,
 )
