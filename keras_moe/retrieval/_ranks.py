@@ -1,0 +1,72 @@
+"""At which place of an order a thing comes."""
+
+import numpy as np
+
+
+def rank_of(scores: np.ndarray, things: np.ndarray) -> np.ndarray:
+    """Returns the place of things in each query's order, from 1 on.
+
+    Args:
+        scores: `[queries, n]`, the greatest first; equal ones by number.
+        things: numbers in `[0, n)`, `[queries, k]`.
+    """
+    return np.take_along_axis(places(scores), things, axis=1)
+
+
+def ranks_within(
+    leaf_scores: np.ndarray,
+    leaf: np.ndarray,
+    scores: np.ndarray,
+    neighbors: np.ndarray,
+    choices: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ranks of neighbours among leaves, and among rows of the best.
+
+    Args:
+        leaf_scores: of the leaves, `[queries, leaves]`.
+        leaf: int `[rows]`, the leaf of each row.
+        scores: of the rows, as the level below the leaves sees them,
+            `[queries, rows]`.
+        neighbors: numbers of rows, `[queries, k]`.
+        choices: numbers of leaves, in order, `[choices]`.
+
+    Returns:
+        int `[queries, k]`, how many leaves must be searched, and `[queries, k,
+        choices]`, the place of the neighbour among the rows of so many leaves.
+    """
+    place = places(leaf_scores)
+    own = np.take_along_axis(scores, neighbors, axis=1)
+    ranks = [
+        _count_above(*each, choices) + 1
+        for each in zip(scores, own, place[:, leaf], strict=True)
+    ]
+    reached = np.take_along_axis(place, leaf[neighbors], axis=1)
+    return reached, np.stack(ranks)
+
+
+def _count_above(
+    scores: np.ndarray, own: np.ndarray, place: np.ndarray, choices: np.ndarray
+) -> np.ndarray:
+    """Returns `[k, choices]`, the rows of so many leaves that score higher."""
+    above = np.flatnonzero(scores > own.min())
+    order = np.argsort(own)
+    # How many of the neighbours each row is above, and from which choice on.
+    beaten = np.searchsorted(own[order], scores[above], side="left")
+    choice = np.searchsorted(choices, place[above], side="left")
+    sizes = (len(own) + 1, len(choices) + 1)
+    cells = np.bincount(
+        beaten * sizes[1] + choice, minlength=sizes[0] * sizes[1]
+    )
+    counts = np.cumsum(cells.reshape(sizes), axis=1)[1:, :-1]
+    found = np.empty_like(counts)
+    found[order] = np.cumsum(counts[::-1], axis=0)[::-1]
+    return found
+
+
+def places(scores: np.ndarray) -> np.ndarray:
+    """Returns the place of each thing in each query's order, from 1 on."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    found = np.empty_like(order)
+    count = np.arange(1, scores.shape[1] + 1)
+    np.put_along_axis(found, order, np.expand_dims(count, 0), axis=1)
+    return found
