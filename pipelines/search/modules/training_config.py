@@ -20,10 +20,10 @@ class TrainingConfig(TrainingBudget):
         ValueError: if a value is outside its range.
     """
 
-    steps: int = 2000
+    steps: int = 400
     peak_learning_rate: float = 3e-3
     max_minutes: float = 3.0
-    batch_size: int = 512
+    batch_size: int = 2048
     seed: int = 0
 
     def __post_init__(self) -> None:
