@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_moe.models import DualEncoder
 
-# A stem has at least three letters. Twice, since "carelessness" has two.
+# Three letters at least are left. Taken off twice: "nationality" has two.
 _SUFFIX = (
     r"^(.{3,}?)(?:ings?|edly|ed|ies|es|s|ly|ness|ments?|ations?|ions?|ers?"
     r"|ors?|able|ible|al|ic|ity|ous|ive|y|e)$"
