@@ -12,12 +12,12 @@ answer each, and so the measure is the reciprocal rank in the first 100.
 - `mrr_over_bm25`: of the model that `make demo-search` trains, over BM25 with
   Porter's stems, whose parameters suit the validation queries best. With its
   95 % interval over queries.
-- `lsa_64_mrr`: of 64 singular vectors of the same pairs; no claim.
 - `bm25_mrr`: must not be below 0.11, or the baseline is broken.
-- `longer_mrr_over_bm25`: of three times the updates, with `--longer`.
+- `lsa_64_mrr`: of 64 singular vectors of the same pairs; no claim.
+- `longer_mrr_over_bm25`: of three times the updates, with `--longer`; no claim.
 
-The budget of the demo is a number of updates on an idle machine, and of minutes
-on a busy one; how many were made is printed. About four minutes on two cores.
+All updates are made, however slow the machine is: on two idle cores the demo's
+clock does not end them sooner. About four minutes there; eight with `--longer`.
 """
 
 import argparse
@@ -34,8 +34,8 @@ from benchmarks.search_quality.lsa import LSA
 from benchmarks.search_quality.ranks import ratio_interval
 from benchmarks.search_quality.ranks import reciprocal_ranks
 from benchmarks.search_quality.train import embed
-from benchmarks.search_quality.train import longer
 from benchmarks.search_quality.train import train
+from benchmarks.search_quality.train import without_clock
 from benchmarks.shared.report import Report
 from keras_moe.orchestration import split_of
 from pipelines.search.data.wordnet import Synset
@@ -61,17 +61,11 @@ def main() -> None:
     report.add_figures({"documents": len(synsets), "queries": len(wanted)})
     bm25 = _bm25(synsets, splits, wanted, report)
     report.add_figures(_means(_lsa(synsets, splits, wanted), "lsa_64_"))
-    configs = {"": TrainingConfig()}
+    ratio = _over(bm25, synsets, splits, wanted, 1, "", report)
+    report.add_claim("mrr_over_bm25", ratio, 1.3, ">=")
     if options.longer:
-        configs["longer_"] = longer(TrainingConfig(), _LONGER)
-    for name, config in configs.items():
-        ours = _dual_encoder(synsets, splits, wanted, config, name, report)
-        low, high = ratio_interval(ours, bm25)
-        report.add_figures(
-            {f"{name}interval_low": low, f"{name}interval_high": high}
-        )
-        ratio = ours.mean() / bm25.mean()
-        report.add_claim(f"{name}mrr_over_bm25", ratio, 1.3, ">=")
+        ratio = _over(bm25, synsets, splits, wanted, _LONGER, "longer_", report)
+        report.add_figures({"longer_mrr_over_bm25": ratio})
     report.show()
     if options.json:
         report.write(options.json)
@@ -92,8 +86,9 @@ def _bm25(
     queries = bm25.queries(_glosses(synsets, wanted))
     found = reciprocal_ranks(scorer(queries, tuned.weights), wanted)
     report.add_figures({"bm25_k1": tuned.k1, "bm25_b": tuned.b})
-    report.add_figures(_means(found, "bm25_"))
-    report.add_claim("bm25_mrr", float(found["mrr"].mean()), 0.11, ">=")
+    means = _means(found, "bm25_")
+    report.add_claim("bm25_mrr", means.pop("bm25_mrr"), 0.11, ">=")
+    report.add_figures(means)
     return found["mrr"]
 
 
@@ -109,32 +104,38 @@ def _lsa(
     return reciprocal_ranks(lambda rows: queries[rows] @ documents.T, wanted)
 
 
-def _dual_encoder(
+def _over(
+    bm25: np.ndarray,
     synsets: list[Synset],
     splits: np.ndarray,
     wanted: np.ndarray,
-    config: TrainingConfig,
+    factor: int,
     name: str,
     report: Report,
-) -> np.ndarray:
-    """Returns the reciprocal ranks of a model that is trained here."""
+) -> float:
+    """Trains a model, and returns what it finds over what BM25 does."""
     rows = np.flatnonzero(splits == "train")
-    trained = train([synsets[row] for row in rows], config)
+    trained = train(
+        [synsets[row] for row in rows], without_clock(TrainingConfig(), factor)
+    )
     model = trained.model
     documents = embed(
         model.encode_documents, [each.document for each in synsets]
     )
     queries = embed(model.encode_queries, _glosses(synsets, wanted))
     found = reciprocal_ranks(lambda rows: queries[rows] @ documents.T, wanted)
+    low, high = ratio_interval(found["mrr"], bm25)
     report.add_figures(
         {
             f"{name}updates": trained.updates,
             f"{name}training_minutes": trained.minutes,
             f"{name}training_cpu_minutes": trained.cpu_minutes,
             **_means(found, name),
+            f"{name}interval_low": low,
+            f"{name}interval_high": high,
         }
     )
-    return found["mrr"]
+    return float(found["mrr"].mean() / bm25.mean())
 
 
 def _glosses(synsets: list[Synset], rows: np.ndarray) -> list[str]:

@@ -51,6 +51,13 @@ def read_batch(
     """
     queries, candidates = _queries_and_candidates(outputs)
     query_usable, usable = _are_usable(queries), _are_usable(candidates)
+    probability = None
+    if PROBABILITY in x:
+        own = ops.reshape(ops.cast(x[PROBABILITY], "float32"), (-1,))
+        probability = _with_negatives(x, own, NEGATIVE_PROBABILITY, outputs)
+        likely = ops.isfinite(probability) & (probability > 0)
+        usable = usable & likely
+        probability = ops.where(likely, probability, 1.0)
     # A gradient through what is NaN would be NaN: it must not get there.
     queries = ops.where(ops.expand_dims(query_usable, 1), queries, 0.0)
     candidates = ops.where(ops.expand_dims(usable, 1), candidates, 0.0)
@@ -60,10 +67,6 @@ def read_batch(
         keys = read_keys("y", y)
         others = _with_negatives(x, keys, NEGATIVE_KEYS, outputs)
         excluded = excluded | accidental_hits(keys, others)
-    probability = None
-    if PROBABILITY in x:
-        own = ops.reshape(ops.cast(x[PROBABILITY], "float32"), (-1,))
-        probability = _with_negatives(x, own, NEGATIVE_PROBABILITY, outputs)
     mask = query_usable & usable[: ops.shape(queries)[0]]
     return Batch(scores, excluded, mask, probability)
 

@@ -38,10 +38,11 @@ class DualEncoder(keras.Model):
     so. The loss is the model's own, plus what layers of
     the encoders add by `add_loss`, as those with experts do.
 
-    A row of a batch that is not finite, has a mask without a true, or has a
-    vector of length 0 is left out: neither a query nor a negative of others.
-    (Keras's own average pooling gives NaN for a row that is all padding, and
-    what comes after it spoils gradients; `layers.MeanPooling` gives 0.)
+    A row of a batch that is not finite, has a mask without a true, a vector of
+    length 0 or a probability that is none is left out: neither a query nor a
+    negative of others. (Keras's own average pooling gives NaN for a row that is
+    all padding, and what comes after it spoils gradients; `layers.MeanPooling`
+    gives 0.)
 
     Args:
         query_encoder: from what `"query"` holds to `[rows, dim]`.

@@ -236,6 +236,17 @@ def test_a_row_of_zeros_is_left_out():
     assert np.isfinite(loss) and np.isfinite(gradients[0]).all()
 
 
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan, np.inf])
+def test_a_row_without_a_probability_is_left_out(wrong):
+    model, x = compiled(dense()), batch()
+    x["sampling_probability"] = np.full(ROWS, 0.5)
+    x["sampling_probability"][3] = wrong
+    left = {name: np.delete(each, 3, axis=0) for name, each in x.items()}
+    loss, gradients = loss_of(model, x)
+    assert loss == pytest.approx(loss_of(model, left)[0], rel=1e-5)
+    assert all(np.isfinite(each).all() for each in gradients)
+
+
 def test_weights_scale_the_cost_of_queries():
     model, x = compiled(dense()), batch()
     alone = [loss_of(model, x, weights=row)[0] for row in np.eye(ROWS)]
