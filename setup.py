@@ -54,6 +54,7 @@ EXTRAS = {
         "hypothesis",
         "import-linter",
         "mypy",
+        "nltk",
         "pytest",
         "pytest-timeout",
         "pytest-xdist",
