@@ -35,6 +35,18 @@ def ranks_within(
     Returns:
         int `[queries, k]`, how many leaves must be searched, and `[queries, k,
         choices]`, the place of the neighbour among the rows of so many leaves.
+
+    Example:
+
+    >>> leaf_rank, row_rank = keras_moe.retrieval.ranks_within(
+    ...     leaf_scores=np.array([[0.9, 0.2]]),
+    ...     leaf=np.array([0, 0, 1]),
+    ...     scores=np.array([[0.3, 0.5, 0.7]]),
+    ...     neighbors=np.array([[1, 2]]),
+    ...     choices=np.array([1, 2]),
+    ... )
+    >>> leaf_rank.tolist(), row_rank[0, 0].tolist()
+    ([[1, 2]], [1, 2])
     """
     place = places(leaf_scores)
     own = np.take_along_axis(scores, neighbors, axis=1)

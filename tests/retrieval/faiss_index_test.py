@@ -10,7 +10,7 @@ import pytest
 from keras_moe import layers
 from keras_moe import retrieval
 from keras_moe.retrieval._exact_search import exact_search
-from keras_moe.retrieval._exact_search import recall_of
+from keras_moe.retrieval._exact_search import recall_at_k
 
 RNG = np.random.default_rng(8)
 COUNT, DIM, K = 900, 8, 5
@@ -101,7 +101,7 @@ def test_predictions_hold_for_the_queries_they_are_made_from(index):
     assert len(tuned.frontier) > 20
     for point in tuned.frontier[::9]:
         _, found = index.search(QUERIES, K, point.settings)
-        recall = recall_of(found, neighbors, ROWS, QUERIES).mean()
+        recall = recall_at_k(found, neighbors, ROWS, QUERIES).mean()
         assert recall == pytest.approx(point.predicted_recall, abs=0.04)
 
 

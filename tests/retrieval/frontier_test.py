@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras_moe.retrieval import Level
 from keras_moe.retrieval import bytes_per_query
 from keras_moe.retrieval._exact_search import exact_search
-from keras_moe.retrieval._exact_search import recall_of
+from keras_moe.retrieval._exact_search import recall_at_k
 from keras_moe.retrieval._frontier import choices_of
 from keras_moe.retrieval._frontier import find_frontier
 from tests.retrieval.leaf_index import LeafIndex
@@ -37,7 +37,7 @@ def case():
 def measured(case, setting):
     index, queries, neighbors, _ = case
     _, found = index.search(queries, K, setting)
-    return recall_of(found, neighbors, index.rows, queries).mean()
+    return recall_at_k(found, neighbors, index.rows, queries).mean()
 
 
 def test_predictions_are_exact_for_the_queries_they_are_made_from(case):
