@@ -43,6 +43,8 @@ EXTRAS = {
     "text": ["tensorflow-text>=2.21,<2.22", "sentencepiece"],
     # The embedded model server and the client.
     "serving": SERVING,
+    # An index for many queries at once, beside the one in the graph.
+    "ann": ["faiss-cpu>=1.15"],
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
     # The CMU dictionary that the demo trains on (see README, "Licences").

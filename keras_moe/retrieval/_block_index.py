@@ -138,8 +138,7 @@ class BlockIndex(SearchLayer):
         self.block_size = block_size
         self.seed = seed
         self.centres: Any = None
-        self.starts: Any = None
-        self.sizes: Any = None
+        self.spans: Any = None
         self._fill(candidate_embeddings, candidate_ids)
 
     # === Weights ===
@@ -149,8 +148,8 @@ class BlockIndex(SearchLayer):
         leaves = num_leaves_for(self.capacity, self.num_leaves, self.block_size)
         blocks = max_blocks_for(self.capacity, leaves, self.block_size)
         self.centres = self._state("centres", (blocks, self.dim), "float32")
-        self.starts = self._state("starts", (blocks,), "int32")
-        self.sizes = self._state("sizes", (blocks,), "int32")
+        # Of each block the first row, and how many; none beyond the last.
+        self.spans = self._state("spans", (blocks, 2), "int32")
 
     def _arrange(self, rows: np.ndarray) -> Blocks:
         leaves = num_leaves_for(len(rows), self.num_leaves, self.block_size)
@@ -168,10 +167,10 @@ class BlockIndex(SearchLayer):
         self, rows: np.ndarray, names: np.ndarray, blocks: Blocks
     ) -> None:
         super()._write(rows, names, blocks.order)
-        most = self.sizes.shape[0]
+        most = self.spans.shape[0]
+        spans = np.stack([blocks.starts, blocks.sizes], axis=1)
         self.centres.assign(filled(blocks.centres, most))
-        self.starts.assign(filled(blocks.starts, most))
-        self.sizes.assign(filled(blocks.sizes, most))
+        self.spans.assign(filled(spans, most))
 
     # === Search ===
 
@@ -180,23 +179,20 @@ class BlockIndex(SearchLayer):
     ) -> tuple[Tensor, Tensor]:
         queries = finite_or_nan(queries)
         most = blocks_to_search or self.blocks_to_search
-        most = min(most, self.sizes.shape[0])
+        most = min(most, self.spans.shape[0])
         scores = ops.matmul(queries, ops.transpose(self.centres))
-        sizes = ops.convert_to_tensor(self.sizes)
-        _, block = exact_top_k(scores, most, sizes > 0)
-        none = ops.expand_dims(block < 0, -1)
-        block = ops.maximum(block, 0)
+        scores = ops.where(self.spans[:, 1] > 0, scores, -np.inf)
+        _, block = ops.top_k(scores, most)
+        span = ops.take(self.spans, block, axis=0)
         place = ops.arange(self.block_size, dtype="int32")
-        there = place < ops.expand_dims(ops.take(sizes, block), -1)
-        there = ops.logical_and(there, ops.logical_not(none))
-        first = ops.expand_dims(ops.take(self.starts, block), -1)
-        rows = ops.where(there, first + place, 0)
+        there = place < span[..., 1:]
+        rows = ops.where(there, span[..., :1] + place, 0)
         lead = tuple(ops.shape(queries)[:-1])
         rows = ops.reshape(rows, (*lead, most * self.block_size))
         there = ops.reshape(there, (*lead, most * self.block_size))
         scores, where = exact_top_k(self._score_rows(queries, rows), k, there)
         best = batched_take(rows, ops.maximum(where, 0), len(lead))
-        # A query that is not finite has no block, and so no score that is NaN.
+        # The blocks of a query that is not finite are any, and may hold no row.
         scores = ops.where(ops.isnan(queries[..., :1]), np.nan, scores)
         return scores, ops.where(where < 0, -1, best)
 
@@ -250,7 +246,7 @@ class BlockIndex(SearchLayer):
                 "blocks_to_search",
                 least=_least_blocks(sizes, k),
                 most=len(sizes),
-                fixed_bytes=self.sizes.shape[0] * self.dim * 4,
+                fixed_bytes=self.spans.shape[0] * self.dim * 4,
                 bytes_each=self.block_size * row_bytes,
             ),
         )
@@ -290,7 +286,7 @@ class BlockIndex(SearchLayer):
         return (rank_of(queries @ centres.T, block[neighbors]),)
 
     def _block_sizes(self) -> np.ndarray:
-        sizes = np.asarray(self.sizes)
+        sizes = np.asarray(self.spans)[:, 1]
         return sizes[sizes > 0]
 
     # === What the layer is ===

@@ -21,12 +21,26 @@ _THOUSANDTHS = 1000
 Measure = Callable[[OperatingPoint], np.ndarray]
 
 
-def path_to(
+def confirmation_path(
     frontier: Sequence[OperatingPoint], target_recall: float
 ) -> list[OperatingPoint]:
     """Returns the part of a frontier that is tested, the dearest first.
 
     Chosen by predictions alone: held-out queries have no part in it.
+
+    Args:
+        frontier: as `TunedIndex` has it, the cheapest point first.
+        target_recall: between 0 and 1.
+
+    Example:
+
+    >>> frontier = [
+    ...     keras_moe.retrieval.OperatingPoint({"lists": n}, 100.0 * n, recall)
+    ...     for n, recall in ((1, 0.6), (2, 0.89), (3, 0.95), (4, 0.99))
+    ... ]
+    >>> path = keras_moe.retrieval.confirmation_path(frontier, 0.9)
+    >>> [point.settings["lists"] for point in path]
+    [4, 3, 2]
     """
     loss = 1.0 - target_recall
     losses = [1.0 - point.predicted_recall for point in frontier]

@@ -19,6 +19,13 @@ class Neighbors(NamedTuple):
         rows: numbers of candidates, `[queries, k]`.
         distances: float32 `[queries]`, from the direction of the query to that
             of the candidate nearest to it in direction.
+
+    Example:
+
+    >>> rows = np.array([[1.0, 0.0], [0.0, 1.0]], "float32")
+    >>> found = keras_moe.retrieval.exact_search(rows, 3 * rows[:1], k=1)
+    >>> found.scores.item(), found.rows.item(), found.distances.item()
+    (3.0, 0, 0.0)
     """
 
     scores: np.ndarray
@@ -33,6 +40,13 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> Neighbors:
         vectors: float32 `[candidates, dim]`.
         queries: float32 `[queries, dim]`, finite.
         k: at most the number of candidates.
+
+    Example:
+
+    >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], "float32")
+    >>> found = keras_moe.retrieval.exact_search(rows, rows[1:2], k=2)
+    >>> found.rows.tolist()
+    [[1, 2]]
     """
     lengths = np.linalg.norm(vectors, axis=1)
     over_length = 1 / np.where(lengths > 0, lengths, np.inf)
@@ -53,7 +67,7 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> Neighbors:
     return Neighbors(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def recall_of(
+def recall_at_k(
     found: np.ndarray,
     neighbors: Neighbors,
     vectors: np.ndarray,
@@ -70,6 +84,14 @@ def recall_of(
         neighbors: of an exact search for the same k.
         vectors: float32 `[candidates, dim]`.
         queries: float32 `[queries, dim]`.
+
+    Example:
+
+    >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], "float32")
+    >>> neighbors = keras_moe.retrieval.exact_search(rows, rows[1:2], k=2)
+    >>> found = np.array([[1, 0]])
+    >>> keras_moe.retrieval.recall_at_k(found, neighbors, rows, rows[1:2])
+    array([0.5])
     """
     found = np.sort(found, axis=1)
     counts = (found >= 0) & (np.diff(found, axis=1, prepend=-1) != 0)

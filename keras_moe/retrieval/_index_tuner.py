@@ -8,11 +8,11 @@ import numpy as np
 from keras_moe.calibration import Certificate
 from keras_moe.retrieval._confirmation import certify_point
 from keras_moe.retrieval._confirmation import certify_target
-from keras_moe.retrieval._confirmation import path_to
+from keras_moe.retrieval._confirmation import confirmation_path
 from keras_moe.retrieval._exact_search import Neighbors
 from keras_moe.retrieval._exact_search import chunks
 from keras_moe.retrieval._exact_search import exact_search
-from keras_moe.retrieval._exact_search import recall_of
+from keras_moe.retrieval._exact_search import recall_at_k
 from keras_moe.retrieval._frontier import OperatingPoint
 from keras_moe.retrieval._frontier import choices_of
 from keras_moe.retrieval._frontier import find_frontier
@@ -142,7 +142,7 @@ class IndexTuner:
         def measure(point: OperatingPoint) -> np.ndarray:
             rest = queries[size:]
             _, found = self.index.search(rest, self.k, point.settings)
-            return recall_of(found, held_out, vectors, rest)
+            return recall_at_k(found, held_out, vectors, rest)
 
         certificate = self._certify(frontier, measure, target_recall, budget)
         tuned = TunedIndex(self.index, self.k, frontier, certificate)
@@ -214,7 +214,7 @@ class IndexTuner:
             self.index.fingerprint,
         )
         if budget is None:
-            path = path_to(frontier, target_recall)
+            path = confirmation_path(frontier, target_recall)
             return certify_target(path, target_recall, *evidence)
         within = [p for p in frontier if p.bytes_per_query <= budget]
         if not within:

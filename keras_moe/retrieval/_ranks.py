@@ -1,5 +1,7 @@
 """At which place of an order a thing comes."""
 
+from typing import Literal
+
 import numpy as np
 
 
@@ -33,31 +35,50 @@ def ranks_within(
     Returns:
         int `[queries, k]`, how many leaves must be searched, and `[queries, k,
         choices]`, the place of the neighbour among the rows of so many leaves.
+
+    Example:
+
+    >>> leaf_rank, row_rank = keras_moe.retrieval.ranks_within(
+    ...     leaf_scores=np.array([[0.9, 0.2]]),
+    ...     leaf=np.array([0, 0, 1]),
+    ...     scores=np.array([[0.3, 0.5, 0.7]]),
+    ...     neighbors=np.array([[1, 2]]),
+    ...     choices=np.array([1, 2]),
+    ... )
+    >>> leaf_rank.tolist(), row_rank[0, 0].tolist()
+    ([[1, 2]], [1, 2])
     """
     place = places(leaf_scores)
     own = np.take_along_axis(scores, neighbors, axis=1)
     ranks = [
-        _count_above(*each, choices) + 1
+        # Of equal rows any may come first: take the middle.
+        (_count(*each, choices, "left") + _count(*each, choices, "right")) // 2
+        + 1
         for each in zip(scores, own, place[:, leaf], strict=True)
     ]
     reached = np.take_along_axis(place, leaf[neighbors], axis=1)
     return reached, np.stack(ranks)
 
 
-def _count_above(
-    scores: np.ndarray, own: np.ndarray, place: np.ndarray, choices: np.ndarray
+def _count(
+    scores: np.ndarray,
+    own: np.ndarray,
+    place: np.ndarray,
+    choices: np.ndarray,
+    side: Literal["left", "right"],
 ) -> np.ndarray:
-    """Returns `[k, choices]`, the rows of so many leaves that score higher."""
-    above = np.flatnonzero(scores > own.min())
+    """Returns `[k, choices]`, the rows of so many leaves that score higher.
+
+    With `side="right"` those that score no less.
+    """
+    above = np.flatnonzero(scores >= own.min())
     order = np.argsort(own)
     # How many of the neighbours each row is above, and from which choice on.
-    beaten = np.searchsorted(own[order], scores[above], side="left")
-    choice = np.searchsorted(choices, place[above], side="left")
-    sizes = (len(own) + 1, len(choices) + 1)
-    cells = np.bincount(
-        beaten * sizes[1] + choice, minlength=sizes[0] * sizes[1]
-    )
-    counts = np.cumsum(cells.reshape(sizes), axis=1)[1:, :-1]
+    beaten = np.searchsorted(own[order], scores[above], side)
+    choice = np.searchsorted(choices, place[above])
+    height, width = len(own) + 1, len(choices) + 1
+    cells = np.bincount(beaten * width + choice, minlength=height * width)
+    counts = np.cumsum(cells.reshape(height, width), axis=1)[1:, :-1]
     found = np.empty_like(counts)
     found[order] = np.cumsum(counts[::-1], axis=0)[::-1]
     return found

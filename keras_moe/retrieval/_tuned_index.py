@@ -107,7 +107,8 @@ class TunedIndex:
         self, queries: np.ndarray, k: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns what the index finds with these settings."""
-        return self.index.search(queries, k or self.k, self.settings)
+        most = self.k if k is None else k
+        return self.index.search(queries, most, self.settings)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a JSON file of all but the index, at once or not at all."""

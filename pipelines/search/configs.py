@@ -81,6 +81,7 @@ class IndexConfig(Section):
         max_k: greatest number of answers that a request may ask for.
         confidence_level: with which probability the recall is to hold.
         storage: see `keras_moe.retrieval.BlockIndex`.
+        max_queries: tune and certify on so many: the budget of the stage.
     """
 
     target_recall: Fraction = 0.95
@@ -88,6 +89,7 @@ class IndexConfig(Section):
     max_k: Positive = 100
     confidence_level: Fraction = 0.95
     storage: Literal["float32", "bfloat16", "int8"] = "float32"
+    max_queries: Positive = 1200
 
     @pydantic.model_validator(mode="after")
     def _check_both(self) -> "IndexConfig":

@@ -196,7 +196,7 @@ def _show(
 ) -> None:
     table = Table(title="Words found by their meaning, over gRPC and REST")
     for column in ("query", "found", "wanted", "rank"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for answer in answers:
         found = "\n".join(answer.identifiers)
         if answer.status != OK:

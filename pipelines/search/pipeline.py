@@ -72,7 +72,11 @@ def create_pipeline(
         confidence_level=config.index.confidence_level,
         storage=config.index.storage,
         splits=["calibration"],
-        custom_config={"k": config.index.k, "code": code},
+        custom_config={
+            "k": config.index.k,
+            "max_queries": config.index.max_queries,
+            "code": code,
+        },
     )
     model = builder.outputs["model"]
     baseline = nodes["last_blessed"] = last_blessed(config, model)

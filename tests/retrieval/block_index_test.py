@@ -35,7 +35,7 @@ def model_of(layer):
 def slow_search(index, query, blocks):
     """Scores and rows of `vectors`, block by block and row by row."""
     rows = index.vectors()
-    sizes = [int(size) for size in np.asarray(index.sizes) if size]
+    sizes = [int(size) for size in np.asarray(index.spans)[:, 1] if size]
     ends = np.cumsum(sizes)
     order = sorted(
         range(len(sizes)),
@@ -172,7 +172,7 @@ def test_numbers_of_any_size(scale):
 @pytest.mark.parametrize("rows", [np.ones((300, 3)), np.zeros((300, 3))])
 def test_equal_candidates_fill_blocks(rows):
     index = make(rows=rows, blocks_to_search=1)
-    assert set(np.asarray(index.sizes)) <= {0, 15, 16}
+    assert set(np.asarray(index.spans)[:, 1]) <= {0, 15, 16}
     scores, found = index(np.ones((2, 3)))
     np.testing.assert_array_equal(scores, np.full((2, K), rows[0].sum()))
     assert len(set(np.asarray(found)[0])) == K
@@ -218,7 +218,7 @@ def test_weights_alone_bring_the_index(tmp_path):
 def test_levels_say_what_is_read():
     index = make(storage="int8", k=20)
     (level,) = index.levels(20)
-    sizes = np.asarray(index.sizes)
+    sizes = np.asarray(index.spans)[:, 1]
     assert level.most == np.count_nonzero(sizes)
     assert level.bytes_each == 16 * (DIM + 4)
     # Whichever blocks they are, so many hold 20 rows, and one less may not.

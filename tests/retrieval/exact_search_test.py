@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_moe.retrieval import _exact_search
 from keras_moe.retrieval._exact_search import exact_search
-from keras_moe.retrieval._exact_search import recall_of
+from keras_moe.retrieval._exact_search import recall_at_k
 
 RNG = np.random.default_rng(1)
 ROWS = RNG.normal(size=(40, 3)).astype("float32")
@@ -19,14 +19,14 @@ def test_all_are_found_in_parts_of_any_size(monkeypatch):
         np.testing.assert_array_equal(found.rows, wanted)
         scores = np.take_along_axis(QUERIES @ ROWS.T, wanted, axis=1)
         np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
-    assert (recall_of(wanted, found, ROWS, QUERIES) == 1.0).all()
+    assert (recall_at_k(wanted, found, ROWS, QUERIES) == 1.0).all()
 
 
 def test_which_of_equal_candidates_is_found_does_not_matter():
     rows = np.repeat(ROWS[:10], 4, axis=0)
     neighbors = exact_search(rows, QUERIES, 6)
     others = neighbors.rows // 4 * 4 + (neighbors.rows + 1) % 4
-    recall = recall_of(others, neighbors, rows, QUERIES)
+    recall = recall_at_k(others, neighbors, rows, QUERIES)
     assert (recall == 1.0).all()
 
 
@@ -36,7 +36,7 @@ def test_what_is_missing_worse_or_repeated_is_not_found():
     for column, value in ((0, -1), (1, worst), (2, neighbors.rows[:, 3])):
         found = neighbors.rows.copy()
         found[:, column] = value
-        recall = recall_of(found, neighbors, ROWS, QUERIES)
+        recall = recall_at_k(found, neighbors, ROWS, QUERIES)
         np.testing.assert_array_equal(recall, np.full(9, 0.75))
 
 

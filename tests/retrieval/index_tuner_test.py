@@ -7,7 +7,7 @@ from keras_moe import retrieval
 from keras_moe.calibration import NotCertifiedError
 from keras_moe.calibration import violation_rate
 from keras_moe.retrieval._exact_search import exact_search
-from keras_moe.retrieval._exact_search import recall_of
+from keras_moe.retrieval._exact_search import recall_at_k
 from tests.retrieval.leaf_index import LeafIndex
 
 RNG = np.random.default_rng(4)
@@ -37,7 +37,7 @@ def recall(index, queries, settings=None, rows=None):
     rows = index.vectors() if rows is None else rows
     neighbors = exact_search(rows, queries, K)
     _, found = index.search(queries, K, settings)
-    return recall_of(found, neighbors, rows, queries)
+    return recall_at_k(found, neighbors, rows, queries)
 
 
 @pytest.mark.parametrize("make", [leaf_index, block_index])

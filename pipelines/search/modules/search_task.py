@@ -10,11 +10,12 @@ def search_task(args: SearchTaskArgs) -> SearchTask:
     """Embeds the glosses of the calibration split.
 
     Args:
-        args: `custom_config` holds `k`, how many answers a request has that
-            does not say.
+        args: `custom_config` holds `k` and `max_queries`, see `IndexConfig`.
     """
     model = args.encoder
+    # Files are in a random order: the first are a fair sample.
     glosses = read_glosses(args.example_files)
+    glosses = glosses[: args.custom_config["max_queries"]]
 
     def export(directory, index) -> None:
         export_search(model, index, directory, args.custom_config["k"])

@@ -22,7 +22,7 @@ class TrainingConfig(TrainingBudget):
 
     steps: int = 400
     peak_learning_rate: float = 3e-3
-    max_minutes: float = 3.0
+    max_minutes: float = 3.5
     batch_size: int = 2048
     seed: int = 0
 
