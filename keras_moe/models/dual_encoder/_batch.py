@@ -114,5 +114,15 @@ def _with_negatives(
             f"holds of documents must be said of them. Received: {sorted(x)}."
         )
     theirs = ops.convert_to_tensor(x[name])
-    theirs = ops.reshape(theirs, (-1, *own.shape[1:]))
+    # `[batch, number, keys]`, or `[batch, number]` for one key, or none.
+    wanted = own.shape[1:]
+    if theirs.shape[2:] != wanted and (len(theirs.shape), wanted) != (2, (1,)):
+        raise ValueError(
+            f"{name!r} must have the shape [batch, number, *{tuple(wanted)}], "
+            "as it is of documents. Received: shape="
+            f"{tuple(theirs.shape)}."
+        )
+    theirs = ops.reshape(theirs, (-1, *wanted))
+    if name == NEGATIVE_KEYS:
+        theirs = read_keys(name, theirs)
     return ops.concatenate([own, ops.cast(theirs, own.dtype)])
