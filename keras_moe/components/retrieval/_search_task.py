@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_moe.retrieval import BlockIndex
+from keras_moe.retrieval import TunableIndex
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,8 @@ class SearchTask:
     Attributes:
         queries: float `[n, dim]`: embeddings of real queries that had no part
             in training: half of them tune, the others certify.
-        export: called with a local directory and the tuned index, a layer:
+        export: called with a local directory and the tuned index, a
+            `keras_moe.retrieval.BlockIndex`:
             writes what is served, as `keras_moe.serving.export_search` does.
 
     Example:
@@ -55,4 +56,4 @@ class SearchTask:
     """
 
     queries: np.ndarray
-    export: Callable[[pathlib.Path, BlockIndex], None]
+    export: Callable[[pathlib.Path, TunableIndex], None]

@@ -31,7 +31,7 @@ def test_flags_reach_their_fields(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--wordnet", "nowhere"), "it has no data.noun, data.verb, data.adj"),
+        (("--wordnet", "nowhere"), "must be a folder that exists"),
         (("--target-recall", "1"), "index.target_recall.*less than 1"),
         (("--set", "index.k=200"), "a `k` of at most `max_k`"),
         (("--set", "evaluation.min_mrr=2"), "less than or equal to 1"),

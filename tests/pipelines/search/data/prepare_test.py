@@ -50,3 +50,9 @@ def test_a_sample(config, tmp_path):
     small = config.model_copy(update={"max_synsets": 120})
     span = prepare_synsets(small, tmp_path / "data")
     assert sum(span.counts.values()) == 120
+
+
+def test_a_folder_without_wordnet(tmp_path):
+    config = DataConfig(wordnet=tmp_path)
+    with pytest.raises(FileNotFoundError, match="data.noun does not exist"):
+        prepare_synsets(config, tmp_path / "data")
