@@ -32,17 +32,18 @@ class DualEncoder(keras.Model):
     """Embeds queries and documents, near each other where they belong together.
 
     Trained by a softmax over the documents of the batch: each query must find
-    its own. Any Keras models can be the encoders: what matters is that both
-    give vectors of one size. Layers may be in both of them, but if both are
-    Functional or Sequential, Keras could not load what was saved: `save` says
-    so. The loss is the model's own, plus what layers of
-    the encoders add by `add_loss`, as those with experts do.
+    its own. The loss is the model's own, plus what layers of the encoders add
+    by `add_loss`, as those with experts do.
 
-    A row of a batch that is not finite, has a mask without a true, a vector of
-    length 0 or a probability that is none is left out: neither a query nor a
-    negative of others. (Keras's own average pooling gives NaN for a row that is
-    all padding, and what comes after it spoils gradients; `layers.MeanPooling`
-    gives 0.)
+    Any Keras models can be the encoders: what matters is that both give vectors
+    of one size. Layers may be in both of them; but if both are Functional or
+    Sequential, Keras could not load what was saved, and `save` says so.
+
+    A row of a batch that is not finite, has an input `"..._mask"` without a
+    true, a vector of length 0 or a probability that is none is left out:
+    neither a query nor a negative of others. (Keras's own average pooling gives
+    NaN for a row that is all padding, and what comes after it spoils gradients;
+    `layers.MeanPooling` gives 0.)
 
     Args:
         query_encoder: from what `"query"` holds to `[rows, dim]`.

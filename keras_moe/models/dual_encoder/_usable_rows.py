@@ -16,15 +16,17 @@ def usable_rows(inputs: Any) -> tuple[Any, Tensor | None]:
 
     Args:
         inputs: what an encoder reads, in any structure; tensors have rows
-            first.
+            first. Masks are bool tensors of names that end in "mask": others
+            are features, and may be false.
 
     Returns:
         The inputs, floats of such rows replaced by 0; and bool `[rows]`, false
         for those rows, `None` where none can be told.
     """
     usable = None
-    for x in keras.tree.flatten(inputs):
-        found = _usable(x)
+    for path, x in keras.tree.flatten_with_path(inputs):
+        name = str(path[-1]) if path else ""
+        found = _usable(x, name.endswith("mask"))
         if found is not None:
             usable = found if usable is None else usable & found
     if usable is None:
@@ -34,10 +36,10 @@ def usable_rows(inputs: Any) -> tuple[Any, Tensor | None]:
     ), usable
 
 
-def _usable(x: Tensor) -> Tensor | None:
+def _usable(x: Tensor, is_mask: bool) -> Tensor | None:
     dtype = keras.backend.standardize_dtype(x.dtype)
     axes = tuple(range(1, len(x.shape)))
-    if dtype == "bool" and axes:
+    if dtype == "bool" and is_mask and axes:
         return ops.any(x, axis=axes)
     if keras.backend.is_float_dtype(dtype):
         return ops.all(ops.isfinite(x), axis=axes) if axes else ops.isfinite(x)
