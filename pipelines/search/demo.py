@@ -42,14 +42,14 @@ _REPORT = "report.json"
 _SHOWN = 3
 _TEST_QUERIES = 5
 _TIMED = 100
-# Of one's own: no gloss of WordNet says it so. The last has a status alone.
+# No gloss of WordNet says it so. The last gets a status, and no answer.
 _OWN_QUERIES = (
-    "a large animal that lives in the sea and is not a fish",
-    "person who writes novels",
-    "very happy",
+    "a building where books are kept",
+    "the capital of France",
+    "a person who writes novels",
     "a ?",
 )
-_CURLED = "a person who bakes bread"
+_CURLED = "a shop that sells meat"
 
 
 @dataclasses.dataclass(frozen=True)

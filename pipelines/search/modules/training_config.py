@@ -21,8 +21,9 @@ class TrainingConfig(TrainingBudget):
     """
 
     steps: int = 400
+    min_steps: int = 150
     peak_learning_rate: float = 3e-3
-    max_minutes: float = 3.5
+    max_minutes: float = 3.0
     batch_size: int = 2048
     seed: int = 0
 
