@@ -8,36 +8,38 @@ import numpy as np
 from scipy import sparse
 
 _WORD = re.compile(r"[a-z0-9]+")
-_BUCKETS = 2**16
 _EXTRA, _TURNS = 16, 3
 
 
 def text_vectors(
-    documents: Sequence[str], queries: Sequence[str], dim: int
+    documents: Sequence[str],
+    queries: Sequence[str],
+    dim: int,
+    buckets: int = 2**16,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns unit vectors of documents and queries, float32 `[texts, dim]`.
 
     TF-IDF of hashed words, reduced to the directions in which documents vary
     most by a randomised decomposition.
     """
-    counts = _count_words(documents)
+    counts = _count_words(documents, buckets)
     used = np.asarray((counts > 0).sum(axis=0)).ravel()
     weight = np.log((1 + len(documents)) / (1 + used)) + 1
     weigh = sparse.diags(weight.astype("float32"))
     rows = _unit(counts @ weigh)
     directions = _main_directions(rows, dim)
-    asked = _count_words(queries) @ weigh
+    asked = _count_words(queries, buckets) @ weigh
     return _unit(rows @ directions.T), _unit(asked @ directions.T)
 
 
-def _count_words(texts: Sequence[str]) -> sparse.csr_matrix:
+def _count_words(texts: Sequence[str], count: int) -> sparse.csr_matrix:
     places, buckets = [], []
     for place, text in enumerate(texts):
         words = set(_WORD.findall(text.lower()))
         places += [place] * len(words)
-        buckets += [zlib.crc32(word.encode()) % _BUCKETS for word in words]
+        buckets += [zlib.crc32(word.encode()) % count for word in words]
     ones = np.ones(len(places), "float32")
-    shape = (len(texts), _BUCKETS)
+    shape = (len(texts), count)
     return sparse.csr_matrix((ones, (places, buckets)), shape)
 
 

@@ -30,13 +30,11 @@ def test_nothing_is_lost_by_saving(layer):
 def test_texts_of_the_same_words_are_neighbours():
     random = np.random.default_rng(0)
     documents = [
-        " ".join(
-            random.choice([f"word{i}" for i in range(topic, topic + 9)], 5)
-        )
+        " ".join(f"word{topic + i}" for i in random.choice(9, 5))
         for topic in range(0, 90, 9)
         for _ in range(20)
     ]
-    rows, queries = text_vectors(documents, ["word3 word5, Word8!"], dim=10)
+    rows, queries = text_vectors(documents, ["word3 word5, Word8!"], 10, 2**9)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
     assert (np.argsort(-(rows @ queries[0]))[:15] < 20).all()
 
