@@ -46,9 +46,9 @@ class BlockIndex(SearchLayer):
     are weights, of `.keras` files and SavedModels as well; a stock TensorFlow
     Serving answers; scores are ranked in float32 under every dtype policy; a
     query that is not finite is answered with NaN and -1 (or an empty string).
-    Equal scores come in no order that is promised. Meant for single queries: a
-    batch gathers blocks for each of its queries, and many are faster answered
-    by `Retrieval`, which is also the one to spread over a mesh.
+    Equal scores come in no order that is promised. Meant for single queries and
+    small batches: blocks are gathered for each query, and where those are many,
+    `Retrieval` is faster. It is also the one to spread over a mesh.
 
     Sources: an inverted file as of [Jégou et al., 2011](https://doi.org/
     10.1109/TPAMI.2010.57), here without codes, in blocks of one size so that

@@ -53,7 +53,7 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> Neighbors:
     parts = []
     for part in chunks(queries, _SCORES_AT_ONCE // len(vectors)):
         scores = part @ vectors.T
-        rows = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        rows = np.argpartition(scores, -k, axis=1)[:, -k:]
         own = np.take_along_axis(scores, rows, axis=1)
         order = np.argsort(-own, axis=1, kind="stable")
         nearest = np.argmax(scores * over_length, axis=1)

@@ -61,6 +61,17 @@ class FaissIndex:
         ModuleNotFoundError: if there is no faiss.
         ValueError: if candidates are not finite, or fewer than `k` or 64,
             identifiers repeat, or an argument is out of its range.
+
+    Example:
+
+    >>> rows = np.random.default_rng(0).normal(size=(2000, 8))
+    >>> rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    >>> index = keras_moe.retrieval.FaissIndex(rows, k=3)
+    >>> index.settings
+    {'lists_to_search': 2, 'candidates_to_rescore': 30}
+    >>> scores, found = index(rows[[42]])
+    >>> int(found[0, 0])
+    42
     """
 
     storage = "float32"

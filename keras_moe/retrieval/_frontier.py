@@ -1,5 +1,6 @@
 """Settings that nothing beats: of no less recall for fewer bytes."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -56,7 +57,9 @@ def find_frontier(
     level, a Lagrange multiplier, the price of a byte, parts the problem: each
     level has the setting at which the logarithm of its rank curve gains no
     more by another candidate than that costs. The multiplier is swept for each
-    setting of the first level, on which the ranks below depend.
+    setting of the first level, on which the ranks below depend. It passes over
+    settings where a curve bends inwards: those of the last level are put back,
+    for budgets that fall between.
 
     Args:
         levels: of the index.
@@ -98,12 +101,24 @@ def _candidates(
                 levels[1:], choices[1:], below, strict=True
             )
         ]
-        for rest in set(zip(*chosen, strict=True)) or {()}:
+        steps = list(dict.fromkeys(zip(*chosen, strict=True)))[::-1]
+        for rest in _fill_in(steps, choices[-1]) if steps else [()]:
             found = through
             for each, setting in zip(below, rest, strict=True):
                 found = found & (each <= setting)
             settings = dict(zip(names, (int(first), *rest), strict=True))
             yield settings, found.mean()
+
+
+def _fill_in(
+    steps: list[tuple[int, ...]], choices: np.ndarray
+) -> Iterator[tuple[int, ...]]:
+    """Yields settings of falling price, and what the last level has between."""
+    yield steps[0]
+    for one, other in itertools.pairwise(steps):
+        between = choices[(choices > one[-1]) & (choices < other[-1])]
+        yield from ((*one[:-1], each) for each in between.tolist())
+        yield other
 
 
 def _choose(

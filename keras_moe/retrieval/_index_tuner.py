@@ -136,6 +136,7 @@ class IndexTuner:
         neighbors = exact_search(vectors, queries, self.k)
         self._refuse_candidates(neighbors)
         size = math.ceil(self.tuning_share * len(queries))
+        size = min(size, len(queries) - 1)
         frontier = self._find_frontier(queries[:size], neighbors.rows[:size])
         held_out = Neighbors(*(each[size:] for each in neighbors))
 

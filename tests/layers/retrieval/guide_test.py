@@ -5,6 +5,7 @@ import re
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import keras_moe
@@ -21,7 +22,9 @@ def names():
 def test_everything_in_its_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     guide, _ = GUIDE.read_text().split(LEARNED)
-    index, update, serve, recall, merge = BLOCK.findall(guide)
+    index, update, serve, known, blocks, tune, faiss, merge = BLOCK.findall(
+        guide
+    )
     named = names()
     exec(index, named)
     assert found(named["names"]) == ["Rome", "Bern", "Kyiv"]
@@ -29,9 +32,18 @@ def test_everything_in_its_order(tmp_path, monkeypatch):
     assert found(named["names"]) == ["Bonn", "Lyon", "Riga"]
     exec(serve, named)
     assert found(named["answer"]["names"]) == ["Bonn", "Lyon"]
-    exec(recall, named)
+    exec(known, named)
     assert named["candidates"] == 192
     assert round(named["recall"], 3) == 0.991
+    exec(blocks, named)
+    exec(tune, named)
+    assert str(named["tuned"]) == "recall@10 of at least 0.95, confidence 95 %"
+    assert named["tuned"].predicted_recall > 0.95
+    loaded = keras.models.load_model("index.keras").layers[-1]
+    keras_moe.retrieval.TunedIndex.load("tuned.json", loaded)
+    exec(faiss, named)
+    assert named["tuned"].certified_recall == pytest.approx(0.95)
+    assert named["names"].shape == (1200, 10)
     exec(merge, named)
     assert np.array(named["where"]).tolist() == [[16, 33]]
 
