@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo wordnet test test-large lint style format lock clean
+.PHONY: help setup demo demo-search wordnet test test-large lint style format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,6 +34,10 @@ setup: ## Make .venv from the locked versions (the others call this)
 demo: ## Train, evaluate, push and serve on the CMU dictionary
 	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \
 	  $(PY) -m pipelines.g2p.demo --began $$began
+
+demo-search: ## Train, certify, push and serve a search on WordNet
+	@began=$$(date +%s) && $(MAKE) --no-print-directory setup wordnet && \
+	  $(PY) -m pipelines.search.demo --began $$began
 
 wordnet: ## Fetch WordNet 3.0 from Debian, without root
 	@bash dev/wordnet.sh

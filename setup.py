@@ -13,6 +13,7 @@ VERSION = re.search(
 # The ranges say what was tested; `constraints/` holds the exact versions.
 CORE = [
     "keras>=3.15,<3.16",
+    "keras-rs>=0.4,<0.5",
     "numpy",
     "rapidfuzz>=3.14",
     "scipy",
@@ -42,6 +43,8 @@ EXTRAS = {
     "text": ["tensorflow-text>=2.21,<2.22", "sentencepiece"],
     # The embedded model server and the client.
     "serving": SERVING,
+    # An index for many queries at once, beside the one in the graph.
+    "ann": ["faiss-cpu>=1.15"],
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
     # The CMU dictionary that the demo trains on (see README, "Licences").
@@ -53,6 +56,7 @@ EXTRAS = {
         "hypothesis",
         "import-linter",
         "mypy",
+        "nltk",
         "pytest",
         "pytest-timeout",
         "pytest-xdist",

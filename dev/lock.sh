@@ -45,3 +45,5 @@ echo "torch==2.13.* transformers==5.23.*" | tr ' ' '\n' |
   resolve -o constraints/peers/transformers.txt -
 # Into an environment that is put before ours: all else it needs is there.
 printf '%s\n' "jax==0.10.2" "jaxlib==0.10.2" >constraints/peers/jax.txt
+# ScaNN cannot be imported after our TensorFlow, and needs none.
+echo "scann==1.4.2" | resolve --constraint $locked - >constraints/peers/scann.txt

@@ -17,6 +17,8 @@ EXTRA_ASSETS = "assets.extra"
 KERAS_MODEL = pathlib.PurePosixPath(EXTRA_ASSETS, "model.keras")
 # The guarantee for the early-exit threshold that is served.
 CERTIFICATE = pathlib.PurePosixPath(EXTRA_ASSETS, "certificate.json")
+# The recall of the index that is served, and what it is tuned to.
+TUNED_INDEX = pathlib.PurePosixPath(EXTRA_ASSETS, "tuned_index.json")
 # The identity of the model that a version was pushed from.
 ORIGIN = pathlib.PurePosixPath(EXTRA_ASSETS, "pushed_from.json")
 # Requests that a server replays before it serves the model.

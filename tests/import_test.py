@@ -14,6 +14,7 @@ BLOCKED = {
     "apache_beam",
     "grpc",
     "adjustText",
+    "faiss",
     "matplotlib",
     "tensorflow_model_analysis",
     "tensorflow_serving",

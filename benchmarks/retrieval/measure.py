@@ -2,13 +2,13 @@
 
 import pathlib
 import tempfile
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_moe.layers import Retrieval
 from keras_moe.ops import expected_recall
 from keras_moe.ops import partial_reduce_top_k
 
@@ -84,21 +84,20 @@ def recall_error(setting: Setting, seed: int) -> RecallError:
     )
 
 
-def reload_difference(storage: str, recall_target: float | None) -> float:
+def reload_difference(
+    make: Callable[[np.ndarray, list[str]], keras.layers.Layer],
+) -> float:
     """Returns the greatest difference of scores after saving a model.
 
     Infinite where other identifiers are found.
+
+    Args:
+        make: makes the layer of candidates and their names.
     """
     rng = np.random.default_rng(2)
     rows = rng.normal(size=(2000, 32)).astype("float32")
     queries = rng.normal(size=(64, 32)).astype("float32")
-    layer = Retrieval(
-        rows,
-        [f"document {i}" for i in range(len(rows))],
-        k=20,
-        storage=storage,
-        recall_target=recall_target,
-    )
+    layer = make(rows, [f"document {i}" for i in range(len(rows))])
     model = keras.Sequential([keras.Input([32]), layer])
     before = model.predict(queries, verbose=0)
     with tempfile.TemporaryDirectory() as directory:

@@ -71,6 +71,13 @@ from keras_moe.components.retrieval._embedding_rows import (
 from keras_moe.components.retrieval._embedding_rows import (
     read_embeddings as read_embeddings,
 )
+from keras_moe.components.retrieval._index_builder import (
+    IndexBuilder as IndexBuilder,
+)
+from keras_moe.components.retrieval._search_task import SearchTask as SearchTask
+from keras_moe.components.retrieval._search_task import (
+    SearchTaskArgs as SearchTaskArgs,
+)
 from keras_moe.components.training._distiller import (
     BASE_STUDENT as BASE_STUDENT,
 )
@@ -81,6 +88,9 @@ from keras_moe.components.training._exit_calibrator import (
 from keras_moe.components.training._exit_task import ExitTask as ExitTask
 from keras_moe.components.training._exit_task import (
     ExitTaskArgs as ExitTaskArgs,
+)
+from keras_moe.components.training._keep_history import (
+    keep_history as keep_history,
 )
 from keras_moe.components.training._training_checkpoints import (
     training_checkpoints as training_checkpoints,

@@ -12,8 +12,13 @@ import tempfile
 from collections.abc import Collection
 from collections.abc import Iterator
 
+import keras
+from tfx import types
 from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
 
+from keras_moe.model_folder import KERAS_MODEL
 from keras_moe.serving.versions._version_folders import is_remote
 
 
@@ -121,6 +126,26 @@ def copy_tree(
                     os.path.join(target, name),
                     overwrite=True,
                 )
+
+
+def load_keras_model(model: list[types.Artifact]) -> keras.Model:
+    """Loads the Keras model that lies beside an artifact's SavedModel.
+
+    Args:
+        model: the one `Model` artifact of an input.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    uri = artifact_utils.get_single_uri(model)
+    path = os.path.join(path_utils.serving_model_path(uri), KERAS_MODEL)
+    if not fileio.exists(path):
+        raise FileNotFoundError(
+            f"The model must hold its Keras model as {KERAS_MODEL}, beside "
+            f"the SavedModel. There is no {path}."
+        )
+    with read_locally(path) as local:
+        return keras.saving.load_model(local, compile=False)
 
 
 def _inside(folder: str, uri: str) -> pathlib.Path:

@@ -44,10 +44,11 @@ class ExpertLoad(Artifact):
 
 
 class IndexReport(Artifact):
-    """What an index of candidates finds, and at which cost: `recall.json`.
+    """What an index finds, and at which cost: `tuned_index.json`.
 
-    The custom property `recall` holds the same as text: ML Metadata would round
-    a number to six decimals.
+    `keras_moe.retrieval.TunedIndex.load` reads the file. The custom property
+    `recall` holds the figures as text: ML Metadata would round a number to six
+    decimals.
     """
 
     TYPE_NAME = "keras_moe.IndexReport"

@@ -21,6 +21,7 @@ from keras_moe.layers.attention._stateful_attention import (
 from keras_moe.layers.attention._t5_attention import T5Attention as T5Attention
 from keras_moe.layers.moe._experts import Experts as Experts
 from keras_moe.layers.moe._sparse_moe import SparseMoE as SparseMoE
+from keras_moe.layers.retrieval._mean_pooling import MeanPooling as MeanPooling
 from keras_moe.layers.retrieval._retrieval import Retrieval as Retrieval
 from keras_moe.layers.routers._bias_balanced_router import (
     BiasBalancedRouter as BiasBalancedRouter,

@@ -1,5 +1,6 @@
 """Loss functions."""
 
+from keras_moe.losses._accidental_hits import accidental_hits as accidental_hits
 from keras_moe.losses._exit_classifier import (
     exit_classifier_loss as exit_classifier_loss,
 )
@@ -8,6 +9,9 @@ from keras_moe.losses._exit_weights import exit_layers as exit_layers
 from keras_moe.losses._exit_weights import exit_weights as exit_weights
 from keras_moe.losses._hidden_state_distance import (
     hidden_state_distance as hidden_state_distance,
+)
+from keras_moe.losses._in_batch_softmax import (
+    in_batch_softmax as in_batch_softmax,
 )
 from keras_moe.losses._load_balancing import (
     load_balancing_loss as load_balancing_loss,

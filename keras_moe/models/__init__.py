@@ -1,6 +1,15 @@
 """Whole models."""
 
 from keras_moe.models.cascade._cascade import Cascade as Cascade
+from keras_moe.models.dual_encoder._dual_encoder import (
+    DualEncoder as DualEncoder,
+)
+from keras_moe.models.dual_encoder._mine_hard_negatives import (
+    mine_hard_negatives as mine_hard_negatives,
+)
+from keras_moe.models.dual_encoder._retrieval_evaluation import (
+    RetrievalEvaluation as RetrievalEvaluation,
+)
 from keras_moe.models.switch_transformer._config import (
     SwitchTransformerConfig as SwitchTransformerConfig,
 )

@@ -34,6 +34,11 @@ from keras_moe.orchestration.configuration._cluster_config import (
 from keras_moe.orchestration.configuration._command_line import (
     CommandLine as CommandLine,
 )
+from keras_moe.orchestration.configuration._fields import Fraction as Fraction
+from keras_moe.orchestration.configuration._fields import Positive as Positive
+from keras_moe.orchestration.configuration._fields import (
+    SplitShares as SplitShares,
+)
 from keras_moe.orchestration.configuration._flag import Flag as Flag
 from keras_moe.orchestration.configuration._load_config import (
     load_config as load_config,
@@ -48,6 +53,9 @@ from keras_moe.orchestration.configuration._run_config import (
     RunConfig as RunConfig,
 )
 from keras_moe.orchestration.configuration._section import Section as Section
+from keras_moe.orchestration.configuration._training_section import (
+    TrainingSection as TrainingSection,
+)
 from keras_moe.orchestration.examples._records import (
     read_records as read_records,
 )
@@ -77,6 +85,10 @@ from keras_moe.orchestration.running._component_progress import (
 from keras_moe.orchestration.running._component_run import (
     ComponentRun as ComponentRun,
 )
+from keras_moe.orchestration.running._demo_command import (
+    demo_command as demo_command,
+)
+from keras_moe.orchestration.running._demo_command import served as served
 from keras_moe.orchestration.running._exit_code import (
     NothingPushedError as NothingPushedError,
 )

@@ -1,6 +1,5 @@
 """Everything that can be chosen about a pipeline run, in one object."""
 
-import math
 import pathlib
 from typing import Annotated
 from typing import Any
@@ -12,10 +11,13 @@ from pydantic import Field
 
 from keras_moe import orchestration
 from keras_moe.orchestration import DEFAULT_FRACTIONS
-from keras_moe.orchestration import SPLITS
 from keras_moe.orchestration import Flag
+from keras_moe.orchestration import Fraction
 from keras_moe.orchestration import LocalPath
+from keras_moe.orchestration import Positive
 from keras_moe.orchestration import Section
+from keras_moe.orchestration import SplitShares
+from keras_moe.orchestration import TrainingSection
 from pipelines.g2p.modules.presets import PRESETS
 from pipelines.g2p.modules.training_config import TrainingConfig
 
@@ -23,24 +25,6 @@ PIPELINE_NAME = "g2p"
 MODEL_NAME = "g2p"
 
 _SCHEMA = pathlib.Path(__file__).parent / "data" / "schema.pbtxt"
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class _StageConfig(Section):
-    """A stage that trains. Its `training` may be given in part."""
-
-    @pydantic.field_validator("training", mode="before", check_fields=False)
-    @classmethod
-    def _complete(cls, training: Any) -> Any:
-        if not isinstance(training, dict):
-            return training
-        whole = vars(cls.model_fields["training"].default) | training
-        # Who asks for fewer steps than the smallest number by default, and
-        # names none, wants just these.
-        if "min_steps" not in training and isinstance(whole["steps"], int):
-            whole["min_steps"] = min(whole["min_steps"], whole["steps"])
-        return whole
 
 
 class DataConfig(Section):
@@ -59,24 +43,8 @@ class DataConfig(Section):
     dictionary: LocalPath | None = None
     keep_stress: bool = False
     max_words: Positive | None = None
-    fractions: tuple[float, ...] = DEFAULT_FRACTIONS
+    fractions: SplitShares = DEFAULT_FRACTIONS
     schema_file: LocalPath | None = _SCHEMA
-
-    @pydantic.field_validator("fractions")
-    @classmethod
-    def _check_fractions(
-        cls, fractions: tuple[float, ...]
-    ) -> tuple[float, ...]:
-        if (
-            len(fractions) != len(SPLITS)
-            or not all(fraction > 0 for fraction in fractions)
-            or not math.isclose(sum(fractions), 1.0)
-        ):
-            raise ValueError(
-                f"must be {len(SPLITS)} positive numbers that sum to 1, for "
-                f"{', '.join(SPLITS)}"
-            )
-        return fractions
 
     @pydantic.field_validator("dictionary", "schema_file")
     @classmethod
@@ -86,7 +54,7 @@ class DataConfig(Section):
         return path
 
 
-class TeacherConfig(_StageConfig):
+class TeacherConfig(TrainingSection):
     """The sparse model.
 
     Attributes:
@@ -115,7 +83,7 @@ class TeacherConfig(_StageConfig):
         return preset
 
 
-class StudentConfig(_StageConfig):
+class StudentConfig(TrainingSection):
     """The dense model that is served: as wide as the teacher, less deep.
 
     Attributes:

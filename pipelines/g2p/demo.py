@@ -21,14 +21,12 @@ from rich.table import Table
 
 from keras_moe.atomic_file import atomic_file
 from keras_moe.orchestration import Outcome
-from keras_moe.orchestration import exit_code
+from keras_moe.orchestration import demo_command
 from keras_moe.orchestration import hash_position
 from keras_moe.orchestration import read_records
 from keras_moe.orchestration import require_pushed
-from keras_moe.serving import Client
-from keras_moe.serving import Server
+from keras_moe.orchestration import served
 from pipelines.g2p.configs import COMMAND_LINE
-from pipelines.g2p.configs import MODEL_NAME
 from pipelines.g2p.configs import PipelineConfig
 from pipelines.g2p.local_runner import RUNNER
 from pipelines.g2p.modules.presets import PRESETS
@@ -82,7 +80,7 @@ def run_demo(
         for word, listed in [(example["word"][0], example["pronunciations"][0])]
     ]
     answers = ask(config, entries)
-    served = _compare(config, outcome, entries)
+    rows = _compare(config, outcome, entries)
     minutes = (time.time() - began) / 60
     report = {
         "phoneme_error_rate": outcome.metrics["phoneme_error_rate"],
@@ -91,12 +89,12 @@ def run_demo(
         "mean_exit_layer": outcome.metrics["mean_exit_layer"],
         "minutes": round(minutes, 2),
         "version": int(outcome.pushed.name) if outcome.pushed else None,
-        "models": [dataclasses.asdict(row) for row in served],
+        "models": [dataclasses.asdict(row) for row in rows],
         "served": [dataclasses.asdict(answer) for answer in answers],
     }
     with atomic_file(config.output / _REPORT) as partial:
         partial.write_text(json.dumps(report, indent=2) + "\n")
-    _show(answers, served, outcome, minutes, console)
+    _show(answers, rows, outcome, minutes, console)
     return report
 
 
@@ -136,15 +134,9 @@ def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
     ordered = sorted(entries, key=lambda e: hash_position(e[0], salt="shown:"))
     chosen = dict(ordered[:_NUM_WORDS])
     request = {"word": list(chosen)}
-    with Server(MODEL_NAME, config.serving_dir) as server:
-        server.wait_until_available()
-        with Client(
-            grpc_port=server.grpc_port,
-            rest_port=server.rest_port,
-            model_name=MODEL_NAME,
-        ) as client:
-            by_grpc = _texts(client.predict(request))
-            by_rest = _texts(client.predict_rest(request))
+    with served(config) as (_, client):
+        by_grpc = _texts(client.predict(request))
+        by_rest = _texts(client.predict_rest(request))
     if by_grpc != by_rest:
         raise RuntimeError(
             "gRPC and REST must give the same answers. "
@@ -169,7 +161,7 @@ def _texts(outputs: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _show(
     answers: list[Answer],
-    served: list[Served],
+    rows: list[Served],
     outcome: Outcome,
     minutes: float,
     console: Console,
@@ -188,7 +180,7 @@ def _show(
             answer.status,
         )
     console.print(table)
-    console.print(as_table(served))
+    console.print(as_table(rows))
     metrics = outcome.metrics
     console.print(
         f"Phoneme error rate {metrics['phoneme_error_rate']:.2%} (against the "
@@ -203,18 +195,7 @@ def _show(
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo as the flags say; returns the exit code."""
     prog = "python -m pipelines.g2p.demo"
-    parser = COMMAND_LINE.parser(prog, __doc__)
-    parser.add_argument(
-        "--began",
-        type=float,
-        default=time.time(),
-        help="when the clock started, in seconds since 1970 (default: now)",
-    )
-    arguments, config = COMMAND_LINE.parse(parser, argv)
-    console = Console(stderr=True, highlight=False)
-    return exit_code(
-        lambda: run_demo(config, console, arguments.began), config, console
-    )
+    return demo_command(run_demo, COMMAND_LINE, prog, __doc__, argv)
 
 
 if __name__ == "__main__":

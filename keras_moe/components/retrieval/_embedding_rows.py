@@ -95,13 +95,11 @@ def _a_few(texts: Iterable[str]) -> tuple[str, ...]:
 
 def read_summary(folder: pathlib.Path) -> EmbeddingSummary:
     """Reads what `EmbeddingSummary.save` wrote."""
-    fields = json.loads((folder / _SUMMARY).read_text())
-    return EmbeddingSummary(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-        }
-    )
+    fields: dict[str, Any] = json.loads((folder / _SUMMARY).read_text())
+    for name, value in fields.items():
+        if isinstance(value, list):
+            fields[name] = tuple(value)
+    return EmbeddingSummary(**fields)
 
 
 def write_rows(

@@ -65,8 +65,8 @@ def check_signature(path: str, name: str) -> None:
             f"The signature {name!r} must have an output `embedding`. "
             f"Received: {', '.join(sorted(signature.outputs))}."
         )
-    (given,) = signature.inputs.values() if len(signature.inputs) == 1 else [0]
-    if not given or given.dtype != tf.string.as_datatype_enum:
+    dtypes = [given.dtype for given in signature.inputs.values()]
+    if dtypes != [tf.string.as_datatype_enum]:
         raise ValueError(
             f"The signature {name!r} must take serialized examples alone. "
             f"Received: {', '.join(sorted(signature.inputs))}."

@@ -1,19 +1,16 @@
 """Certifies a student's exits, as a component."""
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from tfx import types
 from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import base_executor
 from tfx.dsl.components.base import executor_spec
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
@@ -26,14 +23,13 @@ from keras_moe.calibration import Certificate
 from keras_moe.calibration import NotCertifiedError
 from keras_moe.calibration import calibrate_exits
 from keras_moe.components import _artifacts as artifacts
-from keras_moe.components._artifact_files import read_locally
+from keras_moe.components._artifact_files import load_keras_model
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.gates._gate_closed_error import GateClosedError
 from keras_moe.components.training._exit_task import ExitTask
 from keras_moe.components.training._exit_task import ExitTaskArgs
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.model_folder import CERTIFICATE
-from keras_moe.model_folder import KERAS_MODEL
 from keras_moe.serving.versions._certification import read_certification
 
 
@@ -55,7 +51,7 @@ class ExitCalibratorExecutor(base_executor.BaseExecutor):
         """
         settings = json.loads(exec_properties["calibration"])
         policy = EarlyExitPolicy(**settings.pop("policy"))
-        student = _load_student(input_dict["student"])
+        student = load_keras_model(input_dict["student"])
         task_fn = udf_utils.get_fn(exec_properties, "task_fn")
         graph = input_dict.get("transform_graph")
         task: ExitTask = task_fn(
@@ -95,18 +91,6 @@ class ExitCalibratorExecutor(base_executor.BaseExecutor):
         with written_locally(granted.uri) as directory:
             certificate.save(directory / CERTIFICATE.name)
         granted.set_string_custom_property("certificate", certificate.to_json())
-
-
-def _load_student(artifacts_: list[types.Artifact]) -> keras.Model:
-    uri = artifact_utils.get_single_uri(artifacts_)
-    path = os.path.join(path_utils.serving_model_path(uri), KERAS_MODEL)
-    if not fileio.exists(path):
-        raise FileNotFoundError(
-            f"The student must hold its Keras model as {KERAS_MODEL}, beside "
-            f"the SavedModel. There is no {path}."
-        )
-    with read_locally(path) as local:
-        return keras.saving.load_model(local, compile=False)
 
 
 def _check_exported(directory: pathlib.Path, certificate: Certificate) -> None:

@@ -31,7 +31,7 @@ class CandidateLayer(keras.layers.Layer):
 
     Args:
         min_candidates: fewer are refused.
-        mixed: whether candidates are kept in a random order.
+        reordered: whether candidates are kept in another order than given.
         storage: as of `Retrieval`, and so are the others.
         capacity: as well.
         dim: as well.
@@ -47,7 +47,7 @@ class CandidateLayer(keras.layers.Layer):
     def __init__(
         self,
         min_candidates: int,
-        mixed: bool,
+        reordered: bool,
         storage: str,
         capacity: int | None,
         dim: int | None,
@@ -66,17 +66,27 @@ class CandidateLayer(keras.layers.Layer):
                 "Received: id_width=None."
             )
         self.min_candidates = min_candidates
-        self.mixed = mixed
+        self.reordered = reordered
         self.storage = storage
-        self.capacity = capacity
-        self.dim = dim
+        self.capacity: Any = capacity
+        self.dim: Any = dim
         self.id_kind = id_kind
         self.id_width = id_width
         self.candidates: Any = None
         self.scales: Any = None
         self.identifiers: Any = None
         self.num_candidates: Any = None
-        if None not in (capacity, dim, id_kind):
+
+    def _fill(self, candidate_embeddings: Any, candidate_ids: Any) -> None:
+        """Makes the weights, where sizes are known: ends a constructor."""
+        if candidate_embeddings is not None:
+            self.update_candidates(candidate_embeddings, candidate_ids)
+        elif candidate_ids is not None:
+            raise ValueError(
+                "`candidate_ids` must be given with `candidate_embeddings`. "
+                "Received: candidate_embeddings=None."
+            )
+        elif None not in (self.capacity, self.dim, self.id_kind):
             self._add_weights()
 
     def update_candidates(
@@ -102,12 +112,20 @@ class CandidateLayer(keras.layers.Layer):
         else:
             names = read_identifiers(candidate_ids, len(rows))
         self._check_room(rows, names)
+        arrangement = self._arrange(rows)
         if self.num_candidates is None:
             self.capacity = self.capacity or len(rows)
             self.dim, self.id_kind = rows.shape[1], names.kind
             self.id_width = self.id_width or names.width
             self._add_weights()
-        self._write(rows, names.array)
+        self._write(rows, names.array, arrangement)
+
+    def _arrange(self, rows: np.ndarray) -> Any:
+        """Decides in which order rows are kept; `None` for the one given.
+
+        Whatever it raises is raised before anything is changed.
+        """
+        return None
 
     def _check_room(self, rows: np.ndarray, names: Identifiers) -> None:
         count, dim = rows.shape
@@ -149,7 +167,7 @@ class CandidateLayer(keras.layers.Layer):
             shape, dtype = (self.capacity, self.id_width), "uint8"
             self.identifiers = self._state("identifiers", shape, dtype)
             self.supports_jit = False
-        elif self.id_kind == "integer" or self.mixed:
+        elif self.id_kind == "integer" or self.reordered:
             dtype = self.id_dtype
             self.identifiers = self._state(
                 "identifiers", (self.capacity,), dtype
@@ -166,11 +184,11 @@ class CandidateLayer(keras.layers.Layer):
             autocast=False,
         )
 
-    def _write(self, rows: np.ndarray, names: np.ndarray) -> None:
-        if self.mixed:
-            # Neighbours in a file are neighbours in space: mix them up.
-            order = np.random.default_rng(len(rows)).permutation(len(rows))
-            rows, names = rows[order], names[order]
+    def _write(
+        self, rows: np.ndarray, names: np.ndarray, arrangement: Any
+    ) -> None:
+        if arrangement is not None:
+            rows, names = rows[arrangement], names[arrangement]
         if self.scales is not None:
             rows, scales = quantize_rows(rows)
             self.scales.assign(self._filled(scales))
@@ -187,14 +205,11 @@ class CandidateLayer(keras.layers.Layer):
 
     def _filled(self, array: np.ndarray) -> np.ndarray:
         """Fills up with zeros to the capacity."""
-        missing = self.candidates.shape[0] - len(array)
-        return np.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
+        return filled(array, self.candidates.shape[0])
 
     def score(self, queries: Tensor) -> Tensor:
         """Returns float32 `[..., capacity]`; NaN for queries not finite."""
-        queries = ops.cast(queries, "float32")
-        finite = ops.all(ops.isfinite(queries), axis=-1, keepdims=True)
-        queries = ops.where(finite, queries, np.nan)
+        queries = finite_or_nan(queries)
         rows = ops.cast(self.candidates, "float32")
         scores = ops.matmul(queries, ops.transpose(rows))
         return scores if self.scales is None else scores * self.scales
@@ -224,6 +239,19 @@ class CandidateLayer(keras.layers.Layer):
             "id_kind": self.id_kind,
             "id_width": self.id_width,
         }
+
+
+def finite_or_nan(queries: Tensor) -> Tensor:
+    """Returns float32 queries, all NaN where a part is not finite."""
+    queries = ops.cast(queries, "float32")
+    finite = ops.all(ops.isfinite(queries), axis=-1, keepdims=True)
+    return ops.where(finite, queries, np.nan)
+
+
+def filled(array: np.ndarray, size: int) -> np.ndarray:
+    """Returns an array whose first axis is filled up with zeros."""
+    missing = size - len(array)
+    return np.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
 
 
 def _integer_dtype() -> str:

@@ -3,24 +3,20 @@
 import functools
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from keras_moe.backend import value_now
-from keras_moe.layers.retrieval._candidate_layer import CandidateLayer
 from keras_moe.layers.retrieval._find_best import find_best
+from keras_moe.layers.retrieval._search_layer import SearchLayer
 from keras_moe.ops.top_k._choose_bins import Bins
 from keras_moe.ops.top_k._choose_bins import choose_bins
 from keras_moe.serialization import register
 from keras_moe.types import Config
-from keras_moe.types import Shape
 from keras_moe.types import Tensor
-from keras_moe.validation import check_size
 
 
 @register
-class Retrieval(CandidateLayer):
+class Retrieval(SearchLayer):
     """Returns the `k` candidates whose dot products with a query are greatest.
 
     Candidates and identifiers, strings as well, are weights: checkpoints,
@@ -98,25 +94,15 @@ class Retrieval(CandidateLayer):
         id_width: int | None = None,
         **kwargs,
     ):
-        check_size(k=k, capacity=capacity)
         if recall_target is not None and not 0.0 < recall_target <= 1.0:
             raise ValueError(
                 "`recall_target` must be in (0, 1], or None for an exact "
                 f"search. Received: recall_target={recall_target}."
             )
-        if capacity is not None and capacity < k:
-            raise ValueError(
-                "`capacity` must be at least k. Received: capacity="
-                f"{capacity}, k={k}."
-            )
-        if candidate_embeddings is None and candidate_ids is not None:
-            raise ValueError(
-                "`candidate_ids` must be given with `candidate_embeddings`. "
-                "Received: candidate_embeddings=None."
-            )
         super().__init__(
-            min_candidates=k,
-            mixed=recall_target is not None,
+            k=k,
+            return_scores=return_scores,
+            reordered=recall_target is not None,
             storage=storage,
             capacity=capacity,
             dim=dim,
@@ -124,68 +110,18 @@ class Retrieval(CandidateLayer):
             id_width=id_width,
             **kwargs,
         )
-        self.k = k
-        self.return_scores = return_scores
         self.recall_target = recall_target
-        self.supports_masking = True
-        if candidate_embeddings is not None:
-            self.update_candidates(candidate_embeddings, candidate_ids)
+        self._fill(candidate_embeddings, candidate_ids)
 
-    # === Search ===
-
-    def build(self, input_shape: Shape) -> None:
-        if self.num_candidates is None:
-            raise ValueError(
-                "The layer must have candidates before it is called: give "
-                "`candidate_embeddings`, or call `update_candidates`. "
-                f"Received: {self.name!r} without."
-            )
-        if input_shape[-1] != self.dim:
-            raise ValueError(
-                f"Queries must have the size of candidates, {self.dim}. "
-                f"Received: input_shape={tuple(input_shape)}."
-            )
-
-    def call(
-        self, inputs: Tensor, k: int | Tensor | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        if inputs.shape[-1] != self.dim:
-            raise ValueError(
-                f"Queries must have the size of candidates, {self.dim}. "
-                f"Received: a shape of {tuple(inputs.shape)}."
-            )
-        most, k = self._read_k(k)
+    def find(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         mask = ops.arange(self.capacity, dtype="int32") < self.num_candidates
-        some = value_now(mask[0])
-        if some is not None and not some:
-            raise ValueError(
-                "The layer must have candidates: load its weights, or call "
-                f"`update_candidates`. Received: {self.name!r} without."
-            )
-        scores, rows = find_best(self.score(inputs), most, self.bins, mask)
-        if k is not None:
-            scores, rows = scores[..., :k], rows[..., :k]
-        names = self.names_of(rows)
-        if not self.return_scores:
-            return names
-        return ops.cast(scores, self.compute_dtype), names
+        return find_best(self.score(queries), k, self.bins, mask)
 
-    def _read_k(self, k: int | Tensor | None) -> tuple[int, Tensor | None]:
-        """Returns how many to look for, and how many of them to return."""
-        if k is None:
-            return self.k, None
-        value = k if isinstance(k, int | np.integer) else value_now(k)
-        if value is None:
-            # In a graph nothing can be raised: the shape shows what is lacking.
-            return self.k, ops.clip(ops.cast(k, "int32"), 0, self.k)
-        if np.shape(value) != () or not 1 <= value <= self.k:
-            raise ValueError(
-                f"`k` must be one integer from 1 to the layer's {self.k}. "
-                f"Received: k={value}."
-            )
-        return int(value), None
-
-    # === What the layer is ===
+    def _arrange(self, rows: np.ndarray) -> np.ndarray | None:
+        if not self.reordered:
+            return None
+        # Neighbours in a file are neighbours in space: mix them up.
+        return np.random.default_rng(len(rows)).permutation(len(rows))
 
     @property
     def bins(self) -> Bins | None:
@@ -200,30 +136,9 @@ class Retrieval(CandidateLayer):
         bins = self.bins
         return 1.0 if bins is None else bins.expected_recall
 
-    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
-        return (mask, mask) if self.return_scores else mask
-
-    def compute_output_shape(
-        self, input_shape: Shape
-    ) -> Shape | tuple[Shape, Shape]:
-        shape = (*input_shape[:-1], self.k)
-        return (shape, shape) if self.return_scores else shape
-
-    def compute_output_spec(
-        self, inputs: Tensor, k: int | Tensor | None = None
-    ) -> Any:
-        most, some = self._read_k(k)
-        shape = (*inputs.shape[:-1], most if some is None else None)
-        names = keras.KerasTensor(shape, self.id_dtype)
-        if not self.return_scores:
-            return names
-        return keras.KerasTensor(shape, self.compute_dtype), names
-
     def get_config(self) -> Config:
         return {
             **super().get_config(),
-            "k": self.k,
-            "return_scores": self.return_scores,
             "recall_target": self.recall_target,
         }
 

@@ -30,6 +30,7 @@ class Span(NamedTuple):
     """Examples that were prepared together, in splits.
 
     Example:
+    >>> import pathlib
     >>> span = keras_moe.orchestration.Span(1, pathlib.Path("data/span-1"), {})
     >>> span.records("test").as_posix()
     'data/span-1/test/examples.tfrecord.gz'

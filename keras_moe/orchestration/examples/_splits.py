@@ -17,7 +17,7 @@ def hash_position(key: str, salt: str = "") -> float:
     Example:
 
     >>> round(keras_moe.orchestration.hash_position("hello"), 3)
-    0.173
+    0.176
 
     Args:
         key: what tells an example from others.

@@ -24,7 +24,7 @@ def export_search(
     search: Any,
     default_k: int = 10,
     input_name: str = "query",
-    example_spec: Mapping[str, Any] | None = None,
+    example_key: str | None = None,
     tracked: Iterable = (),
     assets: Mapping[str, WriteFn] | None = None,
 ) -> None:
@@ -51,8 +51,9 @@ def export_search(
         search: `keras_moe.layers.Retrieval`, `keras_moe.retrieval.BlockIndex`,
             or another layer that is called like them, with its candidates.
         default_k: how many answers a request has that does not say.
-        input_name: name of the texts, and of the feature of an example.
-        example_spec: of the features of an example; `None` for the text alone.
+        input_name: name of the texts.
+        example_key: the feature of an example that is the text; `None` for
+            `input_name`.
         tracked: as of `export_endpoints`.
         assets: as of `export_endpoints`.
 
@@ -80,9 +81,8 @@ def export_search(
             "`default_k` must be at most the k of `search`, "
             f"{search.k}. Received: default_k={default_k}."
         )
-    text = tf.io.FixedLenFeature([], tf.string)
     endpoints = _SearchEndpoints(
-        encode, search, input_name, dict(example_spec or {input_name: text})
+        encode, search, input_name, example_key or input_name
     )
     write_endpoints(
         directory,
@@ -100,12 +100,12 @@ class _SearchEndpoints:
         encode: EncodeFn,
         search: Any,
         input_name: str,
-        example_spec: dict[str, Any],
+        example_key: str,
     ) -> None:
         self._encode = encode
         self._search = search
         self._input_name = input_name
-        self._example_spec = example_spec
+        self._example_key = example_key
         self._find = tf.function(
             self._encode_and_search,
             input_signature=[
@@ -131,8 +131,9 @@ class _SearchEndpoints:
         }
 
     def _search_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = tf.io.parse_example(examples, self._example_spec)
-        texts = tf.reshape(parsed[self._input_name], [-1])
+        text = tf.io.FixedLenFeature([], tf.string)
+        parsed = tf.io.parse_example(examples, {self._example_key: text})
+        texts = parsed[self._example_key]
         return self._find(texts, tf.constant(self._search.k))
 
     def _encode_and_search(

@@ -1,10 +1,8 @@
 """From a trained model to what is served, for teacher and student alike."""
 
 import functools
-import json
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -87,19 +85,3 @@ def export_model(
                 ("serving_default", {WORD: list(_WARMUP_WORDS)}),
             ],
         )
-
-
-def keep_history(history: Any, directory: str) -> None:
-    """Writes the learning curve where TFX keeps the run's files.
-
-    Args:
-        history: What training returned.
-        directory: Where to write.
-    """
-    curve = {
-        name: [float(value) for value in values]
-        for name, values in history.history.items()
-    }
-    with written_locally(directory) as local:
-        path = local / "history.json"
-        path.write_text(json.dumps(curve, indent=2) + "\n")

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_moe.components import BASE_STUDENT
+from keras_moe.components import keep_history
 from keras_moe.components import read_locally
 from keras_moe.components import training_checkpoints
 from keras_moe.distillation import EarlyExitDistiller
@@ -16,7 +17,6 @@ from pipelines.g2p.modules import training
 from pipelines.g2p.modules.batches import evaluation_batches
 from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.exporting import export_model
-from pipelines.g2p.modules.exporting import keep_history
 from pipelines.g2p.modules.transformed import stream_pairs
 from pipelines.g2p.modules.warm_start import start_from
 

@@ -81,14 +81,24 @@ def test_nothing_is_asked(signatures):
     assert answer["identifiers"].shape == [0, 3]
 
 
+def example(key, text):
+    value = tf.train.BytesList(value=[text])
+    features = {key: tf.train.Feature(bytes_list=value)}
+    made = tf.train.Example(features=tf.train.Features(feature=features))
+    return tf.constant([made.SerializeToString()])
+
+
 def test_examples_get_all_answers(signatures):
-    value = tf.train.BytesList(value=[b"9"])
-    example = tf.train.Example(
-        features=tf.train.Features(
-            feature={"query": tf.train.Feature(bytes_list=value)}
-        )
-    ).SerializeToString()
-    answer = signatures["examples"](examples=tf.constant([example]))
+    answer = signatures["examples"](examples=example("query", b"9"))
+    assert answer["identifiers"].numpy().tolist() == [nearest(9, 6)]
+
+
+def test_examples_may_call_the_text_otherwise(search, tmp_path):
+    serving.export_search(
+        tmp_path / "1", encode, search, 3, example_key="title"
+    )
+    served = tf.saved_model.load(str(tmp_path / "1"))
+    answer = served.signatures["examples"](examples=example("title", b"9"))
     assert answer["identifiers"].numpy().tolist() == [nearest(9, 6)]
 
 

@@ -1,0 +1,1 @@
+"""How well a reverse dictionary finds words, held against BM25."""

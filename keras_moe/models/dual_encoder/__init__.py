@@ -1,0 +1,1 @@
+"""A search that is learned: two encoders, negatives, and what is found."""

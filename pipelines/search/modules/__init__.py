@@ -1,0 +1,1 @@
+"""What the components of the pipeline run: text, training, export, search."""
