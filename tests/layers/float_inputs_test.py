@@ -42,20 +42,19 @@ def test_ids_are_no_states(make, ids):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "names"),
     [
-        lambda: layers.RandomFeatureAttention(2, 4, 8),
-        lambda: layers.T5Attention(2, 4),
-        decoder_block,
+        (lambda: layers.RandomFeatureAttention(2, 4, 8), ("query", "value")),
+        (lambda: layers.T5Attention(2, 4), ("query", "value")),
+        (decoder_block, ("inputs", "memory")),
     ],
 )
 @pytest.mark.parametrize(
     ("ids", "states"), [(IDS, STATES), (SYMBOLIC, SYMBOLIC_STATES)]
 )
-def test_ids_are_neither_queries_nor_keys(make, ids, states):
-    for inputs, name in (((ids, states), "query|inputs"), ((states, ids), "")):
-        name = name or "value|memory"
+def test_ids_are_neither_queries_nor_keys(make, names, ids, states):
+    for name, inputs in zip(names, ((ids, states), (states, ids)), strict=True):
         with pytest.raises(
-            ValueError, match=f"`({name})` must be floating-point.*32"
+            ValueError, match=f"`{name}` must be floating-point.*32"
         ):
             make()(*inputs)

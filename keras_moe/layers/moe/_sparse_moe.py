@@ -193,7 +193,6 @@ class SparseMoE(keras.layers.Layer):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        check_float(inputs=inputs)
         if mask is not None:
             _check_mask(mask, inputs)
             # A padding row of NaN would spread: 0 * NaN is NaN in the one-hot
