@@ -53,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_figures(medians)
     ratio = medians["tuned_step_ms"] / medians["plain_step_ms"]
     report.add_claim("step_with_tuned_allocator", ratio, _TARGET, "<=")
-    report.show()
-    if options.json:
-        report.write(options.json)
-    return 0 if report.holds else 1
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":

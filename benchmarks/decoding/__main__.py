@@ -60,10 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         served.report_over_grpc(report, base, options.rounds)
     floor.report_floor(report, model, options.rounds)
     exits.report_exits(report, options.rounds)
-    report.show()
-    if options.json:
-        report.write(options.json)
-    return 0 if report.holds else 1
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import pipelines  # noqa: F401
 # isort: split
 import argparse
 import pathlib
+import sys
 
 import tensorflow as tf
 from rich.console import Console
@@ -41,10 +42,12 @@ from benchmarks.shared.report import RESULTS
 from benchmarks.shared.report import Report
 
 
-def main() -> None:
+def main() -> int:
     """Trains what is missing, measures, and reports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=RESULTS / "distillation.json"
+    )
     parser.add_argument("--state", type=pathlib.Path, default=STATE)
     options = parser.parse_args()
     # One thread, as in `benchmarks.early_exit`: the operations are too small to
@@ -82,9 +85,8 @@ def main() -> None:
     # Students of the last recipe were trained at every exit: serve one of them.
     final = Run(list(RECIPES)[-1], SEEDS[0], options.state).student()
     report_served(report, teacher, final, splits)
-    report.show()
-    report.write(options.json or RESULTS / "distillation.json")
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -58,10 +58,12 @@ def measure_mechanism(rounds: int, tokens: int) -> dict:
         return json.loads(path.read_text())
 
 
-def main() -> None:
+def main() -> int:
     """Measures all of it, and reports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=RESULTS / "early_exit.json"
+    )
     parser.add_argument("--steps", type=int, default=train.STEPS)
     parser.add_argument("--state", type=pathlib.Path, default=train.STATE)
     parser.add_argument("--rounds", type=int, default=7)
@@ -87,9 +89,8 @@ def main() -> None:
         {"policy": json.dumps(dataclasses.asdict(certified.POLICY))}
     )
     pictures.draw(report.figures, variants["exits"].model, RESULTS)
-    report.show()
-    report.write(options.json or RESULTS / "early_exit.json")
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,6 +20,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -60,7 +61,7 @@ _MARGIN = 0.1
 _STATE = pathlib.Path("build/fewest_steps")
 
 
-def main() -> None:
+def main() -> int:
     """Measures each number of updates, the smallest first."""
     config = PipelineConfig()
     floor = config.teacher.training.min_steps
@@ -98,8 +99,7 @@ def main() -> None:
     report.add_claim(
         "phoneme_error_rate_at_min_steps", worst[floor], bound, "<="
     )
-    report.show()
-    report.write(options.json)
+    return report.finish(options.json)
 
 
 def _rate(
@@ -220,4 +220,4 @@ def _certified_rate(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ import pipelines  # noqa: F401
 import argparse
 import json
 import pathlib
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -92,13 +93,15 @@ def show_published(variants: list[Variant], rates: dict, console) -> None:
     )
 
 
-def main() -> None:
+def main() -> int:
     """Trains, then reports on the test split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1500)
     # Up to some ten passes over the dictionary there is nothing to regularise.
     parser.add_argument("--dropout-rate", type=float, default=0.0)
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=RESULTS / "g2p_quality.json"
+    )
     parser.add_argument(
         "--state", type=pathlib.Path, default=pathlib.Path("build/g2p_quality")
     )
@@ -118,9 +121,8 @@ def main() -> None:
     ]
     for variant in variants:
         variant.train(splits, on_point=lambda: record(variants))
-    report_on_test(variants, splits["test"], console).write(
-        options.json or RESULTS / "g2p_quality.json"
-    )
+    report = report_on_test(variants, splits["test"], console)
+    return report.finish(options.json)
 
 
 def record(variants: list[Variant]) -> None:
@@ -160,10 +162,9 @@ def report_on_test(
         1.0,
         "<",
     )
-    report.show()
     show_published(variants, rates, console)
     return report
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -89,10 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module = f"benchmarks.moe_layer.time_{name}"
             python = environment.make(name)
             add(report, ours, _time(python, module, options.rounds))
-    report.show()
-    if options.json:
-        report.write(options.json)
-    return 0 if report.holds else 1
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ Some twenty minutes on two quiet cores.
 
 import argparse
 import pathlib
+import sys
 
 from benchmarks.random_feature_attention import numerical
 from benchmarks.random_feature_attention import plot
@@ -39,10 +40,14 @@ from benchmarks.shared.report import RESULTS
 from benchmarks.shared.report import Report
 
 
-def main() -> None:
+def main() -> int:
     """Measures and reports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--json",
+        type=pathlib.Path,
+        default=RESULTS / "random_feature_attention.json",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     report = Report("Attention through random features")
@@ -67,10 +72,9 @@ def main() -> None:
             for name, by_length in figures.items()
         }
     )
-    report.show()
-    report.write(options.json or RESULTS / "random_feature_attention.json")
     plot.draw(times, peaks, RESULTS / "random_feature_attention.png")
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,12 @@ def make_layer(bound: float, draws: np.ndarray) -> RandomFeatureAttention:
         draws: standard normal rows, `[features, dim]`.
     """
     layer = RandomFeatureAttention(
-        1, _DIM, _FEATURES, feature_map="favor+", use_bias=False
+        1,
+        _DIM,
+        _FEATURES,
+        feature_map="favor+",
+        exact_below=None,
+        use_bias=False,
     )
     layer.build(*3 * [(1, _LENGTH, _DIM)])
     for kernel in layer.trainable_weights:

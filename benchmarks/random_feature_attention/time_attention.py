@@ -28,7 +28,10 @@ def make_layer(name: str) -> keras.layers.Layer:
     if name == SOFTMAX:
         return keras.layers.MultiHeadAttention(NUM_HEADS, KEY_DIM)
     return RandomFeatureAttention(
-        NUM_HEADS, KEY_DIM, num_random_features=int(name.split("_")[1])
+        NUM_HEADS,
+        KEY_DIM,
+        num_random_features=int(name.split("_")[1]),
+        exact_below=None,
     )
 
 

@@ -39,10 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         report = measure(options, pathlib.Path(folder))
-    report.show()
-    if options.json:
-        report.write(options.json)
-    return 0 if report.holds else 1
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":

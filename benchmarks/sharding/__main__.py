@@ -16,6 +16,7 @@ About 25 minutes on two cores.
 
 import argparse
 import pathlib
+import sys
 import tempfile
 from typing import Any
 
@@ -39,18 +40,19 @@ TRAFFIC_MESHES = ((1, 2), (1, 4), (1, 8), (2, 4))
 EXPERTS = (8, 32, 128)
 
 
-def main() -> None:
+def main() -> int:
     """Measures, and reports."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=22)
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=RESULTS / "sharding.json"
+    )
     options = parser.parse_args()
     report = Report("Sharding")
     _report_losses(report)
     _report_traffic(report)
     _report_kills(report, options.kills)
-    report.show()
-    report.write(options.json or RESULTS / "sharding.json")
+    return report.finish(options.json)
 
 
 def _report_losses(report: Report) -> None:
@@ -131,4 +133,4 @@ def _report_kills(report: Report, kills: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

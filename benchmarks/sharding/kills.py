@@ -154,7 +154,11 @@ def _make_model():
 
     inputs = keras.Input([6, 8])
     attention = keras_moe.layers.RandomFeatureAttention(
-        num_heads=2, key_dim=4, num_random_features=8, redraw_interval=5
+        num_heads=2,
+        key_dim=4,
+        num_random_features=8,
+        redraw_interval=5,
+        exact_below=None,
     )
     x = keras.layers.Add()([inputs, attention(inputs, inputs)])
     x = keras.layers.Dropout(0.1)(x)

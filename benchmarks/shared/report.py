@@ -82,6 +82,20 @@ class Report:
         """Whether every claim holds."""
         return all(claim.holds for claim in self.claims)
 
+    def finish(self, path: str | os.PathLike | None) -> int:
+        """Shows the report, writes it, and says how the program ends.
+
+        Args:
+            path: the file to write; `None` for none.
+
+        Returns:
+            The exit status: 1 if a claim does not hold.
+        """
+        self.show()
+        if path is not None:
+            self.write(path)
+        return 0 if self.holds else 1
+
     def show(self) -> None:
         """Prints the figures and claims as a table."""
         table = Table("figure", "value", "target", "holds", title=self.title)

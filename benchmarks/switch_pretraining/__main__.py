@@ -46,6 +46,7 @@ import hashlib
 import json
 import pathlib
 import statistics
+import sys
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -110,7 +111,7 @@ def train_missing(
                 target = record.final.loss
 
 
-def main() -> None:
+def main() -> int:
     """Trains what is missing, then reports on all that there is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -118,7 +119,9 @@ def main() -> None:
     parser.add_argument(
         "--report", action="store_true", help="train nothing; report"
     )
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=RESULTS / "switch_pretraining.json"
+    )
     parser.add_argument(
         "--state",
         type=pathlib.Path,
@@ -140,8 +143,6 @@ def main() -> None:
         raise SystemExit(str(error)) from error
     runs = records.read_all(state, list(VARIANTS), options.seeds)
     report = make_report(runs, schedule)
-    report.show()
-    report.write(options.json or RESULTS / "switch_pretraining.json")
     if runs[DENSE]:
         target = statistics.fmean(run.final.loss for run in runs[DENSE])
         plot(runs, LABELS, target, RESULTS / "switch_pretraining.png")
@@ -149,7 +150,8 @@ def main() -> None:
     (RESULTS / "switch_pretraining_curves.json").write_text(
         json.dumps(curves) + "\n"
     )
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -66,10 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = measure(STATE.resolve(), options.rounds, options.steps)
     report = Report("Training on a dictionary that is repeated ten times")
     add_claims(report, figures)
-    report.show()
-    if options.json:
-        report.write(options.json)
-    return 0 if report.holds else 1
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":

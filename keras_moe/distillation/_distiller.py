@@ -25,6 +25,7 @@ from keras_moe.distillation.teachers._cached_teacher import teacher_inputs
 from keras_moe.keras_internals import set_mask
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
+from keras_moe.training._unshifted_targets import watch_targets
 from keras_moe.types import Config
 from keras_moe.types import Tensor
 
@@ -39,12 +40,9 @@ class Distiller(keras.Model):
     dropout.
 
     The teacher is no part of the distiller: weights, checkpoints, `save` and
-    `export` hold the student alone.
-
-    `keras.distillation.Distiller` is another class: it drops sample weights,
-    masks and `add_loss`, and saves the teacher. `keras_moe.components.
-    Distiller` is the TFX component in which a pipeline trains a student, with
-    whatever class its `run_fn` uses.
+    `export` hold the student alone. `keras.distillation.Distiller` is another
+    class: it drops sample weights, masks and `add_loss`, and saves the teacher.
+    `keras_moe.components.Distiller` is the TFX component around any of them.
 
     Source: [Hinton et al., 2015](https://arxiv.org/abs/1503.02531); for
     `input_perturbation`, [Teacher-Guided Training, Zaheer et al.,
@@ -140,9 +138,9 @@ class Distiller(keras.Model):
         student_forward = make_forward(
             student, list(dict.fromkeys(layers)), "student"
         )
-        perturb = None
-        if input_perturbation is not None:
-            perturb = make_perturbation(input_perturbation, teacher)
+        perturb = input_perturbation
+        if perturb is not None:
+            perturb = make_perturbation(perturb, teacher)
         super().__init__(
             name=name,
             # `compile` scales losses by this policy: it is the student's.
@@ -169,8 +167,7 @@ class Distiller(keras.Model):
             for loss in losses
             if getattr(loss, "projection_layer", None) is not None
         ]
-        # Tracked, so that a training that is resumed draws other noise than
-        # it has drawn.
+        # Tracked: a training that is resumed must not draw the same noise.
         self.perturbation_seed = getattr(
             input_perturbation, "seed_generator", None
         )
@@ -228,6 +225,11 @@ class Distiller(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> NamedOutputs:
         return self._student_forward(own_inputs(inputs), training)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
+        """Trains as Keras does; warns of targets that were not shifted."""
+        x = watch_targets(x, y, self.pad_id)
+        return super().fit(x, y, *args, **options)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Makes one update, on perturbed inputs if so asked for."""

@@ -57,7 +57,7 @@ class EarlyExitDistiller(SparseToDenseDistiller):
 
     Raises:
         ValueError: as `SparseToDenseDistiller`, or if the student has no such
-            exits.
+            exits, or a single decoder layer.
 
     Example:
 
@@ -89,6 +89,12 @@ class EarlyExitDistiller(SparseToDenseDistiller):
     ):
         check_share(last_exit_weight=last_exit_weight)
         check_contract(Exiting, student=student)
+        if student.config.num_decoder_layers < 2:
+            raise ValueError(
+                "`student` must have at least 2 decoder layers to exit early; "
+                "`SparseToDenseDistiller` is for others. Received: "
+                f"num_decoder_layers={student.config.num_decoder_layers}."
+            )
         exits = exit_layers(
             student.config.num_decoder_layers, min_exit_layer, exit_interval
         )

@@ -185,6 +185,11 @@ def test_bad_arguments_are_refused(arguments, message):
         EarlyExitDistiller(*pair(), **arguments)
 
 
+def test_a_student_of_one_layer_is_refused():
+    with pytest.raises(ValueError, match="`student` must have at least 2 dec"):
+        EarlyExitDistiller(transformer(0), transformer(0, num_decoder_layers=1))
+
+
 def test_a_student_without_exits_is_refused():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 

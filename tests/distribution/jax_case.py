@@ -152,7 +152,7 @@ def reported():
     router = SwitchRouter(capacity_factor=0.1, min_expert_capacity=1)
     inputs = keras.Input((LENGTH, DIM))
     x = SparseMoE(EXPERTS, 8, router=router)(inputs)
-    attention = RandomFeatureAttention(2, 4, num_random_features=8)
+    attention = RandomFeatureAttention(2, 4, 8, exact_below=None)
     model = keras.Model(inputs, attention(x, x))
     model.compile("sgd", "mse")
     x = np.random.default_rng(0).normal(size=(4, LENGTH, DIM))

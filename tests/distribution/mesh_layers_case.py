@@ -100,7 +100,7 @@ def retrieval(**options):
     }
 
 
-def attention(causal, length=24, mesh="2x2x2"):
+def attention(causal, length=24, mesh="2x2x2", exact_below=None):
     """Attention through random features, trained: outputs and state."""
     tokens = CHOOSE.normal(size=(8, length, DIM)).astype("float32")
 
@@ -112,6 +112,7 @@ def attention(causal, length=24, mesh="2x2x2"):
             key_dim=4,
             num_random_features=8,
             feature_map="favor+",
+            exact_below=exact_below,
             seed=1,
         )(inputs, inputs, use_causal_mask=causal)
         model = keras.Model(inputs, outputs)

@@ -90,6 +90,7 @@ def test_any_layer_computes_what_one_device_does():
 def test_attention_through_random_features_trains_as_on_one_device():
     cases = [
         "attention(False)",
+        "attention(False, exact_below='auto')",
         "attention(True, 8, '2x4')",
         "attention(True, 300)",
     ]

@@ -52,6 +52,14 @@ def test_compiled_programs_say_so_too(model):
     assert np.isnan(answer["log_probability"][1])
 
 
+def test_decoding_with_exits_says_so_too(model):
+    memory, mask = model.encode(tf.constant(IDS, tf.int32))
+    with pytest.warns(UserWarning, match="1 of 3 rows, the first .* row 1"):
+        generation.decode_from(
+            model, memory, mask, 3, early_exit=generation.EarlyExitPolicy()
+        )
+
+
 @pytest.mark.parametrize("length", [np.int64(2), tf.constant(2)])
 def test_a_length_may_be_a_tensor(model, length):
     assert model.generate(IDS[:1], length)["token_ids"].shape == (1, 2)

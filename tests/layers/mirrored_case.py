@@ -239,7 +239,13 @@ def random_feature_statistics():
             keras.utils.set_random_seed(1)
             inputs = keras.Input((6, DIM))
             layer = layers.RandomFeatureAttention(
-                2, 4, 8, redraw_interval=2, seed=7, name="attention"
+                2,
+                4,
+                8,
+                redraw_interval=2,
+                exact_below=None,
+                seed=7,
+                name="attention",
             )
             model = keras.Sequential([inputs, _SelfAttention(layer)])
             model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)

@@ -114,6 +114,18 @@ def test_padding_and_batch_mates_do_not_matter(trained):
     np.testing.assert_array_equal(together[1:2], alone)
 
 
+def test_nor_does_how_far_rows_are_padded(trained):
+    """Exact attention below 64 keys, the layer's default, would tell."""
+    inputs = batch()
+    padded = np.pad(inputs["encoder_token_ids"], ((0, 0), (0, 61)))
+    np.testing.assert_allclose(
+        trained({**inputs, "encoder_token_ids": padded}),
+        trained(inputs),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
 @pytest.mark.large
 def test_generates_the_same_under_xla(trained):
     ids = batch()["encoder_token_ids"]

@@ -138,6 +138,7 @@ def make_layer(
         causal=causal,
         antithetic=False,
         redraw_interval=None,
+        exact_below=None,
         use_bias=False,
         **options,
     )

@@ -40,7 +40,14 @@ def relative_error(actual, expected):
 def make_layer(feature_map, heads=HEADS, dim=DIM, features=FEATURES, **options):
     """A layer whose inputs are the heads, side by side, and so its outputs."""
     layer = RandomFeatureAttention(
-        heads, dim, features, feature_map, use_bias=False, seed=11, **options
+        heads,
+        dim,
+        features,
+        feature_map,
+        exact_below=None,
+        use_bias=False,
+        seed=11,
+        **options,
     )
     width = heads * dim
     layer.build((None, None, width), (None, None, width))

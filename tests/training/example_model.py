@@ -14,7 +14,11 @@ Y = np.random.default_rng(1).normal(size=[4, 6, 3]).astype("float32")
 def make_model(compiled=True):
     inputs = keras.Input([6, 8])
     x = keras_moe.layers.RandomFeatureAttention(
-        num_heads=2, key_dim=4, num_random_features=8, redraw_interval=2
+        num_heads=2,
+        key_dim=4,
+        num_random_features=8,
+        redraw_interval=2,
+        exact_below=None,
     )(inputs, inputs)
     x = keras.layers.Dropout(0.3)(x + inputs)
     router = keras_moe.layers.BiasBalancedRouter(jitter_noise=0.1)

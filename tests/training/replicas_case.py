@@ -307,7 +307,7 @@ def keras_fit_of_layers():
             )
             inputs = keras.Input((LENGTH, DIM))
             attention = RandomFeatureAttention(
-                1, DIM, 8, seed=7, name="attention"
+                1, DIM, 8, exact_below=None, seed=7, name="attention"
             )
             x = inputs + attention(inputs, inputs)
             outputs = x + SparseMoE(4, 8, router=router, name="moe")(x)

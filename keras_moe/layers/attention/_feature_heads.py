@@ -5,7 +5,11 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_moe.layers.attention._attend import break_even
+from keras_moe.layers.attention._attend import either
+from keras_moe.layers.attention._attend import is_short
 from keras_moe.layers.attention._attention_cache import AttentionCache
+from keras_moe.layers.attention._feature_memory import FeatureMemory
 from keras_moe.layers.attention._head_projections import HeadProjections
 from keras_moe.layers.attention._masks import by_time
 from keras_moe.layers.attention._masks import refuse_bias
@@ -16,6 +20,7 @@ from keras_moe.ops._rotary_embedding import rotary_embedding
 from keras_moe.ops.linear_attention._bidirectional import read_state
 from keras_moe.ops.linear_attention._bidirectional import summarize
 from keras_moe.ops.linear_attention._causal import causal_attention
+from keras_moe.ops.linear_attention._exact_attention import exact_attention
 from keras_moe.ops.linear_attention._state import LinearAttentionState
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
@@ -43,6 +48,7 @@ class FeatureHeads(HeadProjections):
         features: the random features.
         causal: whether positions see no later ones.
         rotary: whether heads are turned by their positions.
+        exact_below: see `RandomFeatureAttention`.
         **kwargs: see `HeadProjections`.
     """
 
@@ -52,6 +58,7 @@ class FeatureHeads(HeadProjections):
         *,
         causal: bool,
         rotary: bool,
+        exact_below: int | str | None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -63,6 +70,8 @@ class FeatureHeads(HeadProjections):
         self.features = features
         self.causal = causal
         self.rotary = rotary
+        self.exact_below = exact_below
+        self._break_even = break_even(exact_below, features)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -207,8 +216,11 @@ class FeatureHeads(HeadProjections):
 
     def encode_memory(
         self, value: Tensor, value_mask: Tensor | None = None
-    ) -> LinearAttentionState:
-        """Sums up keys and values once, for all queries to come.
+    ) -> FeatureMemory:
+        """Projects keys and values once, for all queries to come.
+
+        They are summed up, and kept as well where attention to as many is
+        exact.
 
         Args:
             value: `(batch, keys, dim)`.
@@ -220,21 +232,34 @@ class FeatureHeads(HeadProjections):
                 "does not tell the size of queries. Call it or `build` it "
                 "first."
             )
-        value = zero_where_masked(value, value_mask)
-        return summarize(
-            self.turned_key_heads(value),
-            self.value_heads(value),
-            by_time(value_mask),
-            self.features.map(),
+        value, mask = zero_where_masked(value, value_mask), by_time(value_mask)
+        keys, values = self.turned_key_heads(value), self.value_heads(value)
+        sums = summarize(keys, values, mask, self.features.map())
+        if mask is None:
+            mask = ops.ones_like(keys[:, :1, :, :, 0], dtype="bool")
+        kept = is_short(keys, self._break_even)
+        if isinstance(kept, bool):
+            length = None if kept else 0
+        else:
+            length = ops.where(kept, ops.shape(keys)[3], 0)
+        return FeatureMemory(
+            sums,
+            keys[..., :length, :],
+            values[..., :length, :],
+            mask[..., :length],
         )
 
     def attend_to_memory(
         self,
         query: Tensor,
-        memory: LinearAttentionState,
+        memory: FeatureMemory,
         training: bool | None = None,
     ) -> Tensor:
         """Returns what `call` would for the memory's keys, causal or not."""
         queries = self.turned_query_heads(query)
-        attended = read_state(memory, queries, self.features.map())
+        attended = either(
+            ops.shape(memory.keys)[3] > 0,
+            lambda: exact_attention(queries, *memory[1:]),
+            lambda: read_state(memory.sums, queries, self.features.map()),
+        )
         return self.join_heads(attended)

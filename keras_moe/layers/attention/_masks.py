@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.types import Tensor
 
 
@@ -37,6 +38,29 @@ def intersect_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
     return masks[0] & masks[-1] if masks else None
 
 
+def visible_pairs(
+    attention_mask: Tensor | None,
+    value_mask: Tensor | None,
+    causal_shape: tuple | None,
+) -> Tensor | None:
+    """Returns which keys each query sees, `[b, n, t, s]` or broadcast to it.
+
+    Args:
+        attention_mask: broadcast to `[b, n, t, s]`.
+        value_mask: `[b, s]`, false for padding.
+        causal_shape: t and s, if queries see no later keys.
+    """
+    visible = None
+    if attention_mask is not None:
+        visible = ops.cast(attention_mask, "bool")
+    visible = intersect_masks(visible, by_time(value_mask))
+    if causal_shape is not None:
+        row, column = (ops.arange(length) for length in causal_shape)
+        causal = ops.expand_dims(row, 1) >= ops.expand_dims(column, 0)
+        visible = intersect_masks(visible, ops.expand_dims(causal, (0, 1)))
+    return visible
+
+
 def zero_where_masked(x: Tensor, mask: Tensor | None) -> Tensor:
     """Returns `[b, t, dim]` with zeros where `mask` is false, even for NaN."""
     if mask is None:
@@ -68,6 +92,7 @@ def check_call(
     bias: Tensor | None = None,
 ) -> None:
     """Raises `ValueError` for what random features cannot serve."""
+    check_float(query=query, value=value, key=key)
     refuse_bias(bias)
     _refuse_pairs(attention_mask, return_attention_scores)
     key = value if key is None else key

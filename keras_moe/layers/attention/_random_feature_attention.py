@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_moe.layers._lost_masks import warn_of_lost_mask
+from keras_moe.layers.attention._attend import AUTO
 from keras_moe.layers.attention._attend import attend
 from keras_moe.layers.attention._feature_heads import FeatureHeads
 from keras_moe.layers.attention._feature_noise import warn_of_noisy_features
@@ -17,12 +18,10 @@ from keras_moe.layers.attention._masks import zero_rows
 from keras_moe.layers.attention._masks import zero_where_masked
 from keras_moe.layers.attention._random_features import RandomFeatures
 from keras_moe.ops._segment_positions import segment_positions
-from keras_moe.ops.linear_attention._state import LinearAttentionState
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.types import Config
 from keras_moe.types import Tensor
-from keras_moe.validation import check_size
 
 
 @register
@@ -61,10 +60,13 @@ class RandomFeatureAttention(FeatureHeads):
         projection: see `RandomFeatures`.
         redraw_interval: see `RandomFeatures`.
         momentum: see `RandomFeatures`.
-        exact_below: with fewer keys than this, attention is computed exactly,
-            pair by pair; `None` for never. Causal attention ignores this,
-            since the full pass and `step` must agree; so do programs that XLA
-            compiles for a length that was not known when they were traced.
+        exact_below: with fewer keys than this, padding included, attention is
+            computed exactly, pair by pair, which is faster there. `"auto"` for
+            the measured break-even, four keys a feature and at most 2,048;
+            `None` for never, where rows must not depend on how far their batch
+            is padded. Causal attention ignores this, since the full pass and
+            `step` must agree; so do programs that XLA compiles for a length
+            that was not known when they were traced.
         rotary: whether queries and keys are turned by their positions
             (`keras_moe.ops.rotary_embedding`). For self-attention.
         seed: see `RandomFeatures`.
@@ -138,7 +140,7 @@ class RandomFeatureAttention(FeatureHeads):
         projection: str | None = None,
         redraw_interval: int | None = 1000,
         momentum: float = 0.99,
-        exact_below: int | None = None,
+        exact_below: int | str | None = AUTO,
         rotary: bool = False,
         seed: int | None = None,
         **kwargs,
@@ -160,20 +162,13 @@ class RandomFeatureAttention(FeatureHeads):
             features,
             causal=causal,
             rotary=rotary,
+            exact_below=exact_below,
             num_heads=num_heads,
             key_dim=key_dim,
             value_dim=value_dim,
             num_key_value_heads=num_key_value_heads,
             **kwargs,
         )
-        check_size(exact_below=exact_below)
-        if exact_below is not None and not features.is_softmax:
-            raise ValueError(
-                "`exact_below` is for feature maps that approximate softmax. "
-                f"Received: exact_below={exact_below}, "
-                f"feature_map={feature_map!r}."
-            )
-        self.exact_below = exact_below
 
     # === All positions at once ===
 
@@ -225,7 +220,7 @@ class RandomFeatureAttention(FeatureHeads):
             seen,
             segments,
             causal=causal,
-            exact_below=self.exact_below,
+            exact_below=self._break_even,
         )
         attended = zero_rows(attended, rows)
         if training and self.trainable and self.features.trainable:
@@ -288,16 +283,6 @@ class RandomFeatureAttention(FeatureHeads):
         )
         warn_of_noisy_features(self.features)
 
-    def encode_memory(
-        self, value: Tensor, value_mask: Tensor | None = None
-    ) -> LinearAttentionState:
-        if self.exact_below is not None:
-            raise ValueError(
-                "A memory is one of random features: `exact_below` must be "
-                f"None. Received: exact_below={self.exact_below}."
-            )
-        return super().encode_memory(value, value_mask)
-
     # === Life cycle ===
 
     @classmethod
@@ -324,7 +309,7 @@ class RandomFeatureAttention(FeatureHeads):
         >>> exact = keras.layers.MultiHeadAttention(num_heads=4, key_dim=8)
         >>> outputs = exact(x, x)
         >>> linear = RandomFeatureAttention.from_multi_head_attention(
-        ...     exact, num_random_features=512
+        ...     exact, num_random_features=512, exact_below=None
         ... )
         >>> linear.adapt(x, x)
         >>> bool(np.abs(linear(x, x) - outputs).max() < 0.1)

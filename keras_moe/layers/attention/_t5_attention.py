@@ -1,14 +1,15 @@
 """Multi-head attention as T5 has it."""
 
-import functools
-
 import keras
 from keras import ops
 
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._attention_memory import AttentionMemory
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
+from keras_moe.layers.attention._masks import by_time
+from keras_moe.layers.attention._masks import visible_pairs
 from keras_moe.ops._rotary_embedding import rotary_embedding
 from keras_moe.ops._short_sequences import apply_dense
 from keras_moe.ops._short_sequences import last_positions
@@ -132,16 +133,11 @@ class T5Attention(keras.layers.Layer):
         use_causal_mask: bool = False,
         training: bool | None = None,
     ) -> Tensor:
-        masks = []
-        if attention_mask is not None:
-            masks.append(ops.cast(attention_mask, "bool"))
-        if value_mask is not None:
-            masks.append(ops.cast(value_mask, "bool")[:, None, None, :])
-        if use_causal_mask:
-            row = ops.expand_dims(ops.arange(ops.shape(query)[1]), 1)
-            column = ops.expand_dims(ops.arange(ops.shape(value)[1]), 0)
-            masks.append(ops.expand_dims(row >= column, (0, 1)))
-        visible = functools.reduce(ops.logical_and, masks) if masks else None
+        check_float(query=query, value=value)
+        lengths = (ops.shape(query)[1], ops.shape(value)[1])
+        visible = visible_pairs(
+            attention_mask, value_mask, lengths if use_causal_mask else None
+        )
         return self.attend(
             self.query_heads(query),
             *self.key_value_heads(value),
@@ -154,6 +150,7 @@ class T5Attention(keras.layers.Layer):
         self, query: Tensor, value: Tensor, *others, **named
     ) -> keras.KerasTensor:
         """Returns the spec of the output; warns of a mask that was lost."""
+        check_float(query=query, value=value)
         if named.get("attention_mask") is None:
             warn_of_lost_mask(self, value, named.get("value_mask"))
         return super().compute_output_spec(query, value, *others, **named)
@@ -265,7 +262,7 @@ class T5Attention(keras.layers.Layer):
             self.query_heads(query),
             memory.keys,
             memory.values,
-            attention_mask=memory.mask[:, None, None, :],
+            attention_mask=by_time(memory.mask),
             training=training,
         )
 

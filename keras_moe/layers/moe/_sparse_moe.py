@@ -193,7 +193,6 @@ class SparseMoE(keras.layers.Layer):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        check_float("inputs", inputs)
         if mask is not None:
             _check_mask(mask, inputs)
             # A padding row of NaN would spread: 0 * NaN is NaN in the one-hot
@@ -228,7 +227,7 @@ class SparseMoE(keras.layers.Layer):
         self, inputs: Tensor, mask: Tensor | None = None, **others
     ) -> keras.KerasTensor:
         """Returns the spec of the output; warns of a mask that was lost."""
-        check_float("inputs", inputs)
+        check_float(inputs=inputs)
         warn_of_lost_mask(self, inputs, mask)
         return super().compute_output_spec(inputs, mask=mask, **others)
 

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_moe.backend import refuse_recomputation
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers.routers._router import Router
 from keras_moe.ops import RoutingPlan
 from keras_moe.ops import fixed_routing
@@ -37,6 +38,7 @@ class FixedRouter(Router):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan:
+        check_float(inputs=inputs)
         if training:
             refuse_recomputation(self)
         real, broken = split_tokens(inputs, padding_mask)

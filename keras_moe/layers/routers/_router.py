@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import refuse_recomputation
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers.routers._router_metrics import RouterMetrics
 from keras_moe.losses import load_balancing_loss
 from keras_moe.losses import router_z_loss
@@ -184,6 +185,7 @@ class Router(RouterMetrics):
         token_ids: Tensor | None = None,
         training: bool | None = None,
     ) -> RoutingPlan | SoftRoutingPlan:
+        check_float(inputs=inputs)
         if training:
             refuse_recomputation(self)
         broken = None

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_moe.keras_internals import get_mask
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
@@ -140,6 +141,7 @@ class DecoderBlock(keras.layers.Layer):
         memory_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        check_float(inputs=inputs, memory=memory)
         if padding_mask is None:
             padding_mask = get_mask(inputs)
         x = self.around_self_attention.norm(inputs)
@@ -253,6 +255,7 @@ class DecoderBlock(keras.layers.Layer):
         self, inputs: Tensor, memory: Tensor, *others, **named
     ) -> keras.KerasTensor:
         """Returns the spec of the output; warns of masks that were lost."""
+        check_float(inputs=inputs, memory=memory)
         warn_of_lost_mask(self, inputs, named.get("padding_mask"))
         warn_of_lost_mask(self, memory, named.get("memory_mask"))
         return super().compute_output_spec(inputs, memory, *others, **named)

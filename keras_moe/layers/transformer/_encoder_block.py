@@ -3,6 +3,7 @@
 import keras
 
 from keras_moe.keras_internals import get_mask
+from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.transformer._residual import Residual
 from keras_moe.serialization import deserialize_sublayers
@@ -78,6 +79,7 @@ class EncoderBlock(keras.layers.Layer):
         padding_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        check_float(inputs=inputs)
         if padding_mask is None:
             padding_mask = get_mask(inputs)
         x = self.around_attention.norm(inputs)
@@ -101,6 +103,7 @@ class EncoderBlock(keras.layers.Layer):
         self, inputs: Tensor, *others, **named
     ) -> keras.KerasTensor:
         """Returns the spec of the output; warns of a mask that was lost."""
+        check_float(inputs=inputs)
         warn_of_lost_mask(self, inputs, named.get("padding_mask"))
         return super().compute_output_spec(inputs, *others, **named)
 

@@ -116,12 +116,19 @@ class FeedForward(keras.layers.Layer):
         mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        check_float("inputs", inputs)
+        check_float(inputs=inputs)
         hidden = self.activation(apply_dense(self.inner, inputs))
         if self.gated:
             hidden = hidden * apply_dense(self.gate, inputs)
         hidden = self.dropout(hidden, training=training)
         return apply_dense(self.outer, hidden)
+
+    def compute_output_spec(
+        self, inputs: Tensor, *others, **named
+    ) -> keras.KerasTensor:
+        """Returns the spec of the output; refuses ids, as `call` does."""
+        check_float(inputs=inputs)
+        return super().compute_output_spec(inputs, *others, **named)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)

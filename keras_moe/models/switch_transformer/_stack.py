@@ -143,6 +143,9 @@ def make_attention(
         config.feature_map,
         causal=causal,
         rotary=rotary,
+        # A choice by length would let an answer depend on how far the rows
+        # beside it are padded.
+        exact_below=None,
         use_bias=False,
         dtype=dtype,
         # This name is in saved configs and in checkpoints, and must stay.

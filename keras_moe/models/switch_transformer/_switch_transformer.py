@@ -21,7 +21,7 @@ from keras_moe.ops._token_ids import read_ids
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
-from keras_moe.training._unshifted_targets import warn_of_unshifted_targets
+from keras_moe.training._unshifted_targets import watch_targets
 from keras_moe.types import Config
 from keras_moe.types import LayoutTable
 from keras_moe.types import Tensor
@@ -159,7 +159,7 @@ class SwitchTransformer(Decoding, keras.Model):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
         """Trains as Keras does; warns of targets that were not shifted."""
-        warn_of_unshifted_targets(x, y, self.config.pad_id)
+        x = watch_targets(x, y, self.config.pad_id)
         return super().fit(x, y, *args, **options)
 
     def call(

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from keras_moe.serving.protocol import _status_codes as status_codes
 from keras_moe.serving.server._server_metrics import ServerMetrics
 
+# The code of a request that was still under way when the server had stopped.
+# Nobody was told: for a client that has left it is CANCELLED.
+CUT_OFF = "ABORTED"
+
 
 class Call:
     """Facts about a request, as they become known.
@@ -44,6 +48,9 @@ def counted(
     except Exception as error:
         if call.code == "OK":
             call.code = status_codes.canonical_name(error)
+        raise
+    except BaseException:  # the loop has ended before the answer was there
+        call.code = CUT_OFF
         raise
     finally:
         metrics.count_request(

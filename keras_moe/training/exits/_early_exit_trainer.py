@@ -13,7 +13,7 @@ from keras_moe.losses import exit_weights
 from keras_moe.losses._exit_weights import CURRICULA
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
-from keras_moe.training._unshifted_targets import warn_of_unshifted_targets
+from keras_moe.training._unshifted_targets import watch_targets
 from keras_moe.training.exits._wrapping_model import WrappingModel
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
@@ -133,7 +133,7 @@ class EarlyExitTrainer(WrappingModel):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
         """Trains as Keras does; warns of targets that were not shifted."""
-        warn_of_unshifted_targets(x, y, getattr(self.config, "pad_id", 0))
+        x = watch_targets(x, y, getattr(self.config, "pad_id", 0))
         return super().fit(x, y, *args, **options)
 
     def call(self, inputs: Any, training: bool | None = None) -> list[Tensor]:

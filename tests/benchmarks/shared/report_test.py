@@ -55,6 +55,18 @@ def test_shown(report, capsys):
     assert "NO" in shown
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_claim_that_does_not_hold_is_told_to_the_shell(
+    report, written, tmp_path, capsys
+):
+    path = tmp_path / "toy.json" if written else None
+    assert report.finish(path) == 1
+    assert "speed_up" in capsys.readouterr().out
+    assert len(os.listdir(tmp_path)) == written
+    report.claims.pop()
+    assert report.finish(path) == 0
+
+
 def test_what_is_not_a_number_holds_nothing():
     assert not Claim("x", float("nan"), 1.0, "<=").holds
     with pytest.raises(ValueError, match="`relation` must be one of"):

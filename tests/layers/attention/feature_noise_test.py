@@ -25,7 +25,7 @@ def convert(num_heads, key_dim, features, **kwargs):
     exact = keras.layers.MultiHeadAttention(num_heads, key_dim, **kwargs)
     exact(x, x)
     linear = RandomFeatureAttention.from_multi_head_attention(
-        exact, num_random_features=features, seed=0
+        exact, num_random_features=features, exact_below=None, seed=0
     )
     return exact, linear
 

@@ -68,10 +68,11 @@ REFUSED = {
     "momentum": (lambda: make(momentum=1.0), "momentum=1.0"),
     "redraw": (lambda: make(redraw_interval=0), "redraw_interval=0"),
     "stream": (lambda: make().init_state(1), "need `causal=True`"),
-    "memory": (
-        lambda: make(exact_below=4).encode_memory(data(1, 3)),
-        "`exact_below` must be None",
+    "never": (
+        lambda: make(exact_below="never"),
+        "must be 'auto', a positive integer or None. Received: .*'never'",
     ),
+    "exact_size": (lambda: make(exact_below=0), "exact_below=0"),
 }
 
 

@@ -14,7 +14,7 @@ def data(*shape, seed=0, scale=1.0):
 
 
 def make(num_random_features=24, **arguments):
-    arguments.setdefault("seed", 1)
+    arguments = {"exact_below": None, "seed": 1, **arguments}
     return RandomFeatureAttention(
         HEADS, KEY_DIM, num_random_features, **arguments
     )

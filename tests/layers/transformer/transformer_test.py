@@ -127,10 +127,11 @@ def test_decoder_block_steps_equal_the_whole(sparse):
         np.testing.assert_allclose(out[:, 0], whole[:, position], atol=1e-5)
 
 
-def test_decoder_block_with_random_features():
+@pytest.mark.parametrize("exact_below", [None, "auto"])
+def test_decoder_block_with_random_features(exact_below):
     block = layers.DecoderBlock(
         layers.RandomFeatureAttention(2, 4, 16, causal=True, rotary=True),
-        layers.RandomFeatureAttention(2, 4, 16),
+        layers.RandomFeatureAttention(2, 4, 16, exact_below=exact_below),
         layers.FeedForward(16),
     )
     x, memory = data(2, 5), data(2, 4)

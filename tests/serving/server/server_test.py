@@ -11,6 +11,8 @@ import pytest
 
 from keras_moe import serving
 from keras_moe.serving.server.__main__ import main as server_main
+from keras_moe.serving.server._model_api import ModelApi
+from keras_moe.serving.server._server_metrics import ServerMetrics
 from tests.serving import toy_model
 
 
@@ -51,6 +53,36 @@ class TestServer:
         assert "no authentication" not in caplog.text
         assert "no encryption" in caplog.text
         assert token not in caplog.text
+
+    def test_what_is_cut_off_at_the_end_is_no_success(
+        self, models, tmp_path, monkeypatch
+    ):
+        """It was counted as OK, while the client had no answer."""
+        begun, may_end, counted = threading.Event(), threading.Event(), []
+
+        def predict(*arguments):
+            begun.set()
+            may_end.wait(20)
+
+        monkeypatch.setattr(ModelApi, "predict", predict)
+        monkeypatch.setattr(
+            ServerMetrics,
+            "count_request",
+            lambda self, *facts: counted.append(facts[:3]),
+        )
+        toy_model.push(models[1], tmp_path / "toy", 1)
+        server = serving.Server("toy", tmp_path / "toy", grpc_port=None)
+        with server:
+            server.wait_until_available(60)
+            client = http.client.HTTPConnection("127.0.0.1", server.rest_port)
+            client.request(
+                "POST", "/v1/models/toy:predict", '{"instances": ["ab"]}'
+            )
+            assert begun.wait(20)
+            server.stop(grace=0.1)
+            may_end.set()
+            client.close()
+        assert counted == [("rest", "Predict", "ABORTED")]
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
     def test_no_thread_is_left(self, tmp_path, host, eventually):

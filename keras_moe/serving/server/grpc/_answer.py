@@ -30,6 +30,8 @@ def answer(
     try:
         with counted(metrics, "grpc", method) as call:
             yield call
+            if not context.is_active():  # nobody gets the answer
+                call.code = "CANCELLED"
         return
     except Exception as error:
         name, message = status_codes.describe(error)

@@ -181,7 +181,12 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_head()
+        is_of_server = self.url == b"*"  # as OPTIONS may ask
+        if is_of_server:
+            self.url = b"/"  # httptools parses no other
         super().on_headers_complete()
+        if is_of_server:
+            self.scope["path"], self.scope["raw_path"] = "*", b"*"
         self._is_in_head = False
         if self._is_crowded:
             self.cycle.keep_alive = False
@@ -256,8 +261,6 @@ class HttpConnection(HttpToolsProtocol):
             raise _Refusal(
                 400, f"At most {_MAX_AHEAD} requests may be sent ahead."
             )
-        if self.url == b"*":  # of OPTIONS, about the server
-            self.url = b"/"
 
     def _refuse(self, refusal: "_Refusal") -> None:
         self._refusal = refusal

@@ -169,9 +169,11 @@ class RestHandler:
             path: of the request.
             body: is not looked at.
         """
-        methods = (
-            "POST, OPTIONS" if POST.fullmatch(path[0]) else "GET, HEAD, OPTIONS"
-        )
+        methods = "GET, HEAD, OPTIONS"
+        if path[0] == "*":  # the server, and not a resource of it
+            methods = "GET, HEAD, POST, OPTIONS"
+        elif POST.fullmatch(path[0]):
+            methods = "POST, OPTIONS"
         return Response(b"{}", headers={"Allow": methods}, media_type=JSON)
 
 

@@ -1,5 +1,8 @@
 """The embedded model server over gRPC: answers and refusals."""
 
+import threading
+import time
+
 import grpc
 import pytest
 from tensorflow.core.framework import tensor_pb2
@@ -15,6 +18,8 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis import regression_pb2
 
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
+from keras_moe.serving.server._model_api import ModelApi
+from keras_moe.serving.server._server_metrics import ServerMetrics
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,33 @@ def predictions(channel):
 @pytest.fixture(scope="module")
 def models_stub(channel):
     return model_service_pb2_grpc.ModelServiceStub(channel)
+
+
+def test_an_answer_that_nobody_gets_is_no_success(
+    server, predictions, monkeypatch, eventually
+):
+    """It was counted as OK, after the client or the server had gone."""
+    begun, may_end, codes = threading.Event(), threading.Event(), []
+    predict, count = ModelApi.predict, ServerMetrics.count_request
+
+    def wait_and_predict(*arguments):
+        begun.set()
+        may_end.wait(20)
+        return predict(*arguments)
+
+    def note(metrics, api, method, code, *facts):
+        codes.append(code)
+        count(metrics, api, method, code, *facts)
+
+    monkeypatch.setattr(ModelApi, "predict", wait_and_predict)
+    monkeypatch.setattr(ServerMetrics, "count_request", note)
+    asked = predictions.Predict.future(make_request({"word": ["ab"]}))
+    assert begun.wait(20)
+    asked.cancel()
+    time.sleep(0.5)  # the server is told so
+    may_end.set()
+    eventually(lambda: codes)
+    assert codes == ["CANCELLED"]
 
 
 def make_request(inputs, name="toy", signature="", version=None):

@@ -9,9 +9,11 @@ import time
 
 import pytest
 
+from keras_moe import serving
 from keras_moe.serving.server.rest import _http_connection
 from keras_moe.serving.server.rest import _http_server
 from keras_moe.serving.server.rest import _json_codec
+from tests.serving import toy_model
 
 PREDICT = "/v1/models/toy:predict"
 STATUS = b"GET /v1/models/toy HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -171,6 +173,19 @@ class TestFraming:
         asked = HEAD.replace(b"POST", b"OPTIONS") + b"\r\n"
         assert header(ask(server, asked)[1], "allow") == "POST, OPTIONS"
 
+    def test_a_star_is_the_server(self, server):
+        """OPTIONS * asks for all that there is; with GET it is no path."""
+        star = b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"
+        with connect(server) as peer:
+            # Also where it waits for the answer before it.
+            peer.sendall(STATUS + star + star.replace(b"OPTIONS", b"GET"))
+            time.sleep(0.1)
+            peer.shutdown(socket.SHUT_WR)
+            first, options, refused = read_all(peer).split(b"HTTP/1.1 ")[1:]
+        assert first.startswith(b"200 ")
+        assert header(options, "allow") == "GET, HEAD, POST, OPTIONS"
+        assert refused.startswith(b"400 ")
+
 
 class TestClientsFaults:
     """What a client got wrong is told to the client, in one line."""
@@ -291,18 +306,26 @@ class TestSlowClients:
                         peer.sendall(b"O")
                 assert ask(server, request)[0] == 200
 
-    def test_room_is_kept_for_what_is_cheap(self, server, monkeypatch):
+    @pytest.fixture
+    def alone(self, models, tmp_path):
+        """A server to which no other test has left a connection."""
+        toy_model.push(models[1], tmp_path / "toy", 1)
+        with serving.Server("toy", tmp_path / "toy") as server:
+            server.wait_until_available(60)
+            yield server
+
+    def test_room_is_kept_for_what_is_cheap(self, alone, monkeypatch):
         """Beyond the limit a prediction is refused in words; a look is not."""
         monkeypatch.setattr(_http_server, "_MAX_CONNECTIONS", 4)
         monkeypatch.setattr(_http_server, "_PATIENCE_SECONDS", 100.0)
         with contextlib.ExitStack() as stack:
             for _ in range(4):
-                peer = stack.enter_context(connect(server))
+                peer = stack.enter_context(connect(alone))
                 peer.sendall(WHOLE)
                 assert peer.recv(1000).startswith(b"HTTP/1.1 200 ")
-            status, answer = ask(server, WHOLE)
+            status, answer = ask(alone, WHOLE)
             assert status == 503
             assert header(answer, "retry-after") == "1"
             assert header(answer, "connection") == "close"
-            assert ask(server, STATUS)[0] == 200
-            assert ask(server, METRICS)[0] == 200
+            assert ask(alone, STATUS)[0] == 200
+            assert ask(alone, METRICS)[0] == 200
