@@ -84,10 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "large_over_small", times.pop("large_over_small"), 8.0, ">="
     )
     report.add_figures(times)
-    report.show()
-    if options.json:
-        report.write(options.json)
-    return 0 if report.holds else 1
+    return report.finish(options.json)
 
 
 def _compare(stages: dict[str, Stages], kind: str, seed: int) -> dict:

@@ -43,7 +43,7 @@ class MeanPooling(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        check_float("inputs", inputs)
+        check_float(inputs=inputs)
         values = ops.cast(inputs, "float32")
         if mask is None:
             return ops.cast(ops.mean(values, axis=1), self.compute_dtype)
@@ -63,7 +63,7 @@ class MeanPooling(keras.layers.Layer):
         self, inputs: Tensor, mask: Tensor | None = None
     ) -> keras.KerasTensor:
         """Returns what symbolic inputs give; warns where they lost a mask."""
-        check_float("inputs", inputs)
+        check_float(inputs=inputs)
         warn_of_lost_mask(self, inputs, mask)
         shape = self.compute_output_shape(inputs.shape)
         return keras.KerasTensor(shape, self.compute_dtype)
