@@ -88,6 +88,24 @@ def approximate_top_k(
     return tuple(tf.math.approx_max_k(x, k, recall_target=recall_target))
 
 
+def gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Returns the rows `x[index]`, for indices that are known to be in range.
+
+    `keras.ops.take` lets indices count from the end, too, and for that spends
+    six operations more on TensorFlow: a third of the time of a search that
+    reads little.
+
+    Args:
+        x: `[n, ...]`.
+        index: int, each in `[0, n)`, of any shape.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.take(x, index, axis=0)
+    import tensorflow as tf
+
+    return tf.gather(keras.ops.convert_to_tensor(x), index)
+
+
 def join_bytes(codes: Tensor) -> Tensor:
     """Returns strings, each joined of the bytes in a row; 0 is no byte.
 

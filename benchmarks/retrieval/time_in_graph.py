@@ -26,7 +26,7 @@ from keras_moe.retrieval import exact_search
 from keras_moe.retrieval import recall_at_k
 
 _K, _TARGET = 10, 0.95
-_TUNE, _TEST, _BATCH, _ROUNDS = 3000, 2000, 50, 200
+_TUNE, _TEST, _BATCH, _ROUNDS = 6000, 2000, 50, 200
 
 
 class AllRows(keras.layers.Layer):

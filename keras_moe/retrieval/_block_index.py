@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_moe.backend import gather_rows
 from keras_moe.layers.retrieval._candidate_layer import filled
 from keras_moe.layers.retrieval._candidate_layer import finite_or_nan
 from keras_moe.layers.retrieval._candidate_rows import STORAGES
@@ -183,7 +184,7 @@ class BlockIndex(SearchLayer):
         scores = ops.matmul(queries, ops.transpose(self.centres))
         scores = ops.where(self.spans[:, 1] > 0, scores, -np.inf)
         _, block = ops.top_k(scores, most)
-        span = ops.take(self.spans, block, axis=0)
+        span = gather_rows(self.spans, block)
         place = ops.arange(self.block_size, dtype="int32")
         there = place < span[..., 1:]
         rows = ops.where(there, span[..., :1] + place, 0)
@@ -197,12 +198,12 @@ class BlockIndex(SearchLayer):
         return scores, ops.where(where < 0, -1, best)
 
     def _score_rows(self, queries: Tensor, rows: Tensor) -> Tensor:
-        gathered = ops.cast(ops.take(self.candidates, rows, axis=0), "float32")
+        gathered = ops.cast(gather_rows(self.candidates, rows), "float32")
         scores = ops.matmul(gathered, ops.expand_dims(queries, -1))
         scores = ops.squeeze(scores, axis=-1)
         if self.scales is None:
             return scores
-        return scores * ops.take(self.scales, rows)
+        return scores * gather_rows(self.scales, rows)
 
     # === What a tuner asks for ===
 
