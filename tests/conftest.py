@@ -38,10 +38,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-def pytest_collection_finish():
-    """Leaves what the imports made out of later garbage collections.
+@pytest.fixture(autouse=True, scope="module")
+def forget_the_living():
+    """Leaves what imports and earlier files made out of garbage collections.
 
-    Keras collects garbage for each layer that it quantises or gives LoRA.
+    Thousands of tests leave much behind, and Keras collects garbage for each
+    layer that it quantises or gives LoRA: for a model, half a minute.
     """
     gc.collect()
     gc.freeze()

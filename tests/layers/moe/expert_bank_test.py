@@ -1,7 +1,5 @@
 """int8 and LoRA on the banks of experts, under every executor."""
 
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -15,13 +13,6 @@ from tests.covering import covering
 DIM, HIDDEN, EXPERTS = 8, 16, 4
 DISPATCH = ("einsum", "gather", "ragged")
 STATES = ("float", "int8", "lora", "int8, lora", "lora, int8")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_quantization():
-    # Keras collects all garbage after each kernel that it replaces.
-    gc.collect()
-    gc.freeze()
 
 
 def data(*shape):
