@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_moe import layers
 from keras_moe.keras_internals import stored_kernel
+from keras_moe.training._build_state import build_optimizer
 from tests.covering import covering
 
 DIM, HIDDEN, EXPERTS = 8, 16, 4
@@ -195,6 +196,7 @@ def test_lora_trains_its_factors_and_no_kernel(dispatch, state):
     inputs = keras.Input((None, DIM))
     model = keras.Model(inputs, layer(inputs))
     model.compile(keras.optimizers.SGD(0.1), "mse")
+    build_optimizer(model)  # or Keras traces the step twice
     x = data(16, 5)
     model.fit(x, 2 * x, verbose=0)
     for weight in layer.experts.weights:
