@@ -34,7 +34,7 @@ def run_text(
 def start(function: Callable, *arguments: Any) -> BaseProcess:
     """Starts a process that calls a function of a module."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "keras"])
+    context.set_forkserver_preload(["tests.preloaded"])
     process = context.Process(target=function, args=arguments, daemon=False)
     process.start()
     return process

@@ -25,12 +25,13 @@ from keras_moe.distillation.teachers._cached_teacher import teacher_inputs
 from keras_moe.keras_internals import set_mask
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
+from keras_moe.training._traced_once import TracedOnce
 from keras_moe.training._unshifted_targets import watch_targets
 from keras_moe.types import Config
 from keras_moe.types import Tensor
 
 
-class Distiller(keras.Model):
+class Distiller(TracedOnce):
     """Trains a student on labels and on the outputs of a frozen teacher.
 
     The loss is `w * student_loss + (1 - w) * distillation_loss`, plus every

@@ -10,7 +10,6 @@ from keras_moe.generation import Sampling
 from keras_moe.generation import SelfSpeculative
 from keras_moe.generation import decode
 from keras_moe.generation import decode_from
-from tests.generation.early_exit_case import LENGTH
 from tests.generation.early_exit_case import arrays
 from tests.generation.early_exit_case import assert_same
 from tests.generation.early_exit_case import make_model
@@ -18,6 +17,8 @@ from tests.generation.early_exit_case import make_source
 from tests.generation.early_exit_case import policy
 
 IDS = make_source()
+# A token takes a pass through all layers, operation by operation.
+LENGTH = 5
 MODELS = {
     "softmax": {"num_decoder_layers": 3},
     "random_feature": {

@@ -1,9 +1,9 @@
 /* Runs a SavedModel through TensorFlow's own C++ loader, without Python.
  *
- * usage: native_loader SAVED_MODEL INPUT_TENSOR OUTPUT_TENSOR WORD...
+ * usage: native_loader SAVED_MODEL INPUT_TENSOR OUTPUT_TENSOR,... WORD...
  *
  * Feeds the words as one string tensor of shape [number of words] and prints
- * the output: first a line "TYPE SIZE...", then one line per element, strings
+ * each output: first a line "TYPE SIZE...", then one line per element, strings
  * as hexadecimal bytes (they may hold anything). Tensors are named as in a
  * signature, "serving_default_word:0".
  */
@@ -15,6 +15,8 @@
 #include <tensorflow/c/c_api.h>
 #include <tensorflow/c/tf_tensor.h>
 #include <tensorflow/c/tf_tstring.h>
+
+#define MOST_OUTPUTS 16
 
 static void check(const TF_Status *status, const char *doing) {
   if (TF_GetCode(status) == TF_OK) return;
@@ -39,6 +41,19 @@ static TF_Output find_tensor(TF_Graph *graph, const char *name) {
     exit(1);
   }
   return tensor;
+}
+
+/* Finds all of "operation:index,operation:index"; cuts the text into pieces. */
+static int find_tensors(TF_Graph *graph, char *names, TF_Output *tensors) {
+  int count = 0;
+  for (char *name = strtok(names, ","); name; name = strtok(NULL, ",")) {
+    if (count == MOST_OUTPUTS) {
+      fprintf(stderr, "There are more than %d outputs\n", MOST_OUTPUTS);
+      exit(1);
+    }
+    tensors[count++] = find_tensor(graph, name);
+  }
+  return count;
 }
 
 static TF_Tensor *make_string_tensor(char **words, int count) {
@@ -94,7 +109,7 @@ static void print_tensor(const TF_Tensor *tensor) {
 
 int main(int argument_count, char **arguments) {
   if (argument_count < 5) {
-    fprintf(stderr, "usage: %s SAVED_MODEL INPUT OUTPUT WORD...\n",
+    fprintf(stderr, "usage: %s SAVED_MODEL INPUT OUTPUT,... WORD...\n",
             arguments[0]);
     return 2;
   }
@@ -107,15 +122,18 @@ int main(int argument_count, char **arguments) {
   check(status, "Loading");
 
   const TF_Output input = find_tensor(graph, arguments[2]);
-  const TF_Output output = find_tensor(graph, arguments[3]);
+  TF_Output outputs[MOST_OUTPUTS];
+  const int count = find_tensors(graph, arguments[3], outputs);
   TF_Tensor *words = make_string_tensor(arguments + 4, argument_count - 4);
-  TF_Tensor *answer = NULL;
-  TF_SessionRun(session, NULL, &input, &words, 1, &output, &answer, 1, NULL, 0,
-                NULL, status);
+  TF_Tensor *answers[MOST_OUTPUTS] = {NULL};
+  TF_SessionRun(session, NULL, &input, &words, 1, outputs, answers, count, NULL,
+                0, NULL, status);
   check(status, "Running");
-  print_tensor(answer);
+  for (int i = 0; i < count; i++) {
+    print_tensor(answers[i]);
+    TF_DeleteTensor(answers[i]);
+  }
 
-  TF_DeleteTensor(answer);
   TF_DeleteTensor(words);
   TF_CloseSession(session, status);
   TF_DeleteSession(session, status);

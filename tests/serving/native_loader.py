@@ -6,12 +6,16 @@ environment's interpreter may have been given.
 """
 
 import importlib.util
+import itertools
+import math
 import os
 import pathlib
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -62,9 +66,9 @@ def run(
     saved_model_dir: str | os.PathLike,
     input_tensor_name: str,
     words: list[str],
-    output_tensor_name: str,
+    output_tensor_names: Sequence[str],
 ) -> list:
-    """Feeds words to a SavedModel and gives one output, nested as its shape.
+    """Feeds words to a SavedModel and gives outputs, nested as their shapes.
 
     Strings come as `bytes`. Tensor names are those of a signature, such as
     `signature.inputs["word"].tensor_name`.
@@ -74,7 +78,7 @@ def run(
             os.fspath(binary),
             os.fspath(saved_model_dir),
             input_tensor_name,
-            output_tensor_name,
+            ",".join(output_tensor_names),
             *words,
         ],
         capture_output=True,
@@ -84,20 +88,28 @@ def run(
     )
     if done.returncode:
         raise RuntimeError(f"native_loader: {done.stderr.strip()}")
-    header, *lines = done.stdout.split("\n")[:-1]
-    kind, *shape = header.split()
+    lines = iter(done.stdout.split("\n")[:-1])
+    return [_read(header.split(), lines) for header in lines]
+
+
+def _read(header: list[str], lines: Iterator[str]) -> list:
+    kind, *sizes = header
+    shape = [int(size) for size in sizes]
+    elements = itertools.islice(lines, math.prod(shape))
     if kind == "string":
-        values = np.array([bytes.fromhex(line) for line in lines], object)
+        values = np.array([bytes.fromhex(line) for line in elements], object)
     else:
-        values = np.array(lines).astype(kind)
-    return values.reshape([int(size) for size in shape]).tolist()
+        values = np.array([*elements]).astype(kind)
+    return values.reshape(shape).tolist()
 
 
 def _compiler() -> list[str]:
     for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
         words = shlex.split(name)
         if words and shutil.which(words[0]):
-            return words
+            # To look through TensorFlow's symbols takes others long.
+            quick = shutil.which("ld.gold")
+            return [*words, *(["-fuse-ld=gold"] if quick else [])]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc"]
     raise RuntimeError(

@@ -19,23 +19,24 @@ def test_same_answers_as_the_session(binary, models):
 
     expected = servable.run({"word": as_array(words)})
 
-    for name, spec in signature.outputs.items():
-        answer = native_loader.run(
-            binary,
-            models[2],
-            signature.inputs["word"].tensor_name,
-            words,
-            spec.tensor_name,
-        )
+    answers = native_loader.run(
+        binary,
+        models[2],
+        signature.inputs["word"].tensor_name,
+        words,
+        [spec.tensor_name for spec in signature.outputs.values()],
+    )
+    assert len(answers) == len(expected)
+    for name, answer in zip(signature.outputs, answers, strict=True):
         assert answer == expected[name].tolist()
     servable.close()
 
 
 def test_errors(binary, models, tmp_path):
     with pytest.raises(RuntimeError, match="Could not find SavedModel"):
-        native_loader.run(binary, tmp_path, "x:0", ["a"], "y:0")
+        native_loader.run(binary, tmp_path, "x:0", ["a"], ["y:0"])
     with pytest.raises(RuntimeError, match="no tensor nothing:0"):
-        native_loader.run(binary, models[1], "nothing:0", ["a"], "y:0")
+        native_loader.run(binary, models[1], "nothing:0", ["a"], ["y:0"])
 
 
 def test_no_compiler(monkeypatch, tmp_path):

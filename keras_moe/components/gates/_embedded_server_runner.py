@@ -93,6 +93,9 @@ class EmbeddedServerRunner(base_runner.BaseModelServerRunner):
         """Ends the process."""
         if self._process is None:
             return
+        if self._endpoint is None:
+            # Nobody was answered yet, and its input is not read for seconds.
+            self._process.kill()
         try:
             self._process.communicate(timeout=_SECONDS_TO_STOP)
         except subprocess.TimeoutExpired:

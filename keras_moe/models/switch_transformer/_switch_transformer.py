@@ -21,6 +21,7 @@ from keras_moe.ops._token_ids import read_ids
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
+from keras_moe.training._traced_once import TracedOnce
 from keras_moe.training._unshifted_targets import watch_targets
 from keras_moe.types import Config
 from keras_moe.types import LayoutTable
@@ -28,7 +29,7 @@ from keras_moe.types import Tensor
 
 
 @register
-class SwitchTransformer(Decoding, keras.Model):
+class SwitchTransformer(Decoding, TracedOnce):
     """T5-style encoder-decoder, sparse or dense.
 
     Relative position biases shared over the layers of a stack, RMS norm

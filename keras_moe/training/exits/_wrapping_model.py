@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import keras
-
+from keras_moe.training._traced_once import TracedOnce
 from keras_moe.types import Config
 
 
-class WrappingModel(keras.Model):
+class WrappingModel(TracedOnce):
     """Saves and exports the model that it wraps, as distillers do.
 
     Keras's `ModelCheckpoint` saves the model that `fit` belongs to. The wrapper

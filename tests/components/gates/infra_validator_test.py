@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import signal
 import time
 
 import pytest
@@ -204,7 +205,9 @@ def test_a_server_that_does_not_start_in_time_is_not_waited_for(tmp_path):
     # It takes seconds to import TensorFlow.
     with pytest.raises(error_types.DeadlineExceeded):
         runner.WaitUntilRunning(time.time() + 0.2)
+    process = runner._process
     runner.Stop()
+    assert process.returncode == -signal.SIGKILL
     with pytest.raises(RuntimeError, match="not running"):
         runner.GetEndpoint()
 

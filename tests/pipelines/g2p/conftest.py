@@ -14,7 +14,8 @@ teacher:
   preset: switch_tiny
   training: {steps: 20, batch_size: 32}
 student:
-  training: {steps: 150, batch_size: 32, peak_learning_rate: 0.005}
+  num_encoder_layers: 1
+  training: {steps: 90, batch_size: 32, peak_learning_rate: 0.005}
 exits:
   thresholds: [1.0, 0.5]
   tolerance: 0.3

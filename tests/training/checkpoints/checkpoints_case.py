@@ -6,11 +6,11 @@ from keras_moe.training.checkpoints._array_file import read_arrays
 from keras_moe.training.checkpoints._position import Position
 from tests.training.example_model import X
 from tests.training.example_model import Y
-from tests.training.example_model import make_model
+from tests.training.example_model import make_built_model
 
 
 def train_model():
-    model = make_model()
+    model = make_built_model()
     for _ in range(3):
         model.train_on_batch(X, Y)
     return model

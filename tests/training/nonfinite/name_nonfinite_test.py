@@ -10,7 +10,7 @@ from keras_moe.weights._named_state import named_state
 from tests.training.example_model import X
 from tests.training.example_model import Y
 from tests.training.example_model import assert_equal
-from tests.training.example_model import make_model
+from tests.training.example_model import make_built_model
 from tests.training.example_model import values_of
 
 
@@ -57,7 +57,7 @@ def say(model, *arguments, **keywords):
 
 @pytest.fixture(scope="module")
 def trained():
-    model = make_model()
+    model = make_built_model()
     model.train_on_batch(X, Y)
     return model
 
