@@ -28,6 +28,7 @@ def test_synsets_are_read(tmp_path):
         gloss="a pet that barks",
         examples=("the dog barked", "a dog's life"),
         broader=("animal", "beast"),
+        category=5,
     )
     assert synsets[names[1]].document == "dog, domestic dog, animal, beast"
     # The hypernym of a name, and of a verb, whose line has frames as well.
