@@ -79,17 +79,17 @@ def calibrate_cascade(
             "One of `tolerance` and `budget` must be given. Received: "
             f"tolerance={tolerance}, budget={budget}."
         )
-    scores = np.asarray(scores, "float64")
-    small, large = (
-        to_losses(np.asarray(losses, "float64").reshape([-1, 1]))
-        for losses in (small_losses, large_losses)
+    scores, *losses = (
+        np.asarray(each, "float64")
+        for each in (scores, small_losses, large_losses)
     )
-    if scores.ndim != 1 or len({len(scores), len(small), len(large)}) > 1:
+    shapes = [each.shape for each in (scores, *losses)]
+    if scores.ndim != 1 or len(set(shapes)) > 1:
         raise ValueError(
             "`scores`, `small_losses` and `large_losses` must have the shape "
-            f"[n]. Received: {scores.shape}, {small.shape[:1]} and "
-            f"{large.shape[:1]}."
+            f"[n]. Received: {', '.join(map(str, shapes))}."
         )
+    small, large = (to_losses(each[:, None]) for each in losses)
     if np.isnan(scores).any():
         raise ValueError(
             "`scores` must be numbers or infinity, as `rule.scores` gives "
@@ -105,12 +105,12 @@ def calibrate_cascade(
         "rule": rule.digest,
         "stages": rule.stages and list(rule.stages),
     }
-    losses = np.where(deferred, large, small) if bounds_risk else deferred
+    costs = np.where(deferred, large, small) if bounds_risk else deferred
     if not bounds_risk:
         # The safest for the cost is the threshold that defers least.
-        thresholds, losses = thresholds[::-1], losses[:, ::-1]
+        thresholds, costs = thresholds[::-1], costs[:, ::-1]
     return calibrate(
-        losses,
+        costs,
         thresholds,
         limit,
         confidence_level,

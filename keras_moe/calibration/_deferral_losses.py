@@ -59,8 +59,11 @@ def deferral_losses(
             _check_answers(name, outputs, n)
         gain = np.zeros(n)
     else:
-        small_outputs = ops.convert_to_numpy(small_outputs)
-        large_outputs = ops.convert_to_numpy(large_outputs)
+        # Differences of small integers would wrap.
+        small_outputs, large_outputs = (
+            ops.convert_to_numpy(outputs).astype("float64")
+            for outputs in (small_outputs, large_outputs)
+        )
         labels = _check_labels(small_outputs, large_outputs, labels)
         n = len(labels)
         rows = np.arange(n)

@@ -64,11 +64,15 @@ class Network(NamedTuple):
         kernel = network.hidden_kernel
         width, hidden = kernel.shape if kernel.ndim == 2 else (0, 0)
         shapes = [(width,), (width,), (width, hidden), (hidden,), (hidden,), ()]
-        if [array.shape for array in network] != shapes or not all(
-            np.isfinite(array).all() for array in network
+        finite = all(np.isfinite(array).all() for array in network)
+        if (
+            [array.shape for array in network] != shapes
+            or not finite
+            or not (network.scale > 0.0).all()
         ):
             raise ValueError(
-                "`network` must have finite arrays that fit together. "
+                "`network` must have finite arrays that fit together, and a "
+                "positive scale. "
                 f"Received: shapes {[array.shape for array in network]}."
             )
         return network

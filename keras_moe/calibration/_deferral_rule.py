@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
 from typing import Any
@@ -14,6 +13,9 @@ from keras import ops
 
 from keras_moe.atomic_file import atomic_file
 from keras_moe.calibration._certificate import Certificate
+from keras_moe.calibration._deferral_checks import check_outputs
+from keras_moe.calibration._deferral_checks import check_parts
+from keras_moe.calibration._deferral_checks import check_threshold
 from keras_moe.calibration._deferral_features import check_probabilities
 from keras_moe.calibration._deferral_features import class_features
 from keras_moe.calibration._deferral_features import ranking_features
@@ -88,14 +90,10 @@ class DeferralRule:
         check_choice(KINDS, kind=self.kind)
         check_choice(TARGETS, target=self.target)
         check_choice(CONFIDENCES, confidence=self.confidence)
-        if (self.network is None) != (self.target == "confidence"):
-            raise ValueError(
-                "`network` must be given for all targets but 'confidence'. "
-                f"Received: target={self.target!r}, network="
-                f"{'None' if self.network is None else 'a network'}."
-            )
+        check_parts(self.target, self.network, self.stages, self.pad_id)
         if self.threshold is not None:
-            _check_finite("threshold", self.threshold)
+            check_threshold(self.threshold)
+            object.__setattr__(self, "threshold", float(self.threshold))
 
     @classmethod
     def fit(
@@ -212,14 +210,16 @@ class DeferralRule:
             ValueError: if it is not finite, or of another rule.
         """
         if isinstance(threshold, Certificate):
-            named = (threshold.policy or {}).get("rule")
-            if named != self.digest:
+            policy = threshold.policy or {}
+            named = policy.get("rule"), policy.get("stages")
+            own = self.digest, self.stages and list(self.stages)
+            if named != own:
                 raise ValueError(
                     "The certificate is not one for this rule. Received: one "
-                    f"for rule={named!r}; this one is {self.digest!r}."
+                    f"for rule and stages {named!r}; these are {own!r}."
                 )
             threshold = threshold.threshold
-        _check_finite("threshold", threshold)
+        check_threshold(threshold)
         return dataclasses.replace(self, threshold=float(threshold))
 
     def check_stages(self, *models: keras.Model) -> None:
@@ -286,7 +286,7 @@ class DeferralRule:
             made["network"] = Network.read(made["network"])
         if made["report"] is not None:
             made["report"] = DeferralReport(**made["report"])
-        if made["stages"] is not None:
+        if isinstance(made["stages"], list):
             made["stages"] = tuple(made["stages"])
         return cls(**made)
 
@@ -324,6 +324,7 @@ class DeferralRule:
         if self.kind == "tokens":
             return token_features(outputs, self.pad_id, way)
         outputs = ops.convert_to_tensor(outputs)
+        check_outputs(outputs)
         if self.kind == "ranking":
             return ranking_features(outputs)
         return class_features(outputs, self.kind == "logits")
@@ -338,12 +339,4 @@ class DeferralRule:
         return (
             ops.convert_to_numpy(features),
             -ops.convert_to_numpy(confidence),
-        )
-
-
-def _check_finite(name: str, value: Any) -> None:
-    number = isinstance(value, (int, float, np.number))
-    if isinstance(value, bool) or not number or not math.isfinite(value):
-        raise ValueError(
-            f"`{name}` must be a finite number. Received: {name}={value!r}."
         )

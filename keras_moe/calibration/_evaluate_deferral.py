@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_moe.calibration._deferral_features import check_probabilities
 from keras_moe.calibration._deferral_losses import Loss
 from keras_moe.calibration._deferral_losses import deferral_losses
 from keras_moe.calibration._deferral_report import DeferralReport
@@ -46,6 +47,9 @@ def evaluate_deferral(
     >>> report.small_loss, report.large_loss, report.breakage, report.gain
     (0.25, 0.0, 0.0, 0.0)
     """
+    if rule.kind == "probabilities":
+        check_probabilities("small_outputs", small_outputs)
+        check_probabilities("large_outputs", large_outputs)
     losses = deferral_losses(
         small_outputs, large_outputs, labels, rule.kind, loss
     )

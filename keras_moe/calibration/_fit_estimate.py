@@ -44,6 +44,8 @@ def fit_estimate(
     finite = np.ones(len(losses.small), bool)
     for features, uncertainty in seen.values():
         finite &= np.isfinite(features).all(axis=1) & np.isfinite(uncertainty)
+    if target == "probability_gain":
+        finite &= np.isfinite(losses.probability_gain)
     small, large = losses.small[finite], losses.large[finite]
     if len(small) < 2 * FOLDS:
         raise ValueError(
@@ -57,8 +59,9 @@ def fit_estimate(
         )
     if not finite.all():
         warnings.warn(
-            f"{int((~finite).sum())} of {len(finite)} rows of `small_outputs` "
-            "are not finite and are left out: every rule defers such rows.",
+            f"{int((~finite).sum())} of {len(finite)} rows of outputs are not "
+            "finite and are left out: every rule defers rows of which the "
+            "small stage's are not.",
             stacklevel=4,
         )
     reports = {

@@ -62,6 +62,7 @@ def test_certificates_are_violated_as_rarely_as_they_say():
         ({"tolerance": 2.0}, "`tolerance`"),
         ({"thresholds": [0.1, 0.1]}, "`thresholds` must"),
         ({"scores": [np.nan, 0.0]}, "NaN in 1 rows"),
+        ({"small_losses": [[0.0, 1.0]]}, r"must have the shape \[n\]"),
         ({"scores": [0.0]}, r"must have the shape \[n\]"),
         ({"small_losses": [2.0, 0.0]}, "`losses`"),
     ],

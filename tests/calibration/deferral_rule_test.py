@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_moe.calibration import DeferralRule
 from keras_moe.calibration._deferral_features import token_features
+from keras_moe.calibration._deferral_losses import deferral_losses
 from keras_moe.calibration._deferral_report import compare
 
 _N, _CLASSES = 3000, 6
@@ -106,6 +107,10 @@ def test_a_file_gives_back_the_rule(for_specialist, data, tmp_path):
         {"network": None},
         {"network": {**fields["network"], "bias": [0.0]}},
         {"kind": "words"},
+        {"stages": "ab"},
+        {"pad_id": "x"},
+        {"threshold": 10**400},
+        {"network": {**fields["network"], "scale": [0.0] * (_CLASSES + 3)}},
         {"more": 1},
     ):
         path.write_text(json.dumps({**fields, **change}))
@@ -137,6 +142,28 @@ def test_rows_that_are_not_finite_have_no_part_in_the_fit(data):
     with pytest.warns(UserWarning, match="1 of 500 rows"):
         rule = DeferralRule.fit(small, large, labels)
     assert rule.report.n == 499
+
+
+def test_broken_rows_of_the_large_stage_have_no_part_either(data):
+    labels, small, large, _ = (each[:500].copy() for each in data)
+    large[7] = np.nan
+    with pytest.warns(UserWarning, match="1 of 500 rows"):
+        rule = DeferralRule.fit(small, large, labels, "probability_gain")
+    assert rule.report.n == 499
+
+
+def test_small_integers_do_not_wrap():
+    labels = np.arange(60) % 3
+    small, large = np.eye(3)[(labels + labels // 2) % 3], np.eye(3)[labels]
+    found = [
+        deferral_losses(
+            small.astype(dtype), large.astype(dtype), labels, "logits", None
+        )
+        for dtype in ("float32", "uint8")
+    ]
+    for each in zip(*found, strict=True):
+        np.testing.assert_array_equal(*each)
+    assert found[0].probability_gain.min() >= -1.0
 
 
 def test_logits_and_probabilities_are_scored_alike(data):
@@ -238,5 +265,10 @@ def test_refuses_a_threshold_that_is_no_number(for_specialist):
         for_specialist.with_threshold(np.nan)
     with pytest.raises(ValueError, match="`threshold` must be set"):
         for_specialist.defers(np.eye(_CLASSES))
+    with pytest.raises(ValueError, match="`threshold` must be a finite"):
+        DeferralRule(threshold=1e39)  # infinity in float32
+    for shape in ((2, 2, 3), (4, 1)):
+        with pytest.raises(ValueError, match="must have the shape"):
+            DeferralRule().scores(np.zeros(shape))
     with pytest.raises(ValueError, match="`network` must be given"):
         dataclasses.replace(for_specialist, target="confidence")

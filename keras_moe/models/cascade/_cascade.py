@@ -97,13 +97,15 @@ class Cascade(Generating, keras.Model):
         # The weights of a model that is being loaded come after its stages.
         loading = kwargs.pop("loading", False)
         check_stages(stages, rules, policies, batch_sizes, loading)
-        super().__init__(**kwargs)
+        # Each stage casts inputs as its own policy says.
+        super().__init__(autocast=False, **kwargs)
         self.stages = stages
         self._rules = tuple(rules)
         self._early_exits = tuple(policies)
         self.batch_sizes = tuple(batch_sizes)
-        # A cascade that only generates is never called, and has no build.
-        self.built = all(stage.built for stage in stages)
+        # A cascade that generates is never called, and has no build.
+        if rules[0].kind == "tokens":
+            self.built = all(stage.built for stage in stages)
 
     @property
     def rules(self) -> tuple[DeferralRule, ...]:
@@ -120,19 +122,28 @@ class Cascade(Generating, keras.Model):
             ValueError: if it is of another rule, of other stages or of another
                 threshold.
         """
-        for number, rule in enumerate(self._rules):
-            if (certificate.policy or {}).get("rule") == rule.digest:
+        named = (certificate.policy or {}).get("rule")
+        alike = [
+            number
+            for number, rule in enumerate(self._rules)
+            if rule.digest == named
+        ]
+        if not alike:
+            raise ValueError(
+                "The certificate is not one for a rule of this cascade. "
+                f"Received: policy={certificate.policy!r}."
+            )
+        # Plain rules of two stages are alike but for their thresholds.
+        for number in alike:
+            rule = self._rules[number]
+            if rule.threshold == certificate.threshold:
+                rule.with_threshold(certificate)
                 rule.check_stages(*self.stages[number : number + 2])
-                certified = rule.with_threshold(certificate).threshold
-                if certified != rule.threshold:
-                    raise ValueError(
-                        "The certificate is for another threshold. Received: "
-                        f"{certified}; the rule's is {rule.threshold}."
-                    )
                 return
         raise ValueError(
-            "The certificate is not one for a rule of this cascade. Received: "
-            f"policy={certificate.policy!r}."
+            "The certificate is for another threshold. Received: "
+            f"{certificate.threshold}; the rule's is "
+            f"{self._rules[alike[0]].threshold}."
         )
 
     def build(self, input_shape: Any) -> None:

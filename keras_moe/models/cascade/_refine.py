@@ -8,6 +8,8 @@ import keras
 from keras import ops
 
 from keras_moe.backend import shapes_must_be_static
+from keras_moe.keras_internals import get_mask
+from keras_moe.keras_internals import set_mask
 from keras_moe.types import Tensor
 
 
@@ -78,7 +80,7 @@ def _replace(
 ) -> Any:
     """Returns answers with those of deferred rows among `rows` replaced."""
     chosen = keras.tree.map_structure(
-        lambda tensor: ops.take(tensor, rows, axis=0), inputs
+        lambda tensor: _take_with_mask(tensor, rows), inputs
     )
     replaced = stage(chosen)
     _check_alike(answers, replaced)
@@ -92,6 +94,14 @@ def _replace(
         return ops.scatter_update(before, index, ops.where(keep, after, old))
 
     return keras.tree.map_structure(put, answers, replaced)
+
+
+def _take_with_mask(tensor: Tensor, rows: Tensor) -> Tensor:
+    taken = ops.take(tensor, rows, axis=0)
+    mask = get_mask(tensor)
+    if mask is not None:
+        set_mask(taken, ops.take(mask, rows, axis=0))
+    return taken
 
 
 def _check_alike(answers: Any, replaced: Any) -> None:

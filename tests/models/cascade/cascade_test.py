@@ -209,6 +209,55 @@ def test_refuses_what_does_not_go_together(stages, rules, change, message):
         Cascade(*change(stages, rules))
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_hands_masks_to_later_stages(jit_compile):
+    inputs = keras.Input([3, 2])
+    mean = keras.layers.GlobalAveragePooling1D()(inputs)
+    stage = keras.Model(inputs, keras.layers.Softmax()(mean))
+    ask = Cascade([stage, stage], DeferralRule(threshold=-1.0))
+    outer = keras.Input([3, 2])
+    masked = keras.layers.Masking()(outer)
+    model = keras.Model(outer, ask(masked))
+    alone = keras.Model(outer, stage(masked))
+    x = tf.constant([[[1.0, 0.0], [5.0, 1.0], [0.0, 0.0]]])
+    answer = tf.function(model, jit_compile=jit_compile)(x)
+    assert answer["stage"].numpy().tolist() == [1]
+    np.testing.assert_allclose(answer["outputs"], alone(x), atol=1e-6)
+
+
+def test_leaves_the_casting_of_inputs_to_each_stage(stages):
+    cascade = Cascade(
+        stages[:2], DeferralRule(threshold=0.999), dtype="mixed_float16"
+    )
+    x = 1e5 * _rows(4)  # more than half precision holds
+    np.testing.assert_array_equal(
+        cascade(x)["outputs"], stages[0](x, training=False)
+    )
+
+
+def test_exports_without_a_signature(stages, rules, tmp_path):
+    cascade = Cascade(stages, rules)
+    x = _rows(3)
+    expected = cascade(x)
+    cascade.export(tmp_path / "1", verbose=False)
+    version = tf.saved_model.load(tmp_path / "1")
+    np.testing.assert_allclose(
+        version.serve(x)["outputs"], expected["outputs"], atol=1e-6
+    )
+
+
+def test_checks_a_certificate_of_either_of_two_rules(stages):
+    losses = np.zeros(500)
+    rules = [DeferralRule(threshold=0.7), DeferralRule(threshold=0.3)]
+    cascade = Cascade(stages, rules)
+    for rule in rules:
+        cascade.check_certificate(
+            calibrate_cascade(
+                rule, losses, losses, losses, [rule.threshold], tolerance=0.1
+            )
+        )
+
+
 def test_checks_a_certificate():
     small, large = _classifier(1), _classifier(2)
     rule = DeferralRule(stages=(fingerprint(small), fingerprint(large)))
@@ -222,6 +271,16 @@ def test_checks_a_certificate():
         Cascade([small, large], rule.with_threshold(0.3)).check_certificate(
             certificate
         )
+    strange = calibrate_cascade(
+        DeferralRule(stages=("1:a", "1:b")),
+        losses,
+        losses,
+        losses,
+        [certificate.threshold],
+        tolerance=0.1,
+    )
+    with pytest.raises(ValueError, match="not one for this rule"):
+        cascade.check_certificate(strange)
     other = calibrate_cascade(
         DeferralRule("logits"), losses, losses, losses, [0.2], tolerance=0.1
     )
