@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from keras_moe import layers
 from keras_moe import retrieval
@@ -159,6 +160,18 @@ def test_half_precision_ranks_in_float32():
     scores, found = index(np.ones((1, 2)))
     assert scores.dtype == "float16"
     np.testing.assert_array_equal(found, [[89, 88, 87, 86, 85]])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_queries_are_read_in_float32_under_every_policy(policy):
+    """Float16 has no 1e5, and neither half precision has all of QUERIES."""
+    layer = make(dtype=policy)
+    for queries in (QUERIES, np.full_like(QUERIES, 1e5)):
+        scores, found = layer(queries)
+        wanted, rows = layer.find(queries, layer.k)
+        np.testing.assert_array_equal(found, layer.names_of(rows))
+        np.testing.assert_array_equal(scores, ops.cast(wanted, scores.dtype))
+        assert (np.asarray(found) >= 0).all()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
