@@ -296,6 +296,26 @@ def test_nothing_is_changed_by_what_is_refused():
         index(np.ones((1, 4)))
 
 
+def test_all_blocks_are_searched_where_there_are_few():
+    index = retrieval.BlockIndex(ROWS, k=K, block_size=16)
+    assert index.settings == {"blocks_to_search": 16}
+    for rows in (ROWS[:100], ROWS[:9], ROWS):
+        fresh = retrieval.BlockIndex(rows, k=K, block_size=16)
+        index.update_candidates(rows)
+        for each in (index, fresh):
+            (level,) = each.levels(K)
+            blocks = each.settings["blocks_to_search"]
+            assert blocks == min(16, level.most)
+            scores, _ = each.search(QUERIES, K)
+            np.testing.assert_array_equal(scores, each(QUERIES)[0])
+            if level.most <= 16:
+                best = np.sort(QUERIES @ rows.T, axis=1)[:, :-6:-1]
+                np.testing.assert_allclose(scores, best, rtol=1e-5, atol=1e-6)
+    fresh.settings = fresh.settings
+    few = retrieval.BlockIndex(ROWS[:9], k=K, block_size=16)
+    few.settings = few.settings
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
