@@ -1,5 +1,6 @@
 """Candidates that are no negatives of a query."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -48,7 +49,7 @@ def accidental_hits(keys: Tensor, candidate_keys: Tensor) -> Tensor:
 
 
 def read_keys(name: str, keys: Tensor) -> Tensor:
-    """Returns int `[rows, keys]`.
+    """Returns `[rows, keys]` of one dtype, in which -1 stays -1.
 
     Args:
         name: what an error calls them.
@@ -66,7 +67,11 @@ def read_keys(name: str, keys: Tensor) -> Tensor:
             f"`{name}` must be integers: number or hash what names documents. "
             f"Received: {name}.dtype={dtype}."
         )
-    keys = ops.convert_to_tensor(keys)
+    wide = "int32" if keras.backend.backend() == "jax" else "int64"
+    keys = ops.cast(ops.convert_to_tensor(keys), wide)
+    if dtype.startswith("u"):
+        # The upper half of uint64, hashes as a rule, would be no keys.
+        keys = ops.where(keys < 0, -1 - keys, keys)
     if len(keys.shape) == 1:
         return ops.expand_dims(keys, 1)
     if len(keys.shape) != 2 or keys.shape[1] is None:

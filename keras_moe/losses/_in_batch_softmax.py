@@ -44,7 +44,7 @@ def in_batch_softmax(
             negatives of a query, such as `accidental_hits`; they may hold
             anything. The query's own document is never excluded.
         sampling_probability: `[candidates]` in (0, 1], how likely each is to
-            be a candidate of a batch.
+            be a candidate of a batch; anything where it is excluded.
         num_hard_negatives: how many negatives of each query count, those with
             the greatest scores; `None` for all.
         mask: bool `[queries]`, false for queries that are left out; they may
@@ -70,10 +70,13 @@ def in_batch_softmax(
         correct = keras_rs.layers.SamplingProbabilityCorrection(
             _LEAST_PROBABILITY, dtype="float32", name="correct"
         )
-        logits = correct(
-            logits,
-            ops.expand_dims(ops.cast(sampling_probability, "float32"), 0),
-        )
+        # Of what is left out the probability, too, may be anything.
+        counts = logits > -float("inf")
+        if mask is not None:
+            counts = counts & ops.expand_dims(mask, 1)
+        probability = ops.cast(sampling_probability, "float32")
+        probability = ops.where(counts, ops.expand_dims(probability, 0), 1.0)
+        logits = correct(logits, probability)
     positive = _own_scores(logits, own)
     if num_hard_negatives is not None:
         mine = keras_rs.layers.HardNegativeMining(

@@ -61,8 +61,9 @@ class BlockIndex(SearchLayer):
         candidate_ids: an integer or a string for each, all different; `None`
             for answers that are numbers of rows.
         k: how many to return; a call may ask for fewer.
-        blocks_to_search: number of blocks that a query reads. Functions that
-            were traced keep the number that they were traced with.
+        blocks_to_search: number of blocks that a query reads; all, where there
+            are fewer. Functions that were traced keep the number that they were
+            traced with.
         return_scores: whether scores are returned, too.
         storage: `"float32"`, `"bfloat16"`, or `"int8"` with a scale for each
             row.
@@ -209,8 +210,10 @@ class BlockIndex(SearchLayer):
 
     @property
     def settings(self) -> dict[str, int]:
-        """`{"blocks_to_search": ...}`."""
-        return {"blocks_to_search": self.blocks_to_search}
+        """`{"blocks_to_search": ...}`, at most the blocks that there are."""
+        most = 0 if self.spans is None else len(self._block_sizes())
+        blocks = self.blocks_to_search
+        return {"blocks_to_search": min(blocks, most or blocks)}
 
     @settings.setter
     def settings(self, settings: Settings) -> None:

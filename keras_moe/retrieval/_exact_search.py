@@ -7,7 +7,8 @@ import numpy as np
 
 # Scores that are computed at once: 128 MB of them.
 _SCORES_AT_ONCE = 2**25
-# Scores that are sums of the same numbers in another order differ by less.
+# Scores that are sums of the same numbers in another order differ by less than
+# this share of the lengths of both vectors, whatever the scale of these.
 _TIE = 1e-6
 
 
@@ -76,8 +77,9 @@ def recall_at_k(
     """Returns the recall of each query, float64 `[queries]`.
 
     The share of the k results that score no less than the true k-th: which of
-    several equal candidates is returned does not matter. A result that is
-    returned twice counts once.
+    several equal candidates is returned does not matter, and equal are scores
+    that differ by no more than the rounding of float32 does, at any scale of
+    vectors. A result that is returned twice counts once.
 
     Args:
         found: numbers of rows that were found, `[queries, k]`; -1 is none.
@@ -97,8 +99,10 @@ def recall_at_k(
     counts = (found >= 0) & (np.diff(found, axis=1, prepend=-1) != 0)
     results = vectors[np.maximum(found, 0)]
     scores = np.matmul(results, np.expand_dims(queries, 2))[:, :, 0]
-    last = neighbors.scores[:, -1:]
-    near = scores >= last - _TIE * np.maximum(np.abs(last), 1)
+    last = vectors[neighbors.rows[:, -1:]]
+    lengths = np.maximum(_lengths(results), _lengths(last))
+    slack = _TIE * _lengths(queries)[:, np.newaxis] * lengths
+    near = scores >= neighbors.scores[:, -1:] - slack
     return np.mean(counts & near, axis=1)
 
 
@@ -107,6 +111,10 @@ def chunks(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
     size = max(size, 1)
     for start in range(0, len(array), size):
         yield array[start : start + size]
+
+
+def _lengths(x: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(x, axis=-1)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

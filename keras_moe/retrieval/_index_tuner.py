@@ -92,7 +92,8 @@ class IndexTuner:
         )
         check_seed(seed)
         self.index = index
-        self.k = k or index.k
+        # Of NumPy's integers JSON has none.
+        self.k = int(k or index.k)
         self.confidence_level = confidence_level
         self.tuning_share = tuning_share
         self.p_value = p_value

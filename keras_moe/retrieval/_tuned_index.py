@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,12 @@ from keras_moe.atomic_file import atomic_file
 from keras_moe.calibration import Certificate
 from keras_moe.retrieval._confirmation import policy_of
 from keras_moe.retrieval._frontier import OperatingPoint
+from keras_moe.retrieval._levels import Level
 from keras_moe.retrieval._levels import TunableIndex
+from keras_moe.retrieval._levels import bytes_per_query
+from keras_moe.retrieval._levels import check_settings
+from keras_moe.validation import check_in_unit_interval
+from keras_moe.validation import check_size
 
 _FORMAT_VERSION = 1
 
@@ -148,6 +154,12 @@ class TunedIndex:
                 f"anew. Received: an index of fingerprint {index.fingerprint}; "
                 f"the tuned one has {tuned.certificate.fingerprint}."
             )
+        try:
+            _check_frontier(tuned.frontier, index.levels(tuned.k))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not the file of a tuned index. {error}"
+            ) from error
         index.settings = tuned.settings
         return tuned
 
@@ -155,6 +167,35 @@ class TunedIndex:
 def _read(document: Any) -> dict[str, Any]:
     if document.pop("format_version") != _FORMAT_VERSION:
         raise ValueError(f"Its format_version must be {_FORMAT_VERSION}.")
+    check_size(k=document["k"])
     frontier = [OperatingPoint(**point) for point in document.pop("frontier")]
+    for point in frontier:
+        _check_number(bytes_per_query=point.bytes_per_query)
+        _check_number(predicted_recall=point.predicted_recall)
+        check_in_unit_interval(
+            "predicted_recall", np.array([point.predicted_recall])
+        )
     certificate = Certificate.from_json(json.dumps(document.pop("certificate")))
     return {"frontier": tuple(frontier), "certificate": certificate} | document
+
+
+def _check_number(**values: Any) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(
+                f"`{name}` must be a number. Received: {name}={value!r}."
+            )
+
+
+def _check_frontier(
+    frontier: Sequence[OperatingPoint], levels: Sequence[Level]
+) -> None:
+    """Raises `ValueError` unless settings cost the bytes that are certified."""
+    for point in frontier:
+        settings = check_settings(levels, point.settings)
+        cost = bytes_per_query(levels, settings)
+        if cost != point.bytes_per_query:
+            raise ValueError(
+                f"`bytes_per_query` must be {cost:g}, what {settings} read. "
+                f"Received: bytes_per_query={point.bytes_per_query}."
+            )

@@ -77,6 +77,30 @@ def test_what_is_left_out_may_hold_anything(hardest):
         np.testing.assert_array_equal(gradient, expected[1])
 
 
+@pytest.mark.parametrize("hardest", [None, 1])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0, 0.0])
+def test_what_is_left_out_may_have_any_probability(wrong, hardest):
+    """Candidates 1 and 3, of no query but one that is left out, too."""
+    scores = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    excluded = np.zeros((3, 4), bool)
+    excluded[:, [1, 3]] = True
+    options = {
+        "excluded": excluded,
+        "mask": np.array([True, False, True]),
+        "num_hard_negatives": hardest,
+    }
+    probability = np.array([0.5, 0.2, 0.1, 0.3])
+    spoilt = np.array([0.5, wrong, 0.1, wrong])
+    expected = with_gradient(
+        scores, sampling_probability=probability, **options
+    )
+    loss, gradient = with_gradient(
+        scores, sampling_probability=spoilt, **options
+    )
+    assert loss == expected[0]
+    np.testing.assert_array_equal(gradient, expected[1])
+
+
 def test_without_a_negative_the_loss_is_0():
     alone, gradient = with_gradient([[3.0]])
     assert alone == 0 and gradient == 0

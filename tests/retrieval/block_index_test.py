@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from keras_moe import layers
 from keras_moe import retrieval
@@ -161,6 +162,18 @@ def test_half_precision_ranks_in_float32():
     np.testing.assert_array_equal(found, [[89, 88, 87, 86, 85]])
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_queries_are_read_in_float32_under_every_policy(policy):
+    """Float16 has no 1e5, and neither half precision has all of QUERIES."""
+    layer = make(dtype=policy)
+    for queries in (QUERIES, np.full_like(QUERIES, 1e5)):
+        scores, found = layer(queries)
+        wanted, rows = layer.find(queries, layer.k)
+        np.testing.assert_array_equal(found, layer.names_of(rows))
+        np.testing.assert_array_equal(scores, ops.cast(wanted, scores.dtype))
+        assert (np.asarray(found) >= 0).all()
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_numbers_of_any_size(scale):
     with np.errstate(all="raise"):
@@ -281,6 +294,26 @@ def test_nothing_is_changed_by_what_is_refused():
     assert index.fingerprint == before
     with pytest.raises(ValueError, match=r"size of candidates, 6.*\(1, 4\)"):
         index(np.ones((1, 4)))
+
+
+def test_all_blocks_are_searched_where_there_are_few():
+    index = retrieval.BlockIndex(ROWS, k=K, block_size=16)
+    assert index.settings == {"blocks_to_search": 16}
+    for rows in (ROWS[:100], ROWS[:9], ROWS):
+        fresh = retrieval.BlockIndex(rows, k=K, block_size=16)
+        index.update_candidates(rows)
+        for each in (index, fresh):
+            (level,) = each.levels(K)
+            blocks = each.settings["blocks_to_search"]
+            assert blocks == min(16, level.most)
+            scores, _ = each.search(QUERIES, K)
+            np.testing.assert_array_equal(scores, each(QUERIES)[0])
+            if level.most <= 16:
+                best = np.sort(QUERIES @ rows.T, axis=1)[:, :-6:-1]
+                np.testing.assert_allclose(scores, best, rtol=1e-5, atol=1e-6)
+    fresh.settings = fresh.settings
+    few = retrieval.BlockIndex(ROWS[:9], k=K, block_size=16)
+    few.settings = few.settings
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Recall, and what it counts."""
 
 import numpy as np
+import pytest
 
 from keras_moe.retrieval import _exact_search
 from keras_moe.retrieval._exact_search import exact_search
@@ -44,3 +45,15 @@ def test_distance_of_directions():
     queries = np.concatenate([ROWS[:3] * 7, -ROWS[:1], np.zeros((1, 3))])
     found = exact_search(ROWS, queries.astype("float32"), 1).distances
     assert (found[:3] < 1e-6).all() and found[3] > 0.1 and np.isnan(found[4])
+
+
+@pytest.mark.parametrize("of_rows", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("of_queries", [1e-4, 1.0, 1e4])
+def test_recall_has_no_scale(of_rows, of_queries):
+    rows, queries = np.float32(of_rows) * ROWS, np.float32(of_queries) * QUERIES
+    scores = QUERIES.astype("float64") @ ROWS.T.astype("float64")
+    order = np.argsort(-scores, axis=1)
+    found = np.concatenate([order[:, :3], order[:, 10:12]], axis=1)
+    neighbors = exact_search(rows, queries, k=5)
+    recall = recall_at_k(found, neighbors, rows, queries)
+    np.testing.assert_allclose(recall, 0.6)

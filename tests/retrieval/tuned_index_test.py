@@ -69,6 +69,14 @@ def change(document, *keys, to):
         (["more"], 1),
         (["frontier"], []),
         (["frontier", 0], 3),
+        (["frontier", 0, "predicted_recall"], "x"),
+        (["frontier", 0, "predicted_recall"], 2.0),
+        (["frontier", 0, "predicted_recall"], None),
+        (["frontier", 0, "bytes_per_query"], "x"),
+        (["frontier", 0, "bytes_per_query"], 1.0),
+        (["frontier", 0, "settings", "blocks_to_search"], 3.0),
+        (["frontier", 0, "settings"], {"blocks": 1}),
+        (["frontier", 0, "settings"], 3),
         (["certificate"], None),
         (["certificate", "threshold"], 1.0),
         (["certificate", "tolerance"], 0.01),
@@ -84,6 +92,31 @@ def test_a_file_that_lies_is_refused(tuned, path, keys, value):
     with pytest.raises(ValueError, match="not the file of a tuned index"):
         retrieval.TunedIndex.load(path, tuned.index)
     assert tuned.index.settings == before
+
+
+def test_settings_of_other_bytes_are_refused(tuned, path):
+    """In the frontier and in the certificate alike."""
+    document = json.loads(path.read_text())
+    certificate = document["certificate"]
+    place = certificate["thresholds"].index(certificate["threshold"])
+    cheap = {"blocks_to_search": tuned.settings["blocks_to_search"] - 1}
+    certificate["policy"]["settings"][place] = cheap
+    for point in document["frontier"]:
+        if point["bytes_per_query"] == certificate["threshold"]:
+            point["settings"] = cheap
+    path.write_text(json.dumps(document))
+    before = tuned.index.settings
+    with pytest.raises(ValueError, match="not the file.*`bytes_per_query` mus"):
+        retrieval.TunedIndex.load(path, tuned.index)
+    assert tuned.index.settings == before
+
+
+def test_integers_of_numpy_are_written(tuned, tmp_path):
+    index = retrieval.BlockIndex(ROWS, k=4, block_size=16)
+    tuner = retrieval.IndexTuner(index, k=np.int64(3))
+    tuner.fit(QUERIES, target_recall=0.5).save(tmp_path / "tuned.json")
+    loaded = retrieval.TunedIndex.load(tmp_path / "tuned.json", index)
+    assert loaded.k == 3
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"k": 4}'])

@@ -55,7 +55,8 @@ class CandidateLayer(keras.layers.Layer):
         id_width: int | None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Queries are read in float32 under every policy: `finite_or_nan`.
+        super().__init__(autocast=False, **kwargs)
         check_size(capacity=capacity, dim=dim, id_width=id_width)
         check_choice(STORAGES, storage=storage)
         if id_kind is not None:

@@ -124,5 +124,8 @@ def _with_negatives(
         )
     theirs = ops.reshape(theirs, (-1, *wanted))
     if name == NEGATIVE_KEYS:
+        # Not cast to the dtype of `y`, in which -1 may be a key.
         theirs = read_keys(name, theirs)
-    return ops.concatenate([own, ops.cast(theirs, own.dtype)])
+    else:
+        theirs = ops.cast(theirs, own.dtype)
+    return ops.concatenate([own, theirs])

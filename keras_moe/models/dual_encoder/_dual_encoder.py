@@ -15,6 +15,7 @@ from keras_moe.models.dual_encoder._batch import QUERY
 from keras_moe.models.dual_encoder._batch import Batch
 from keras_moe.models.dual_encoder._batch import joined
 from keras_moe.models.dual_encoder._batch import read_batch
+from keras_moe.models.dual_encoder._check_weights import check_weights
 from keras_moe.models.dual_encoder._input_signature import input_signature
 from keras_moe.models.dual_encoder._no_negatives import WarnOfNoNegatives
 from keras_moe.models.dual_encoder._no_negatives import warn_of_no_negatives
@@ -241,7 +242,7 @@ class DualEncoder(keras.Model):
         **options: Any,
     ) -> Any:
         """Trains as Keras does; warns of batches without negatives."""
-        _check_weights(y, options)
+        check_weights(y, options)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.tree.flatten(callbacks or [])
             callbacks = [*callbacks, WarnOfNoNegatives()]
@@ -251,8 +252,15 @@ class DualEncoder(keras.Model):
         self, x: Any = None, y: Any = None, *args: Any, **options: Any
     ) -> Any:
         """Evaluates as Keras does."""
-        _check_weights(y, options)
+        check_weights(y, options)
         return super().evaluate(x, y, *args, **options)
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, **options: Any
+    ) -> Any:
+        """Trains as Keras does."""
+        check_weights(y, {"sample_weight": sample_weight, **options})
+        return super().train_on_batch(x, y, sample_weight, **options)
 
     def compute_loss(
         self,
@@ -335,12 +343,3 @@ class DualEncoder(keras.Model):
             if config[role] is not None
         }
         return cls(**{**config, **encoders})
-
-
-def _check_weights(y: Any, options: dict[str, Any]) -> None:
-    if y is None and options.get("sample_weight") is not None:
-        raise ValueError(
-            "`sample_weight` must come with `y`, for instance the numbers of "
-            "rows: Keras drops weights without labels, and says nothing. "
-            "Received: y=None."
-        )

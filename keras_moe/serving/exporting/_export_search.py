@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_moe.serving.exporting._check_endpoints import Endpoint
@@ -41,7 +42,8 @@ def export_search(
 
     Each answers `identifiers` and `scores` `[batch, k]`, the best first, and
     `status` `[batch]`. A row whose status is not `"ok"` has no answer: empty
-    identifiers (or -1) and scores of 0.
+    identifiers (or -1) and scores of 0. `"not_finite"` is one whose vector or
+    scores are not finite in the dtypes of the search.
 
     Args:
         directory: where to write; must be new or empty, see
@@ -141,14 +143,22 @@ class _SearchEndpoints:
     ) -> dict[str, tf.Tensor]:
         embedding, status = _read(self._encode(texts), texts)
         scores, identifiers = self._search(embedding, k=k)
-        good = tf.equal(status, OK)[:, tf.newaxis]
         none = tf.constant(
             "" if identifiers.dtype == tf.string else -1, identifiers.dtype
         )
+        there = tf.math.is_finite(scores)
+        # Vectors that were finite need not be so in the search's own dtype,
+        # nor scores; minus infinity without a name is where there are no more.
+        no_more = tf.equal(scores, -np.inf) & tf.equal(identifiers, none)
+        known = tf.reduce_all(there | no_more, axis=1)
+        status = _with_reason(
+            status, known & tf.reduce_all(there[:, :1], axis=1)
+        )
+        there &= tf.equal(status, OK)[:, tf.newaxis]
         return {
-            "identifiers": tf.where(good, identifiers, none),
-            # Not NaN, for which JSON has no word.
-            "scores": tf.where(good, scores, tf.zeros_like(scores)),
+            "identifiers": tf.where(there, identifiers, none),
+            # Not NaN or infinity, for which JSON has no word.
+            "scores": tf.where(there, scores, tf.zeros_like(scores)),
             "status": status,
         }
 
@@ -170,5 +180,9 @@ def _read(encoded: Any, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     if status is None:
         status = tf.fill(tf.shape(texts), OK)
     finite = tf.reduce_all(tf.math.is_finite(embedding), axis=1)
+    return embedding, _with_reason(status, finite)
+
+
+def _with_reason(status: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
     lost = tf.equal(status, OK) & tf.logical_not(finite)
-    return embedding, tf.where(lost, "not_finite", status)
+    return tf.where(lost, "not_finite", status)

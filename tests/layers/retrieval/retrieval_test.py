@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from keras_moe import layers
 from tests.layers.layer_test_case import run_layer_test
@@ -250,6 +251,18 @@ def test_half_precision_ranks_in_float32():
     scores, index = layer(np.ones((1, 2)))
     assert scores.dtype == "float16"
     np.testing.assert_array_equal(index, [[8, 7, 6]])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_queries_are_read_in_float32_under_every_policy(policy):
+    """Float16 has no 1e5, and neither half precision has all of QUERIES."""
+    layer = layers.Retrieval(ROWS, k=3, dtype=policy)
+    for queries in (QUERIES, np.full_like(QUERIES, 1e5)):
+        scores, found = layer(queries)
+        wanted, rows = layer.find(queries, layer.k)
+        np.testing.assert_array_equal(found, layer.names_of(rows))
+        np.testing.assert_array_equal(scores, ops.cast(wanted, scores.dtype))
+        assert (np.asarray(found) >= 0).all()
 
 
 def test_queries_learn():
