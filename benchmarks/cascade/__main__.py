@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if kind == "specialist":
                 gains.append(found["gain"])
             else:
-                losses.append(-found["gain"])
+                losses.append(0.0 - found["gain"])
         rates.append(_violations(stages["test"], seed))
     report.add_claim(
         "specialist_gain_over_confidence", float(np.mean(gains)), 0.02, ">="
