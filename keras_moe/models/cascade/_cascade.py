@@ -99,6 +99,8 @@ class Cascade(Generating, keras.Model):
         check_stages(stages, rules, policies, batch_sizes, loading)
         # Each stage casts inputs as its own policy says.
         super().__init__(autocast=False, **kwargs)
+        # Stages heed masks; Keras would warn that one is destroyed.
+        self.supports_masking = True
         self.stages = stages
         self._rules = tuple(rules)
         self._early_exits = tuple(policies)
@@ -160,6 +162,10 @@ class Cascade(Generating, keras.Model):
 
         outputs, stage = self._ask(inputs, outputs_of)
         return {"outputs": outputs, "stage": stage}
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """Returns nothing: answers have a row for each input."""
+        return None
 
     def answer(self, token_ids: Tensor, max_length: int = 64) -> Config:
         """Decodes sources; `keras_moe.generation.decode` calls it.
