@@ -70,11 +70,7 @@ def main() -> None:
             report.write(options.json)
         ratio = _over(bm25, synsets, splits, wanted, _LONGER, "longer_", report)
         report.add_figures({"longer_mrr_over_bm25": ratio})
-    report.show()
-    if options.json:
-        report.write(options.json)
-    if not report.holds:
-        raise SystemExit("A claim does not hold.")
+    raise SystemExit(report.finish(options.json))
 
 
 def _untold(

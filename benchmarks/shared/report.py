@@ -77,6 +77,25 @@ class Report:
         """Adds figures that promise nothing."""
         self.figures.update(figures)
 
+    def include(self, path: str | os.PathLike) -> None:
+        """Adds the claims and figures of a report that `write` wrote.
+
+        Args:
+            path: the file. What is no number there is NaN here.
+        """
+        document = json.loads(pathlib.Path(path).read_text())
+        for claim in document["claims"]:
+            value = math.nan if claim["value"] is None else claim["value"]
+            self.add_claim(
+                claim["name"], value, claim["target"], claim["relation"]
+            )
+        self.add_figures(
+            {
+                name: math.nan if value is None else value
+                for name, value in document["figures"].items()
+            }
+        )
+
     @property
     def holds(self) -> bool:
         """Whether every claim holds."""

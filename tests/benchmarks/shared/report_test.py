@@ -71,3 +71,17 @@ def test_what_is_not_a_number_holds_nothing():
     assert not Claim("x", float("nan"), 1.0, "<=").holds
     with pytest.raises(ValueError, match="`relation` must be one of"):
         Claim("x", 1.0, 1.0, "~").holds  # noqa: B018
+
+
+def test_another_report_is_included(report, tmp_path):
+    report.add_claim("undefined", float("nan"), 1.0, "<=")
+    report.write(tmp_path / "toy.json")
+
+    whole = Report("Whole")
+    whole.include(tmp_path / "toy.json")
+
+    assert whole.claims[:2] == report.claims[:2]
+    assert whole.claims[2].value != whole.claims[2].value
+    assert not whole.claims[2].holds
+    assert whole.figures["rounds"] == 10
+    assert whole.figures["unknown"] != whole.figures["unknown"]
