@@ -37,8 +37,7 @@ class Distiller(TracedOnce):
     The loss is `w * student_loss + (1 - w) * distillation_loss`, plus every
     loss that the student's layers add by `add_loss`. Sample weights, masks and
     padding count in both parts. Teacher and student may have different dtype
-    policies. The student runs once for each batch, and in evaluation without
-    dropout.
+    policies. The student runs once a batch, in evaluation without dropout.
 
     The teacher is no part of the distiller: weights, checkpoints, `save` and
     `export` hold the student alone. `keras.distillation.Distiller` is another

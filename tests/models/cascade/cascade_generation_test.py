@@ -1,0 +1,109 @@
+"""Cascades of models that generate."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_moe.calibration import DeferralRule
+from keras_moe.generation import EarlyExitPolicy
+from keras_moe.generation import decode
+from keras_moe.models import Cascade
+from keras_moe.models import SwitchTransformer
+from keras_moe.serving import export
+
+_SMALL = {"num_experts": 0, "num_encoder_layers": 1, "num_decoder_layers": 2}
+
+
+@pytest.fixture(scope="module")
+def generators():
+    keras.utils.set_random_seed(0)
+    small = SwitchTransformer.from_preset("switch_tiny", **_SMALL)
+    large = SwitchTransformer.from_preset("switch_tiny", **_SMALL)
+    for model in (small, large):
+        model.generate([[5, 6]], 2)
+    return small, large
+
+
+@pytest.fixture(scope="module")
+def sources():
+    ids = np.random.default_rng(1).integers(2, 32, (12, 6))
+    ids[3, 4:] = 0
+    return ids
+
+
+def _token_rule(small, sources, **fields):
+    rule = DeferralRule("tokens", **fields)
+    scores = rule.scores(decode(small, sources, 5))
+    return dataclasses.replace(rule, threshold=float(np.median(scores)))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_generates_by_the_stage_that_a_rule_chooses(
+    generators, sources, jit_compile
+):
+    small, large = generators
+    rule = _token_rule(small, sources)
+    policy = EarlyExitPolicy("softmax", threshold=0.05)
+    cascade = Cascade(
+        [small, large], rule, early_exits=[policy, None], batch_sizes=(8,)
+    )
+    answer = cascade.generate(sources, 5, jit_compile=jit_compile)
+    first = decode(small, sources, 5, early_exit=policy)
+    second = decode(large, sources, 5)
+    deferred = rule.defers(first).numpy()
+    assert 0 < deferred.sum() < len(sources)
+    np.testing.assert_array_equal(answer["stage"], deferred)
+    np.testing.assert_array_equal(
+        answer["token_ids"],
+        np.where(deferred[:, None], second["token_ids"], first["token_ids"]),
+    )
+    np.testing.assert_allclose(
+        answer["log_probability"],
+        tf.where(deferred, second["log_probability"], first["log_probability"]),
+        atol=1e-5,
+    )
+
+
+def test_a_cascade_that_generates_is_exported(generators, sources, tmp_path):
+    small, large = generators
+    cascade = Cascade(generators, _token_rule(small, sources), batch_sizes=(8,))
+    cascade.save(tmp_path / "cascade.keras")
+    loaded = keras.saving.load_model(tmp_path / "cascade.keras")
+    export(
+        loaded,
+        tmp_path / "1",
+        tokenize=lambda texts: {
+            "encoder_token_ids": tf.strings.to_number(
+                tf.strings.split(texts, " ").to_tensor("0"), tf.int32
+            )
+        },
+        detokenize=lambda ids: tf.strings.reduce_join(
+            tf.strings.as_string(ids), axis=1, separator=" "
+        ),
+        max_length=5,
+    )
+    version = tf.saved_model.load(tmp_path / "1")
+    texts = [" ".join(map(str, row)) for row in sources]
+    served = version.signatures["serving_default"](tf.constant(texts))
+    expected = cascade.generate(sources, 5)
+    assert set(served) == {"outputs", "token_ids", "log_probability", "stage"}
+    for name in ("token_ids", "stage"):
+        np.testing.assert_array_equal(served[name], expected[name])
+
+
+def test_refuses_generators_that_differ(generators, sources):
+    small, _ = generators
+    rule = _token_rule(small, sources)
+    other = SwitchTransformer.from_preset("switch_tiny", vocabulary_size=40)
+    with pytest.raises(ValueError, match="one vocabulary"):
+        Cascade([small, other], rule)
+    with pytest.raises(ValueError, match="all .*Decodable"):
+        Cascade([small, keras.Sequential()], rule)
+    with pytest.raises(ValueError, match="pad_id"):
+        Cascade(generators, dataclasses.replace(rule, pad_id=3))
+    cascade = Cascade(generators, rule)
+    with pytest.raises(ValueError, match="decides by itself"):
+        cascade.generate(sources, 5, early_exit=EarlyExitPolicy("softmax"))
