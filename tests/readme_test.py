@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and so does the quickstart."""
+"""The code of README and quickstart runs as it stands."""
 
 import pathlib
 import re
@@ -14,11 +14,40 @@ import tensorflow as tf
 pytestmark = pytest.mark.long
 
 ROOT = pathlib.Path(__file__).parents[1]
+QUICKSTART = "docs/quickstart.md"
 
 
-def python_blocks():
-    text = (ROOT / "README.md").read_text()
+def python_blocks(page):
+    text = (ROOT / page).read_text()
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_first_example(tmp_path, monkeypatch):
+    """A reader of the README copies it whole, and gets a served model."""
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_blocks("README.md")
+    names = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*gets no mask")
+        exec(block, names)
+    tokens = names["tokens"][:3, :4].astype("int32")
+    served = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(
+        served.serve(tokens), names["model"](tokens), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_readme_is_short():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+
+
+def test_links_of_readme_and_docs():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for page in [*pages, *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_a_model_of_your_own(tmp_path, monkeypatch):
@@ -27,11 +56,11 @@ def test_a_model_of_your_own(tmp_path, monkeypatch):
     names = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*gets no mask")
-        exec(python_blocks()[0], names)
+        exec(python_blocks(QUICKSTART)[0], names)
     tokens = names["tokens"]
     served = tf.saved_model.load(str(tmp_path / "exported"))
     assert served.serve(tokens[:3, :4].astype("int32")).shape == (3, 4, 1000)
-    exec(python_blocks()[1], names)
+    exec(python_blocks(QUICKSTART)[1], names)
     assert (tmp_path / "load.png").stat().st_size > 1000
     assert list((tmp_path / "logs").iterdir())
 
@@ -41,7 +70,7 @@ def test_long_sequences():
     names = {"keras": keras}
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*relative_variance")
-        exec(python_blocks()[2], names)
+        exec(python_blocks(QUICKSTART)[2], names)
     assert names["error"] < 0.1
     np.testing.assert_allclose(
         names["first"], names["outputs"][:, :1], atol=1e-5
@@ -63,9 +92,9 @@ def test_a_whole_model(tmp_path, monkeypatch):
             tf.strings.as_string(ids), axis=1, separator=" "
         ),
     }
-    # Shallower than in the README, since each layer is compiled many times.
+    # Shallower than on the page, since each layer is compiled many times.
     # Two layers are the fewest of a decoder with exits and experts.
-    code = python_blocks()[3]
+    code = python_blocks(QUICKSTART)[3]
     for stack, layers in (("encoder", 1), ("decoder", 2)):
         assert code.count(f"{stack}_layers=4") == 1
         code = code.replace(f"{stack}_layers=4", f"{stack}_layers={layers}")
@@ -73,12 +102,12 @@ def test_a_whole_model(tmp_path, monkeypatch):
     assert names["answers"]["outputs"].shape == (1,)
     assert names["answer"].shape == (2, 32)
     names["held_out"] = np.random.default_rng(1).integers(1, 1000, (70, 5))
-    exec(python_blocks()[4], names)
+    exec(python_blocks(QUICKSTART)[4], names)
     served = tf.saved_model.load(str(tmp_path / "models/mine/2"))
     answer = served.signatures["serving_default"](inputs=tf.constant(["hi"]))
     assert answer["exit_layer"].shape == (1, 32)
     assert names["certificate"].threshold <= 1.0
-    exec(python_blocks()[5], names)
+    exec(python_blocks(QUICKSTART)[5], names)
     student = keras.saving.load_model(tmp_path / "student.keras")
     assert student.config.num_experts == 0
 
