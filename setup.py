@@ -16,6 +16,7 @@ CORE = [
     "keras-rs>=0.4,<0.5",
     "numpy",
     "rapidfuzz>=3.14",
+    "safetensors>=0.6",
     "scipy",
     "tensorflow>=2.21,<2.22",
     "typing-extensions>=4.10",

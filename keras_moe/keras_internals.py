@@ -345,11 +345,20 @@ def zeros_for_random_values() -> Iterator[None]:
     For models whose weights are to be loaded. Stands for `_initializer` of a
     variable that was made in a stateless scope, which Keras calls when the
     scope ends. Drawing the values of a large kernel takes twice its memory
-    more, which is not given back.
+    more, which is not given back. Where the context ends by an error, no values
+    are made at all.
     """
     with keras.StatelessScope():
-        yield
-        waiting = global_state.get_global_attribute("uninitialized_variables")
-        for variable in waiting or ():
+        try:
+            yield
+        except BaseException:
+            _waiting_variables().clear()
+            raise
+        for variable in _waiting_variables():
             if isinstance(variable._initializer, RandomInitializer):
                 variable._initializer = keras.initializers.Zeros()
+
+
+def _waiting_variables() -> list[keras.Variable]:
+    """Returns the variables whose values Keras makes when the scope ends."""
+    return global_state.get_global_attribute("uninitialized_variables") or []

@@ -29,17 +29,17 @@ def make(kind: str, config: dict):
     model = getattr(transformers, kind)(described)
     with torch.no_grad():
         for name, weight in model.named_parameters():
+            # Unlike the libraries' own first values, these make experts, words
+            # and distances differ.
             if "layer_norm" in name:
                 weight.uniform_(0.5, 1.5)
-            elif "classifier" in name or "relative" in name:
-                weight.normal_(0, 1)
-            elif "lm_head" in name or "shared" in name:
-                weight.normal_(0, 1)
+            elif "relative" in name or "shared" in name or "embed" in name:
+                weight.normal_(0, 0.5)
             else:
                 weight.normal_(0, weight.shape[-1] ** -0.5)
     if config.get("tie_word_embeddings") is False:
-        # Version 5 ties the two of T5 unless their values differ when loaded.
-        head = torch.nn.Parameter(torch.randn_like(model.shared.weight))
+        # Version 5 ties T5's head unless the values of a file differ.
+        head = torch.nn.Parameter(0.3 * torch.randn_like(model.shared.weight))
         model.lm_head.weight = head
     return model
 
@@ -60,6 +60,7 @@ def answer(model, root: pathlib.Path, name: str) -> None:
             max_new_tokens=12,
             do_sample=False,
             num_beams=1,
+            suppress_tokens=[0],  # our decoders never say padding
             output_scores=True,
             return_dict_in_generate=True,
         )

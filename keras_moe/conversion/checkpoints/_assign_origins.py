@@ -16,17 +16,36 @@ from keras_moe.weights._dtypes import to_dtype
 Progress = Callable[[str, tuple[str, ...]], None]
 
 
+def check_origins(
+    weights: Mapping[str, keras.Variable],
+    origins: Mapping[str, Origin],
+    tensors: Mapping[str, StoredTensor],
+) -> None:
+    """Makes sure that every weight is set, and every tensor used, once.
+
+    Args:
+        weights: of a model, by name; they need not have values yet.
+        origins: of each weight.
+        tensors: by name.
+
+    Raises:
+        ValueError: if a weight or a tensor is missing or left over, or a shape
+            differs.
+    """
+    _check_names(weights, origins, tensors)
+    _check_shapes(weights, origins, tensors)
+
+
 def assign_origins(
     weights: Mapping[str, keras.Variable],
     origins: Mapping[str, Origin],
     tensors: Mapping[str, StoredTensor],
     progress: Progress | None = None,
 ) -> None:
-    """Sets every weight; uses every tensor.
+    """Gives every weight its values, after `check_origins`.
 
-    Names and shapes of all are checked before the first is assigned.
-    `keras_moe.weights.transfer` would do it, but assigns a weight as a whole,
-    which takes three times its memory beside it.
+    `keras_moe.weights.transfer` assigns a weight as a whole, which takes three
+    times its memory beside it.
 
     Args:
         weights: of a model, by name.
@@ -36,11 +55,8 @@ def assign_origins(
             the names of its tensors.
 
     Raises:
-        ValueError: if a weight or a tensor is missing or left over, a shape
-            differs, or a value is too large for the dtype of its weight.
+        ValueError: if a value is too large for the dtype of its weight.
     """
-    _check_names(weights, origins, tensors)
-    _check_shapes(weights, origins, tensors)
     for name, origin in origins.items():
         if progress is not None:
             progress(name, origin.names)

@@ -114,6 +114,8 @@ def read_config(
                 f"eos_token_id={sizes['end_id']}."
             )
         sizes["end_id"] = sizes["end_id"][0]
+    for theirs, ours in names.items():
+        _check_number(theirs, sizes[ours])
     if sparse:
         activation, gated = given.get("dense_act_fn", "relu"), False
         sizes |= _read_sparsity(given, sizes)
@@ -143,26 +145,34 @@ def _field(given: Mapping[str, Any], name: str) -> Any:
     return given[name]
 
 
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(
+            f"`{name}` must be a number. Received: {name}={value!r}."
+        )
+
+
 def _read_projection(given: Mapping[str, Any]) -> tuple[str, bool]:
     """Reads `"relu"`, `"gated-gelu"` and the like."""
-    projection = given.get("feed_forward_proj", "relu")
+    default = "gated-gelu" if given["model_type"] == "mt5" else "relu"
+    projection = given.get("feed_forward_proj", default)
     # T5 1.1's gated GELU has always meant the form with tanh.
     if projection == "gated-gelu":
         return "gelu_new", True
-    return projection.removeprefix("gated-"), projection.startswith("gated-")
+    activation = str(projection)
+    return activation.removeprefix("gated-"), activation.startswith("gated-")
 
 
 def _read_sparsity(
     given: Mapping[str, Any], sizes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Finds `moe_every`, which must give the blocks that are sparse there."""
-    wanted = {
-        stack: sparse_blocks(
-            sizes[f"num_{stack}_layers"],
-            given.get(f"num_sparse_{stack}_layers", 3),
-        )
-        for stack in ("encoder", "decoder")
-    }
+    wanted = {}
+    for stack in ("encoder", "decoder"):
+        field = f"num_sparse_{stack}_layers"
+        number = given.get(field, 3)
+        _check_number(field, number)
+        wanted[stack] = sparse_blocks(sizes[f"num_{stack}_layers"], number)
     if not any(wanted.values()):
         return {"num_experts": 0}
     deepest = max(sizes[f"num_{stack}_layers"] for stack in wanted)
@@ -217,13 +227,11 @@ def write_config(config: SwitchTransformerConfig) -> dict[str, Any]:
     names = _SIZES | _SWITCH_SIZES if sparse else _SIZES
     values = {theirs: getattr(config, ours) for theirs, ours in names.items()}
     values["d_kv"] = config.head_dim
-    activation = _their_activation(config)
     if sparse:
-        values["dense_act_fn"] = activation
+        values["dense_act_fn"] = _their_activation(config)
         values |= _write_sparsity(config)
     else:
-        gate = "gated-" if config.gated else ""
-        values["feed_forward_proj"] = gate + activation
+        values["feed_forward_proj"] = _their_projection(config)
     family = "switch_transformers" if sparse else "t5"
     architecture = "SwitchTransformers" if sparse else "T5"
     return {
@@ -234,6 +242,19 @@ def write_config(config: SwitchTransformerConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings,
         **values,
     }
+
+
+def _their_projection(config: SwitchTransformerConfig) -> str:
+    activation = _their_activation(config)
+    if not config.gated:
+        return activation
+    if activation == "gelu":
+        raise ValueError(
+            "`activation` must be 'gelu_tanh' for a gated model of Hugging "
+            "Face, whose 'gated-gelu' is that. Received: activation='gelu'."
+        )
+    name = "gelu" if activation == "gelu_new" else activation
+    return f"gated-{name}"
 
 
 def _their_activation(config: SwitchTransformerConfig) -> str:
@@ -251,8 +272,11 @@ def _write_sparsity(config: SwitchTransformerConfig) -> dict[str, int]:
     for stack in ("encoder", "decoder"):
         layers = getattr(config, f"num_{stack}_layers")
         blocks = [b for b in range(layers) if config.is_sparse(b)]
+        # Theirs makes a block sparse even where none is asked for.
         fitting = [
-            n for n in range(layers + 1) if sparse_blocks(layers, n) == blocks
+            number
+            for number in (len(blocks), *range(layers + 1))
+            if sparse_blocks(layers, number) == blocks
         ]
         if not fitting:
             raise ValueError(

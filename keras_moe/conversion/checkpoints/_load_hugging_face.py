@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_moe.conversion.checkpoints._assign_origins import Progress
 from keras_moe.conversion.checkpoints._assign_origins import assign_origins
+from keras_moe.conversion.checkpoints._assign_origins import check_origins
 from keras_moe.conversion.checkpoints._hugging_face_config import read_config
 from keras_moe.conversion.checkpoints._hugging_face_config import read_family
 from keras_moe.conversion.checkpoints._hugging_face_names import DECODER_TABLE
@@ -45,9 +46,10 @@ def load_hugging_face(
 
     Logits are equal to theirs as long as no expert is chosen by more than
     their `expert_capacity` (64) tokens of a sequence: later ones are dropped
-    there, and never here outside of training. In training the losses of the
-    router are those of the Switch paper, with the weights in the file; where
-    experts have room for too few tokens is up to `capacity_factor`.
+    there, and never here outside of training. Greedy answers are equal where
+    theirs says no padding, which decoders here never do. In training the
+    losses of the router are those of the Switch paper, with the weights that
+    the file has, and `capacity_factor` says how many tokens an expert takes.
 
     Args:
         directory: with `config.json`, and `model.safetensors` or
@@ -82,6 +84,7 @@ def load_hugging_face(
     for name in UNREAD:
         tensors.pop(name, None)
     ends = _tables(tensors) | _head(given, family, tensors)
+    _check_depths(given, len(tensors))
     config = read_config(
         given,
         tie_embeddings="head/kernel" not in ends,
@@ -90,7 +93,9 @@ def load_hugging_face(
     origins = ends | hugging_face_origins(config, family)
     with zeros_for_random_values():
         model = SwitchTransformer(config, dtype=dtype)
-    weights = without_state(named_weights(model), model)
+        weights = without_state(named_weights(model), model)
+        # No weight has memory before the context ends.
+        check_origins(weights, origins, tensors)
     assign_origins(weights, origins, tensors, progress)
     return model
 
@@ -113,6 +118,17 @@ def _read_json(folder: pathlib.Path) -> Mapping[str, Any]:
             f"{type(given).__name__}."
         )
     return given
+
+
+def _check_depths(given: Mapping[str, Any], num_tensors: int) -> None:
+    """Keeps a file that lies from having endless names made."""
+    for field in ("num_layers", "num_decoder_layers", "num_experts"):
+        number = given.get(field)
+        if isinstance(number, int) and number > num_tensors:
+            raise ValueError(
+                f"`{field}` must be at most the number of tensors, "
+                f"{num_tensors}. Received: {field}={number}."
+            )
 
 
 def _tables(tensors: dict[str, StoredTensor]) -> dict[str, Origin]:
@@ -154,6 +170,8 @@ def _head(
     scaled = given.get("tie_word_embeddings") is not False
     if family == "t5":
         scaled = given.get("scale_decoder_outputs", scaled)
+    if given["model_type"] == "mt5":  # which has no scale, whatever it says
+        scaled = False
     table = DECODER_TABLE if DECODER_TABLE in tensors else SHARED
     head = tensors.get(HEAD, tensors[table])
     if head.equals(tensors[table]):

@@ -123,7 +123,7 @@ def _write_shards(
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         if len(shards) == 1:
             file = SINGLE
-        tensors = {}
+        tensors: dict[str, np.ndarray] = {}
         for name, origin in shard.items():
             tensors |= _tensors(origin, ops.convert_to_numpy(weights[name]))
         # `transformers` asks for the format that it is written in.
