@@ -12,6 +12,7 @@ from keras import ops
 from safetensors.numpy import save_file
 
 from keras_moe.atomic_file import atomic_file
+from keras_moe.conversion.checkpoints._assign_origins import Progress
 from keras_moe.conversion.checkpoints._hugging_face_config import write_config
 from keras_moe.conversion.checkpoints._hugging_face_names import HEAD
 from keras_moe.conversion.checkpoints._hugging_face_names import SHARED
@@ -33,6 +34,7 @@ def save_hugging_face(
     directory: str | os.PathLike,
     *,
     max_shard_bytes: int = 5_000_000_000,
+    progress: Progress | None = None,
 ) -> None:
     """Writes a checkpoint that `transformers` loads, without PyTorch.
 
@@ -44,7 +46,9 @@ def save_hugging_face(
         model: with softmax attention and relative positions; sparse ones with
             `"switch"` routers and no gates.
         directory: new, or empty.
-        max_shard_bytes: of each file, unless a tensor alone is larger.
+        max_shard_bytes: of each file, unless a weight alone is larger.
+        progress: called with the name of each weight, before it is written,
+            and the names of the tensors that it becomes.
 
     Raises:
         ValueError: if `directory` holds something; if the model has what
@@ -88,7 +92,7 @@ def save_hugging_face(
             f"`directory` must be new, or empty. Received: {folder}."
         )
     shards = _shards(weights, origins, max_shard_bytes)
-    _write_shards(folder, weights, shards)
+    _write_shards(folder, weights, shards, progress)
     with atomic_file(folder / "config.json") as partial:
         partial.write_text(json.dumps(described, indent=2), "utf-8")
 
@@ -116,6 +120,7 @@ def _write_shards(
     folder: pathlib.Path,
     weights: Mapping[str, keras.Variable],
     shards: list[dict[str, Origin]],
+    progress: Progress | None,
 ) -> None:
     files: dict[str, str] = {}
     total = 0
@@ -125,6 +130,8 @@ def _write_shards(
             file = SINGLE
         tensors: dict[str, np.ndarray] = {}
         for name, origin in shard.items():
+            if progress is not None:
+                progress(name, origin.names)
             tensors |= _tensors(origin, ops.convert_to_numpy(weights[name]))
         # `transformers` asks for the format that it is written in.
         with atomic_file(folder / file) as partial:
