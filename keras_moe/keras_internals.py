@@ -12,11 +12,15 @@ it: `layers.routers._replica_losses.ReplicaLosses` has its own
 that it added itself.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 from keras.src.backend.common import masking
 from keras.src.backend.common import stateless_scope
+from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.utils import naming
 
 from keras_moe.types import Tensor
@@ -332,3 +336,29 @@ def in_stateless_scope() -> bool:
     Keras's loops on JAX throw it away.
     """
     return stateless_scope.in_stateless_scope()
+
+
+@contextlib.contextmanager
+def zeros_for_random_values() -> Iterator[None]:
+    """Lets variables that are made meanwhile begin with zeros, not at random.
+
+    For models whose weights are to be loaded. Stands for `_initializer` of a
+    variable that was made in a stateless scope, which Keras calls when the
+    scope ends. Drawing the values of a large kernel takes twice its memory
+    more, which is not given back. Where the context ends by an error, no values
+    are made at all.
+    """
+    with keras.StatelessScope():
+        try:
+            yield
+        except BaseException:
+            _waiting_variables().clear()
+            raise
+        for variable in _waiting_variables():
+            if isinstance(variable._initializer, RandomInitializer):
+                variable._initializer = keras.initializers.Zeros()
+
+
+def _waiting_variables() -> list[keras.Variable]:
+    """Returns the variables whose values Keras makes when the scope ends."""
+    return global_state.get_global_attribute("uninitialized_variables") or []

@@ -263,3 +263,14 @@ def test_a_stateless_scope_is_noticed():
     with keras.StatelessScope():
         assert keras_internals.in_stateless_scope()
     assert not keras_internals.in_stateless_scope()
+
+
+def test_random_values_may_be_left_out():
+    with keras_internals.zeros_for_random_values():
+        layer = keras.layers.Dense(3, bias_initializer="ones")
+        layer.build((None, 2))
+    np.testing.assert_array_equal(layer.kernel, np.zeros((2, 3)))
+    np.testing.assert_array_equal(layer.bias, np.ones(3))
+    later = keras.layers.Dense(3)
+    later.build((None, 2))
+    assert np.all(np.asarray(later.kernel) != 0)

@@ -156,10 +156,10 @@ class _PerNetwork(keras.initializers.Initializer):
     """The same first weights for each network."""
 
     def __init__(self, initializer: keras.initializers.Initializer):
-        self._initializer = initializer
+        self._of_one = initializer
 
     def __call__(self, shape: tuple[int, ...], dtype: str | None = None):
-        one = self._initializer(shape[1:], dtype=dtype)
+        one = self._of_one(shape[1:], dtype=dtype)
         return ops.repeat(ops.expand_dims(one, 0), shape[0], axis=0)
 
 

@@ -10,3 +10,12 @@ from keras_moe.conversion._linear_attention import (
     linear_attention as linear_attention,
 )
 from keras_moe.conversion._upcycle import upcycle as upcycle
+from keras_moe.conversion.checkpoints._load_hugging_face import (
+    load_hugging_face as load_hugging_face,
+)
+from keras_moe.conversion.checkpoints._load_mesh_tensorflow import (
+    load_mesh_tensorflow as load_mesh_tensorflow,
+)
+from keras_moe.conversion.checkpoints._save_hugging_face import (
+    save_hugging_face as save_hugging_face,
+)

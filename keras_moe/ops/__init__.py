@@ -4,6 +4,7 @@ from keras_moe.ops._confidence import entropy_confidence as entropy_confidence
 from keras_moe.ops._confidence import softmax_margin as softmax_margin
 from keras_moe.ops._confidence import state_saturation as state_saturation
 from keras_moe.ops._constrain import constrain as constrain
+from keras_moe.ops._gelu_tanh import gelu_tanh as gelu_tanh
 from keras_moe.ops._relative_position import (
     relative_position_bucket as relative_position_bucket,
 )

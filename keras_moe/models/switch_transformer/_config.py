@@ -36,7 +36,8 @@ class SwitchTransformerConfig:
         num_heads: attention heads.
         key_dim: size of each head; `None` for `model_dim / num_heads`.
         hidden_dim: inner size of the feed-forward networks.
-        activation: their activation.
+        activation: their activation: a name of Keras's, or `"gelu_tanh"`
+            (`keras_moe.ops.gelu_tanh`).
         gated: whether they are gated linear units.
         num_experts: experts of each sparse block; 0 makes a dense model.
         moe_every: every how many blocks one is sparse (2: the second, the

@@ -15,6 +15,8 @@ from keras_moe.layers import T5Attention
 from keras_moe.layers.routers._presets import ROUTERS
 from keras_moe.layers.transformer._layer_dropout import layer_dropout_rates
 from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
+from keras_moe.ops import gelu_tanh
+from keras_moe.types import ActivationLike
 from keras_moe.types import Config
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
@@ -160,7 +162,7 @@ def make_feed_forward(
     if not config.is_sparse(block):
         return FeedForward(
             config.hidden_dim,
-            activation=config.activation,
+            activation=_find_activation(config),
             gated=config.gated,
             dropout_rate=config.dropout_rate,
             dtype=dtype,
@@ -170,7 +172,7 @@ def make_feed_forward(
         config.num_experts,
         config.hidden_dim,
         router=_make_router(config, causal),
-        activation=config.activation,
+        activation=_find_activation(config),
         gated=config.gated,
         expert_dropout_rate=config.expert_dropout_rate,
         kernel_initializer=keras.initializers.VarianceScaling(
@@ -182,6 +184,11 @@ def make_feed_forward(
         dtype=dtype,
         name="sparse_moe",
     )
+
+
+def _find_activation(config: SwitchTransformerConfig) -> ActivationLike:
+    """Returns the activation; Keras has no name for the tanh form of GELU."""
+    return gelu_tanh if config.activation == "gelu_tanh" else config.activation
 
 
 def _make_router(config: SwitchTransformerConfig, causal: bool) -> Router:

@@ -1,0 +1,84 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from keras_moe import conversion
+from keras_moe.command._app import app
+from tests.conversion.checkpoints import hugging_face_case as case
+from tests.conversion.checkpoints import load_mesh_tensorflow_test as mesh
+
+IDS = np.array([[5, 6, 7, 1]])
+INPUTS = {"encoder_token_ids": IDS, "decoder_token_ids": IDS}
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(app, ["convert", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    case.write(folder, case.SWITCH, case.tensors_of(case.SWITCH))
+    return folder
+
+
+def test_there_and_back(source, tmp_path):
+    done = run(source, tmp_path / "ours.keras")
+    tensors = len(case.tensors_of(case.SWITCH))
+    # Those of experts become one weight for each bank: wi and wo in both stacks.
+    assert f"{tensors} tensors, {tensors - 4 * 2} weights" in done.stdout
+    wanted = conversion.load_hugging_face(source)(INPUTS)
+    ours = keras.saving.load_model(tmp_path / "ours.keras")
+    np.testing.assert_array_equal(ours(INPUTS), wanted)
+    done = run(tmp_path / "ours.keras", tmp_path / "again", "--json")
+    found = json.loads(done.stdout)
+    assert found["config"] == ours.config.to_dict()
+    assert found["weights"]["target_embedding/embeddings"] == ["shared.weight"]
+    again = conversion.load_hugging_face(tmp_path / "again")
+    np.testing.assert_array_equal(again(INPUTS), wanted)
+
+
+def test_mesh_tensorflow(tmp_path):
+    theirs = mesh.renamed(case.tensors_of(case.SWITCH), "legacy", 1)
+    prefix = mesh.write(tmp_path / "model.ckpt-7", theirs)
+    said = run(prefix, tmp_path / "m.keras", code=1).output
+    assert "`--config` must be given" in said
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(mesh.CONFIG.to_dict()))
+    run(prefix, tmp_path / "m.keras", "--config", config, "--dtype", "bfloat16")
+    model = keras.saving.load_model(tmp_path / "m.keras")
+    assert model.dtype_policy.name == "bfloat16"
+    config.write_text('{"sizes": 3}')
+    said = run(prefix, tmp_path / "n.keras", "--config", config, code=1).output
+    assert "sizes" in said
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_is_refused(source, options, tmp_path):
+    keras.Sequential([keras.Input([2])]).save(tmp_path / "other.keras")
+    (tmp_path / "empty").mkdir()
+    refused = {
+        (source, source): "`DST` must be new",
+        (source, "none/m.keras"): "must lie in a directory that exists",
+        (tmp_path / "none", "m.keras"): "must be a directory",
+        (tmp_path / "empty", "m.keras"): "must hold config.json",
+        (tmp_path / "other.keras", "m.keras"): "must hold a SwitchTransformer",
+    }
+    for (given, target), words in refused.items():
+        said = run(given, tmp_path / target, *options, code=1).output
+        if options:
+            said = json.loads(said)["error"]
+        assert words in said.replace("\n", " "), (given, target)
+    assert not (tmp_path / "m.keras").exists()
+
+
+def test_usage():
+    assert run(code=2).output
+    done = CliRunner().invoke(app, ["convert", "--help"])
+    assert "mesh-tensorflow" in done.stdout
