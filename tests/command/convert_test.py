@@ -31,7 +31,7 @@ def source(tmp_path):
 def test_there_and_back(source, tmp_path):
     done = run(source, tmp_path / "ours.keras")
     tensors = len(case.tensors_of(case.SWITCH))
-    # Those of experts become one weight for each bank: wi and wo in both stacks.
+    # Three experts make one weight of each bank: wi and wo, in both stacks.
     assert f"{tensors} tensors, {tensors - 4 * 2} weights" in done.stdout
     wanted = conversion.load_hugging_face(source)(INPUTS)
     ours = keras.saving.load_model(tmp_path / "ours.keras")

@@ -3,10 +3,12 @@
 import functools
 import os
 import re
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_moe.conversion.checkpoints._assign_origins import Progress
@@ -108,7 +110,7 @@ def _open(prefix: str) -> dict[str, StoredTensor]:
         ) from error
 
     @functools.lru_cache(maxsize=1)  # the one that is being read in parts
-    def restore(name: str) -> Any:
+    def restore(name: str) -> np.ndarray:
         (tensor,) = tf.raw_ops.RestoreV2(
             prefix=prefix,
             tensor_names=[name],
@@ -121,11 +123,17 @@ def _open(prefix: str) -> dict[str, StoredTensor]:
         name: StoredTensor(
             tuple(shape),
             dtypes[name].as_numpy_dtype,
-            lambda rows, name=name: restore(name)[rows],
+            functools.partial(_rows, restore, name),
         )
         for name, shape in shapes.items()
         if not _NOT_WEIGHTS.search(name)
     }
+
+
+def _rows(
+    restore: Callable[[str], np.ndarray], name: str, rows: slice
+) -> np.ndarray:
+    return restore(name)[rows]
 
 
 def _origins(
