@@ -16,6 +16,12 @@ from keras_moe.conversion.checkpoints._load_hugging_face import (
 from keras_moe.conversion.checkpoints._load_mesh_tensorflow import (
     load_mesh_tensorflow as load_mesh_tensorflow,
 )
+from keras_moe.conversion.checkpoints._load_tokenizer import (
+    load_tokenizer as load_tokenizer,
+)
 from keras_moe.conversion.checkpoints._save_hugging_face import (
     save_hugging_face as save_hugging_face,
+)
+from keras_moe.conversion.checkpoints._sentencepiece_tokenizer import (
+    SentencePieceTokenizer as SentencePieceTokenizer,
 )
