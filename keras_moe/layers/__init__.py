@@ -37,6 +37,9 @@ from keras_moe.layers.routers._router import Router as Router
 from keras_moe.layers.routers._soft_router import SoftRouter as SoftRouter
 from keras_moe.layers.routers._switch_router import SwitchRouter as SwitchRouter
 from keras_moe.layers.routers._top_k_router import TopKRouter as TopKRouter
+from keras_moe.layers.transformer._activation_sparsity import (
+    ActivationSparsity as ActivationSparsity,
+)
 from keras_moe.layers.transformer._decoder_block import (
     DecoderBlock as DecoderBlock,
 )
@@ -51,4 +54,7 @@ from keras_moe.layers.transformer._feed_forward import (
 )
 from keras_moe.layers.transformer._layer_dropout import (
     LayerDropout as LayerDropout,
+)
+from keras_moe.layers.transformer._top_k_activation import (
+    TopKActivation as TopKActivation,
 )
