@@ -18,6 +18,7 @@ from keras_moe import losses as losses
 from keras_moe import metrics as metrics
 from keras_moe import models as models
 from keras_moe import ops as ops
+from keras_moe import optimizers as optimizers
 from keras_moe import retrieval as retrieval
 from keras_moe import serving as serving
 from keras_moe import training as training

@@ -4,9 +4,7 @@ import keras
 from keras import ops
 
 from keras_moe.layers._float_inputs import check_float
-from keras_moe.layers.transformer._activation_sparsity import (
-    ActivationSparsity,
-)
+from keras_moe.layers.transformer._activation_sparsity import ActivationSparsity
 from keras_moe.serialization import register
 from keras_moe.types import ActivationLike
 from keras_moe.types import Config
