@@ -37,6 +37,12 @@ from keras_moe.layers.routers._router import Router as Router
 from keras_moe.layers.routers._soft_router import SoftRouter as SoftRouter
 from keras_moe.layers.routers._switch_router import SwitchRouter as SwitchRouter
 from keras_moe.layers.routers._top_k_router import TopKRouter as TopKRouter
+from keras_moe.layers.scale_invariant._scale_invariant_attention import (
+    ScaleInvariantAttention as ScaleInvariantAttention,
+)
+from keras_moe.layers.scale_invariant._scale_invariant_block import (
+    ScaleInvariantBlock as ScaleInvariantBlock,
+)
 from keras_moe.layers.transformer._activation_sparsity import (
     ActivationSparsity as ActivationSparsity,
 )
