@@ -3,6 +3,7 @@
 import keras
 
 from keras_moe.training._build_state import build_state as build_state
+from keras_moe.training._loco_prop import LocoProp as LocoProp
 from keras_moe.training._worker_lost_error import (
     WorkerLostError as WorkerLostError,
 )
