@@ -19,6 +19,7 @@ from keras_moe.layers.attention._stateful_attention import (
     StatefulAttention as StatefulAttention,
 )
 from keras_moe.layers.attention._t5_attention import T5Attention as T5Attention
+from keras_moe.layers.memory._sketch_memory import SketchMemory as SketchMemory
 from keras_moe.layers.moe._experts import Experts as Experts
 from keras_moe.layers.moe._sparse_moe import SparseMoE as SparseMoE
 from keras_moe.layers.retrieval._mean_pooling import MeanPooling as MeanPooling
