@@ -9,4 +9,7 @@ from keras_moe.conversion._find_feed_forwards import (
 from keras_moe.conversion._linear_attention import (
     linear_attention as linear_attention,
 )
+from keras_moe.conversion._tree_attention import (
+    tree_attention as tree_attention,
+)
 from keras_moe.conversion._upcycle import upcycle as upcycle

@@ -19,6 +19,9 @@ from keras_moe.layers.attention._stateful_attention import (
     StatefulAttention as StatefulAttention,
 )
 from keras_moe.layers.attention._t5_attention import T5Attention as T5Attention
+from keras_moe.layers.attention._tree_attention import (
+    TreeAttention as TreeAttention,
+)
 from keras_moe.layers.memory._sketch_memory import SketchMemory as SketchMemory
 from keras_moe.layers.moe._experts import Experts as Experts
 from keras_moe.layers.moe._sparse_moe import SparseMoE as SparseMoE
