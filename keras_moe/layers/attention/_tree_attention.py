@@ -282,6 +282,6 @@ def _refuse(**arguments: object) -> None:
         if value is not None and value is not False:
             raise ValueError(
                 f"`{name}` must be left out: a tree has no pairs of queries "
-                "and keys. It serves `query_mask`, `value_mask` and `key_mask`. "
+                "and keys. It has `query_mask`, `value_mask` and `key_mask`. "
                 f"Received: {name} of type {type(value).__name__}."
             )
