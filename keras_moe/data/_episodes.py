@@ -10,11 +10,11 @@ class Episodes(NamedTuple):
     """Transitions in the order of their time.
 
     Attributes:
-        index: int64 `[n]`, where each lies, the oldest first.
+        places: int64 `[n]`, where each lies, the oldest first.
         bounds: first position of each episode, and one past its last.
     """
 
-    index: np.ndarray
+    places: np.ndarray
     bounds: list[tuple[int, int]]
 
     def of(self, position: int) -> tuple[int, int]:

@@ -70,20 +70,20 @@ class IntrospectiveReplay:
         """
         episodes = find_episodes(episode_ids, newest)
         sizes = np.abs(np.asarray(errors, "float64"))
-        if sizes.shape != episodes.index.shape:
+        if sizes.shape != episodes.places.shape:
             raise ValueError(
                 "`errors` must be one for each transition, "
-                f"{episodes.index.shape}. Received: shape={sizes.shape}."
+                f"{episodes.places.shape}. Received: shape={sizes.shape}."
             )
         if not np.isfinite(sizes).all():
             raise ValueError(
                 "`errors` must be finite. Received: "
                 f"{int((~np.isfinite(sizes)).sum())} that are not."
             )
-        surprise = sizes[episodes.index]
+        surprise = sizes[episodes.places]
         pivots = np.argsort(-surprise, kind="stable")[: self.num_batches]
         for pivot in pivots.tolist():
             start, stop = episodes.of(pivot)
             first = max(pivot - self.batch_size + 1, start)
             last = min(first + self.batch_size, stop)
-            yield episodes.index[first:last][::-1]
+            yield episodes.places[first:last][::-1]

@@ -81,6 +81,6 @@ class ReverseReplay:
         for start, stop in episodes.bounds:
             for first in range(start, stop, self.buffer_size + self.gap):
                 last = min(first + self.gap + self.buffer_size, stop)
-                backwards = episodes.index[first + self.gap : last][::-1]
+                backwards = episodes.places[first + self.gap : last][::-1]
                 for at in range(0, len(backwards), self.batch_size):
                     yield backwards[at : at + self.batch_size]

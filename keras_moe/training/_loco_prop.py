@@ -14,8 +14,10 @@ from keras_moe.validation import check_not_negative
 from keras_moe.validation import check_size
 
 # Of these, each is the gradient of a convex function: the matching loss.
-_MATCHING = ("linear", "relu", "leaky_relu", "elu", "sigmoid", "softplus")
-_MATCHING += ("tanh", "softmax")
+_MATCHING = {
+    *("linear", "relu", "leaky_relu", "elu", "softplus"),
+    *("sigmoid", "softmax", "tanh"),
+}
 _LEAST_RATE = 0.25
 
 
