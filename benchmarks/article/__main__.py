@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.article")
     parser.add_argument("--json", help="file to write")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args(arguments)
     report = Report("Smaller systems of the article")
     rows: list[Row] = []
@@ -111,19 +111,15 @@ def _trees(report: Report, rounds: int) -> list[Row]:
             "softmax attention",
             found[f"softmax_ms_{longest}"],
         ),
-        Row(
-            "TreeAttention, grown from it",
-            "error, means of clusters",
-            found["grown_tree_error"],
-            "softmax attention",
-            found["softmax_error"],
-        ),
-        Row(
-            "TreeAttention, grown",
-            "error, means of clusters",
-            found["grown_tree_error"],
-            "trees from nothing",
-            found["fresh_tree_error"],
+        *(
+            Row(
+                f"TreeAttention, {name}",
+                "error, means of clusters",
+                found[f"{kind}_tree_error"],
+                "softmax attention",
+                found["softmax_error"],
+            )
+            for kind, name in (("grown", "grown"), ("fresh", "from nothing"))
         ),
     ]
 

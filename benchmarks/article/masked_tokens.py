@@ -12,11 +12,11 @@ import keras_moe
 from keras_moe.optimizers import RelativeClipSGD
 from keras_moe.optimizers import assert_scale_invariant
 
-_VOCABULARY, _LENGTH, _BATCH, _DIM, _DEPTH = 32, 32, 32, 48, 1
+_VOCABULARY, _LENGTH, _BATCH, _DIM, _DEPTH = 32, 16, 64, 48, 1
 _MASK = _VOCABULARY
 _HEADS = {"num_heads": 4, "key_dim": 12}
 _DECAY = 2e-3
-_HEAD_RATE = 3e-3
+_HEAD_RATE = 1e-2
 # Four rates an optimizer, of which validation chooses.
 RATES = {
     "adam": (1e-3, 2e-3, 4e-3, 8e-3),
