@@ -17,9 +17,9 @@ def tree_attention(
 
     Each named `keras.layers.MultiHeadAttention` becomes a
     `keras_moe.layers.TreeAttention` of its name and projections; all other
-    layers are copied, those that were converted before included. Trees that
-    are learned from nothing hardly learn: convert the top layer, train, let it
-    `grow`, and go on with the next. The model itself is not touched.
+    layers are copied, those that were converted before included. As in the
+    paper, convert the top layer, train, let it `grow`, and go on with the next.
+    The model itself is not touched.
 
     Source: following [Treeformer, Madaan et al., 2022](
     https://arxiv.org/abs/2208.09015), section 3.3.

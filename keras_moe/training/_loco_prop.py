@@ -204,7 +204,8 @@ def _stack_of(model: keras.Model, variant: str) -> list[keras.layers.Dense]:
         kinds = [type(layer).__name__ for layer in getattr(model, "layers", [])]
         raise ValueError(
             "`model` must be a stack of `keras.layers.Dense`, built, each used "
-            f"once. Received: a {type(model).__name__} of {kinds}."
+            "once, of inputs (batch, size). Received: a "
+            f"{type(model).__name__} of {kinds}."
         )
     if not any(layer.trainable_weights for layer in layers):
         raise ValueError(
@@ -238,7 +239,7 @@ def _chain(model: keras.Model) -> list[keras.layers.Dense] | None:
     """Returns layers of which each reads the one before, and nothing else."""
     inputs = getattr(model, "inputs", None) or []
     outputs = getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 2:
         return None
     layers: list[keras.layers.Dense] = []
     x = outputs[0]

@@ -153,6 +153,12 @@ def with_lora():
     [
         (branching, "must be a stack of .*Add"),
         (lambda: keras.Sequential([keras.layers.Dense(2)]), "built"),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((3, 4)), keras.layers.Dense(2)]
+            ),
+            r"\(batch, size\)",
+        ),
         (frozen, "without any"),
         (lambda: stack("gelu", "linear"), "activation='gelu'"),
         (lambda: stack("relu", dtype="mixed_float16"), "dtype='float16'"),

@@ -40,11 +40,12 @@ class TreeAttention(HeadProjections):
 
     When, and when not: to try whether few clusters of keys do for a task, on
     long sequences read both ways. Values of a node count alike, whatever their
-    score: expect less accuracy than of softmax, and of
-    `keras_moe.layers.RandomFeatureAttention`, which is linear, too. Trained
-    from nothing, trees hardly learn: start from a dense model, convert one
-    layer at a time from the top, and let trees `grow`
-    (`docs/article.md`). Experimental.
+    score: where single keys must be told apart, softmax is better, and
+    `keras_moe.layers.RandomFeatureAttention`, which is linear, too. The paper
+    starts from a dense model, converts a layer at a time from the top, and lets
+    trees `grow` (`keras_moe.conversion.tree_attention`); on the means of
+    clusters of `python -m benchmarks.article` trees from nothing did as well.
+    Experimental.
 
     Source: following [Treeformer, Madaan et al., 2022](
     https://arxiv.org/abs/2208.09015): its TC attention, and TF attention for
