@@ -10,6 +10,7 @@ from keras_moe import start_up as start_up
 # isort: split
 from keras_moe import calibration as calibration
 from keras_moe import conversion as conversion
+from keras_moe import data as data
 from keras_moe import distillation as distillation
 from keras_moe import distribution as distribution
 from keras_moe import generation as generation
@@ -18,6 +19,7 @@ from keras_moe import losses as losses
 from keras_moe import metrics as metrics
 from keras_moe import models as models
 from keras_moe import ops as ops
+from keras_moe import optimizers as optimizers
 from keras_moe import retrieval as retrieval
 from keras_moe import serving as serving
 from keras_moe import training as training

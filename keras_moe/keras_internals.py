@@ -6,10 +6,12 @@ name in any release. A new release of Keras is therefore tried with
 `tests/private_names_test.py` finds private names of Keras in any other file of
 the library.
 
-One class overrides a private method of Keras, which a function cannot do for
-it: `layers.routers._replica_losses.ReplicaLosses` has its own
+Two classes override a private method of Keras, which a function cannot do for
+them: `layers.routers._replica_losses.ReplicaLosses` has its own
 `Layer._get_own_losses`, since `Layer.losses` asks each sublayer for the losses
-that it added itself.
+that it added itself; `optimizers._relative_clip_sgd.RelativeClipSGD` has its
+own `Optimizer._clip_gradients`, which is called once gradients are accumulated
+and before weights decay.
 """
 
 import contextlib

@@ -9,6 +9,9 @@ from keras_moe.conversion._find_feed_forwards import (
 from keras_moe.conversion._linear_attention import (
     linear_attention as linear_attention,
 )
+from keras_moe.conversion._tree_attention import (
+    tree_attention as tree_attention,
+)
 from keras_moe.conversion._upcycle import upcycle as upcycle
 from keras_moe.conversion.checkpoints._load_hugging_face import (
     load_hugging_face as load_hugging_face,

@@ -4,11 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_moe.conversion._find_feed_forwards import is_graph
-from keras_moe.conversion._transfer_weights import copy_assets
+from keras_moe.conversion._replace_attention import replace_attention
 from keras_moe.layers import RandomFeatureAttention
-
-_EXACT = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 
 
 def linear_attention(dense: keras.Model, **settings: Any) -> keras.Model:
@@ -46,45 +43,9 @@ def linear_attention(dense: keras.Model, **settings: Any) -> keras.Model:
     >>> linear.layers[1].name == model.layers[1].name
     True
     """
-    if not is_graph(dense) or not dense.built:
-        raise ValueError(
-            "`dense` must be a Functional or Sequential model that is built: "
-            "what a subclassed model consists of is not known. Received: "
-            f"dense={dense!r}."
-        )
-    copies: dict[int, keras.layers.Layer] = {}
-    plain: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
-    converted: list[RandomFeatureAttention] = []
-
-    def copy(layer: Any) -> Any:
-        # A layer that is used twice is one layer in the copy, too.
-        if id(layer) not in copies:
-            copies[id(layer)] = new_copy(layer)
-        return copies[id(layer)]
-
-    def new_copy(layer: Any) -> Any:
-        if isinstance(layer, _EXACT):
-            made = RandomFeatureAttention.from_multi_head_attention(
-                layer, **settings
-            )
-            converted.append(made)
-            return made
-        if is_graph(layer):
-            return keras.models.clone_model(layer, clone_function=copy)
-        made = type(layer).from_config(layer.get_config())
-        if isinstance(layer, keras.layers.Layer):  # not a bare operation
-            plain.append((layer, made))
-        return made
-
-    model = new_copy(dense)
-    if not converted:
-        raise ValueError(
-            "`dense` must have a `keras.layers.MultiHeadAttention` or "
-            "`GroupQueryAttention` in its graph; those inside of other layers "
-            f"are not found. Received: {dense.name!r}, with the layers "
-            f"{sorted({type(layer).__name__ for layer in dense.layers})}."
-        )
-    for old, new in plain:
-        new.set_weights(old.get_weights())
-        copy_assets(old, new)
-    return model
+    return replace_attention(
+        dense,
+        lambda layer: RandomFeatureAttention.from_multi_head_attention(
+            layer, **settings
+        ),
+    )

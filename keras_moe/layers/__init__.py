@@ -19,6 +19,10 @@ from keras_moe.layers.attention._stateful_attention import (
     StatefulAttention as StatefulAttention,
 )
 from keras_moe.layers.attention._t5_attention import T5Attention as T5Attention
+from keras_moe.layers.attention._tree_attention import (
+    TreeAttention as TreeAttention,
+)
+from keras_moe.layers.memory._sketch_memory import SketchMemory as SketchMemory
 from keras_moe.layers.moe._experts import Experts as Experts
 from keras_moe.layers.moe._sparse_moe import SparseMoE as SparseMoE
 from keras_moe.layers.retrieval._mean_pooling import MeanPooling as MeanPooling
@@ -37,6 +41,15 @@ from keras_moe.layers.routers._router import Router as Router
 from keras_moe.layers.routers._soft_router import SoftRouter as SoftRouter
 from keras_moe.layers.routers._switch_router import SwitchRouter as SwitchRouter
 from keras_moe.layers.routers._top_k_router import TopKRouter as TopKRouter
+from keras_moe.layers.scale_invariant._scale_invariant_attention import (
+    ScaleInvariantAttention as ScaleInvariantAttention,
+)
+from keras_moe.layers.scale_invariant._scale_invariant_block import (
+    ScaleInvariantBlock as ScaleInvariantBlock,
+)
+from keras_moe.layers.transformer._activation_sparsity import (
+    ActivationSparsity as ActivationSparsity,
+)
 from keras_moe.layers.transformer._decoder_block import (
     DecoderBlock as DecoderBlock,
 )
@@ -51,4 +64,7 @@ from keras_moe.layers.transformer._feed_forward import (
 )
 from keras_moe.layers.transformer._layer_dropout import (
     LayerDropout as LayerDropout,
+)
+from keras_moe.layers.transformer._top_k_activation import (
+    TopKActivation as TopKActivation,
 )

@@ -2,7 +2,14 @@
 
 import keras
 
+from keras_moe.training._adversarial_trainer import (
+    AdversarialTrainer as AdversarialTrainer,
+)
 from keras_moe.training._build_state import build_state as build_state
+from keras_moe.training._feature_reconstruction import (
+    FeatureReconstruction as FeatureReconstruction,
+)
+from keras_moe.training._loco_prop import LocoProp as LocoProp
 from keras_moe.training._worker_lost_error import (
     WorkerLostError as WorkerLostError,
 )

@@ -134,6 +134,11 @@ class HeadProjections(keras.layers.Layer):
             for name, each in self.settings.items()
         }
 
+    @property
+    def head_dtype(self) -> str:
+        """What is computed in between the projections."""
+        return "float32"
+
     def query_heads(self, query: Tensor) -> Tensor:
         """Returns float32 `[b, n, g, t, key_dim]`."""
         return self._split(self.query(query))
@@ -157,7 +162,7 @@ class HeadProjections(keras.layers.Layer):
         batch, length, heads, dim = ops.shape(x)
         shared = self.num_key_value_heads
         x = ops.reshape(x, (batch, length, shared, heads // shared, dim))
-        return ops.cast(ops.transpose(x, (0, 2, 3, 1, 4)), "float32")
+        return ops.cast(ops.transpose(x, (0, 2, 3, 1, 4)), self.head_dtype)
 
     def compute_output_shape(
         self,

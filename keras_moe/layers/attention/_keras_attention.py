@@ -29,7 +29,7 @@ def settings_of(layer: keras.layers.Layer) -> Config:
 
     Raises:
         TypeError: if `layer` is neither.
-        ValueError: if `layer` has an option that random features cannot serve.
+        ValueError: if `layer` has an option that linear attention cannot serve.
     """
     if not isinstance(
         layer,
@@ -45,8 +45,8 @@ def settings_of(layer: keras.layers.Layer) -> Config:
     if config["dropout"]:
         warnings.warn(
             f"{layer.name} drops attention weights in training, with the rate "
-            f"{config['dropout']}. Random features have no weights to drop: "
-            "the converted layer does not.",
+            f"{config['dropout']}. The converted layer has no weights of "
+            "pairs, and drops none.",
             stacklevel=3,
         )
     settings = {name: config[name] for name in _SHARED}
@@ -100,6 +100,6 @@ def _refuse(layer: keras.layers.Layer, config: Config) -> None:
     for name, refused in problems.items():
         if refused:
             raise ValueError(
-                f"A layer with this `{name}` has no counterpart with random "
-                f"features. Received: {name}={config.get(name)!r}."
+                f"A layer with this `{name}` has no counterpart of linear "
+                f"cost. Received: {name}={config.get(name)!r}."
             )

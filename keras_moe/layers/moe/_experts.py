@@ -5,6 +5,9 @@ import math
 import keras
 from keras import ops
 
+from keras_moe.layers._own_activation import build_activation
+from keras_moe.layers._own_activation import own_activation
+from keras_moe.layers._own_activation import serialize_activation
 from keras_moe.layers.moe._apply_bank import apply_bank
 from keras_moe.layers.moe._expert_functions import ExpertFunction
 from keras_moe.layers.moe._expert_functions import expert_functions
@@ -33,7 +36,8 @@ class Experts(keras.layers.Layer):
     Args:
         num_experts: number of experts, E.
         hidden_dim: inner size of each network.
-        activation: activation of the inner layer.
+        activation: activation of the inner layer: what Keras takes, or a layer
+            such as `keras_moe.layers.TopKActivation`, of which a copy is made.
         gated: whether the activation is multiplied by a second linear layer
             (GLU variants, arXiv:2002.05202).
         use_bias: whether the layers have biases.
@@ -87,7 +91,7 @@ class Experts(keras.layers.Layer):
         check_rate(dropout_rate=dropout_rate)
         self.num_experts = num_experts
         self.hidden_dim = hidden_dim
-        self.activation = keras.activations.get(activation)
+        self.activation = own_activation(activation, self.dtype_policy)
         self.gated = gated
         self.use_bias = use_bias
         self.dropout_rate = dropout_rate
@@ -107,6 +111,7 @@ class Experts(keras.layers.Layer):
                 f"input_shape={tuple(input_shape)}."
             )
         slots = (input_shape[0], self.num_experts, input_shape[2])
+        build_activation(self.activation, (None, self.hidden_dim))
         self.inner = self._bank(self.hidden_dim, "wi")
         self.inner.build((*slots, dim))
         if self.gated:
@@ -243,7 +248,7 @@ class Experts(keras.layers.Layer):
             **quantized_dtype(self),
             "num_experts": self.num_experts,
             "hidden_dim": self.hidden_dim,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": serialize_activation(self.activation),
             "gated": self.gated,
             "use_bias": self.use_bias,
             "dropout_rate": self.dropout_rate,

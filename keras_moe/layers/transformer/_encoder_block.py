@@ -58,13 +58,13 @@ class EncoderBlock(keras.layers.Layer):
         self.attention = attention
         self.feed_forward = feed_forward
         self.dropout_rate = dropout_rate
-        self.around_attention = Residual(
-            dropout_rate, dtype=self.dtype_policy, name="around_attention"
-        )
-        self.around_feed_forward = Residual(
-            dropout_rate, dtype=self.dtype_policy, name="around_feed_forward"
-        )
+        self.around_attention = self.make_residual("around_attention")
+        self.around_feed_forward = self.make_residual("around_feed_forward")
         self.supports_masking = True
+
+    def make_residual(self, name: str) -> Residual:
+        """Returns what is around a sublayer."""
+        return Residual(self.dropout_rate, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape: Shape) -> None:
         self.around_attention.build(input_shape)

@@ -2,7 +2,11 @@
 
 import keras
 
+from keras_moe.keras_internals import set_mask
 from keras_moe.layers._float_inputs import check_float
+from keras_moe.layers._own_activation import build_activation
+from keras_moe.layers._own_activation import own_activation
+from keras_moe.layers._own_activation import serialize_activation
 from keras_moe.ops._short_sequences import apply_dense
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
@@ -29,7 +33,8 @@ class FeedForward(keras.layers.Layer):
 
     Args:
         hidden_dim: inner size.
-        activation: activation of the inner layer.
+        activation: activation of the inner layer: what Keras takes, or a layer
+            such as `keras_moe.layers.TopKActivation`, of which a copy is made.
         gated: whether the activation is multiplied by a second linear layer.
         dropout_rate: dropout of the inner layer.
         use_bias: whether the linear layers have biases.
@@ -75,7 +80,7 @@ class FeedForward(keras.layers.Layer):
         check_size(hidden_dim=hidden_dim)
         check_rate(dropout_rate=dropout_rate)
         self.hidden_dim = hidden_dim
-        self.activation = keras.activations.get(activation)
+        self.activation = own_activation(activation, self.dtype_policy)
         self.gated = gated
         self.dropout_rate = dropout_rate
         self.use_bias = use_bias
@@ -88,6 +93,7 @@ class FeedForward(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
+        build_activation(self.activation, (*input_shape[:-1], self.hidden_dim))
         self.inner = self._dense(self.hidden_dim, "wi")
         self.inner.build(input_shape)
         if self.gated:
@@ -117,7 +123,10 @@ class FeedForward(keras.layers.Layer):
         training: bool | None = None,
     ) -> Tensor:
         check_float(inputs=inputs)
-        hidden = self.activation(apply_dense(self.inner, inputs))
+        hidden = apply_dense(self.inner, inputs)
+        if mask is not None and isinstance(self.activation, keras.layers.Layer):
+            set_mask(hidden, mask)  # an activation may measure
+        hidden = self.activation(hidden)
         if self.gated:
             hidden = hidden * apply_dense(self.gate, inputs)
         hidden = self.dropout(hidden, training=training)
@@ -138,7 +147,7 @@ class FeedForward(keras.layers.Layer):
             **super().get_config(),
             **quantized_dtype(self),
             "hidden_dim": self.hidden_dim,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": serialize_activation(self.activation),
             "gated": self.gated,
             "dropout_rate": self.dropout_rate,
             "use_bias": self.use_bias,

@@ -14,11 +14,18 @@ class Residual(keras.layers.Layer):
 
     Args:
         dropout_rate: dropout of the sublayer's output.
+        normalization: the norm; by default that of T5, by the root of the mean
+            square.
     """
 
-    def __init__(self, dropout_rate: float, **kwargs):
+    def __init__(
+        self,
+        dropout_rate: float,
+        normalization: keras.layers.Layer | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.normalization = keras.layers.RMSNormalization(
+        self.normalization = normalization or keras.layers.RMSNormalization(
             epsilon=1e-6, dtype=self.dtype_policy, name="norm"
         )
         # Keras would warn that a mask is destroyed, which the block hands on.

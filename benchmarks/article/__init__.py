@@ -1,0 +1,1 @@
+"""Every smaller system of the article beside what it competes with."""

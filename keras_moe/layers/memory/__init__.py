@@ -1,0 +1,1 @@
+"""Layers that read what earlier inputs have left."""

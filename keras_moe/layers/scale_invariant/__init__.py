@@ -1,0 +1,1 @@
+"""Layers whose outputs do not depend on the scale of all weights."""
