@@ -10,6 +10,7 @@ from keras_moe import start_up as start_up
 # isort: split
 from keras_moe import calibration as calibration
 from keras_moe import conversion as conversion
+from keras_moe import data as data
 from keras_moe import distillation as distillation
 from keras_moe import distribution as distribution
 from keras_moe import generation as generation

@@ -1,4 +1,7 @@
-"""What runs the code: XLA or not, on which device, in how many replicas."""
+"""What runs the code: XLA or not, on which device, with which derivatives."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -86,6 +89,78 @@ def approximate_top_k(
     import tensorflow as tf
 
     return tuple(tf.math.approx_max_k(x, k, recall_target=recall_target))
+
+
+def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Returns the gradient of a function's sum, of the shape of `x`.
+
+    Args:
+        function: of a tensor like `x`; differentiable.
+        x: floating point.
+
+    Raises:
+        RuntimeError: on a backend other than TensorFlow and JAX.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.grad(lambda each: keras.ops.sum(function(each)))(x)
+    _refuse_to_differentiate()
+    import tensorflow as tf
+
+    x = tf.convert_to_tensor(x)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        total = keras.ops.sum(function(x))
+    found = tape.gradient(total, x)
+    return tf.zeros_like(x) if found is None else found
+
+
+def jacobian(model: keras.Model, x: Any) -> list[np.ndarray]:
+    """Returns the derivatives of a model's outputs by its trainable weights.
+
+    Args:
+        model: of one output `[n, outputs]`; run as in inference.
+        x: its inputs for n examples.
+
+    Returns:
+        For each weight, float32 `[n, outputs, size]`.
+
+    Raises:
+        RuntimeError: on a backend other than TensorFlow and JAX.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        trainable = [v.value for v in model.trainable_variables]
+        others = [v.value for v in model.non_trainable_variables]
+        found = jax.jacrev(
+            lambda values: model.stateless_call(values, others, x)[0]
+        )(trainable)
+    else:
+        _refuse_to_differentiate()
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=False)
+        variables = [v.value for v in model.trainable_variables]
+        found = tape.jacobian(
+            outputs,
+            variables,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+    return [
+        np.asarray(each, "float32").reshape([*each.shape[:2], -1])
+        for each in found
+    ]
+
+
+def _refuse_to_differentiate() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "Derivatives are taken on the backends TensorFlow and JAX. "
+            f"Received: {keras.backend.backend()!r}."
+        )
 
 
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:

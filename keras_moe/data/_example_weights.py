@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_moe.training._watched_batches import assert_weights
+
 EXAMPLE_WEIGHT = "example_weight"
 
 
@@ -53,9 +55,8 @@ def with_example_weights(
     def take(*batch: Any) -> tuple[Any, Any, tf.Tensor]:
         inputs, labels, before = keras.utils.unpack_x_y_sample_weight(batch)
         weights = tf.cast(tf.reshape(inputs[name], [-1]), tf.float32)
+        weights = _not_all_zero(assert_weights(weights), name)
         others = {key: inputs[key] for key in inputs if key != name}
-        with tf.control_dependencies(_assertions(weights, name)):
-            weights = tf.identity(weights)
         if before is not None:
             before = tf.cast(before, tf.float32)
             shape = [-1] + [1] * (before.shape.rank - 1)
@@ -65,18 +66,10 @@ def with_example_weights(
     return dataset.map(take, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _assertions(weights: tf.Tensor, name: str) -> list[tf.Operation]:
-    good = tf.math.is_finite(weights) & (weights >= 0.0)
-    return [
-        tf.debugging.Assert(
-            tf.reduce_all(good),
-            [
-                f"`{name}` must be numbers of at least 0. Received:",
-                tf.boolean_mask(weights, ~good),
-            ],
-        ),
-        tf.debugging.Assert(
-            tf.reduce_any(weights > 0.0),
-            [f"`{name}` must not be 0 for all examples of a batch."],
-        ),
-    ]
+def _not_all_zero(weights: tf.Tensor, name: str) -> tf.Tensor:
+    check = tf.debugging.Assert(
+        tf.reduce_any(weights > 0.0),
+        [f"`{name}` must not be 0 for all examples of a batch."],
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(weights)
