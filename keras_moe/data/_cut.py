@@ -9,11 +9,14 @@ Source: [Priority sampling, Duffield, Lund and Thorup,
 2007](https://arxiv.org/abs/cs/0509026).
 """
 
+from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 
-Rank = tuple[float, float]
+# Compared as tuples are: what is wanted, minus the draw, and what else decides.
+Rank: TypeAlias = tuple[Any, ...]
 
 
 class Cut(NamedTuple):
