@@ -25,7 +25,7 @@ Four parts, each in a process of its own, one after the other:
   checkpoints at 1, 5, 15, 30 and 60 epochs, in each of 3 seeds. Beside it, what
   students come to under the last, the best and the online teacher.
 
-Ten minutes on two cores.
+A quarter of an hour on two cores.
 """
 
 import argparse

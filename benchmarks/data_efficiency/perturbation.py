@@ -110,7 +110,7 @@ def _distill(
         jit_compile=False,
     )
     batches = tf.data.Dataset.from_tensors((few.x, few.y)).repeat(_STEPS)
-    distiller.fit(batches, verbose=0)
+    distiller.fit(batches, shuffle=False, verbose=0)
 
 
 def _autoencoder(
