@@ -99,12 +99,8 @@ def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         x: floating point.
 
     Raises:
-        RuntimeError: on a backend other than TensorFlow and JAX.
+        RuntimeError: on a backend other than TensorFlow.
     """
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.grad(lambda each: keras.ops.sum(function(each)))(x)
     _refuse_to_differentiate()
     import tensorflow as tf
 
@@ -127,38 +123,29 @@ def jacobian(model: keras.Model, x: Any) -> list[np.ndarray]:
         For each weight, float32 `[n, outputs, size]`.
 
     Raises:
-        RuntimeError: on a backend other than TensorFlow and JAX.
+        RuntimeError: on a backend other than TensorFlow.
     """
-    if keras.backend.backend() == "jax":
-        import jax
+    _refuse_to_differentiate()
+    import tensorflow as tf
 
-        trainable = [v.value for v in model.trainable_variables]
-        others = [v.value for v in model.non_trainable_variables]
-        found = jax.jacrev(
-            lambda values: model.stateless_call(values, others, x)[0]
-        )(trainable)
-    else:
-        _refuse_to_differentiate()
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            outputs = model(x, training=False)
-        variables = [v.value for v in model.trainable_variables]
-        found = tape.jacobian(
-            outputs,
-            variables,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
+    with tf.GradientTape() as tape:
+        outputs = model(x, training=False)
+    found = tape.jacobian(
+        outputs,
+        [variable.value for variable in model.trainable_variables],
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    # Derivatives by a table that is looked up may be sparse.
+    whole = [np.asarray(tf.convert_to_tensor(each)) for each in found]
     return [
-        np.asarray(each, "float32").reshape([*each.shape[:2], -1])
-        for each in found
+        each.astype("float32").reshape([*each.shape[:2], -1]) for each in whole
     ]
 
 
 def _refuse_to_differentiate() -> None:
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "Derivatives are taken on the backends TensorFlow and JAX. "
+            "Derivatives are taken on the TensorFlow backend alone. "
             f"Received: {keras.backend.backend()!r}."
         )
 

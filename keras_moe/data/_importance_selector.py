@@ -10,6 +10,7 @@ from keras_moe.data._selector import Selector
 from keras_moe.serialization import register
 from keras_moe.types import Config
 from keras_moe.validation import check_choice
+from keras_moe.validation import check_rate
 
 MODES = ("disagreement", "entropy")
 
@@ -28,7 +29,9 @@ class ImportanceSelector(Selector):
     and the scale of probabilities makes no difference. Without a cap, the mean
     of `weight * loss` over the sample is, on average over draws, that of the
     loss over the pool (but for rows of probability 0, which are never drawn
-    unless all others are).
+    unless all others are). The average may hide in draws that hardly ever
+    come: two models may all but agree on a row that costs much. Give a
+    `min_probability` where there is no cap.
 
     Source: [IWeS, Citovsky et al., 2023](https://arxiv.org/abs/2301.12052).
 
@@ -38,6 +41,8 @@ class ImportanceSelector(Selector):
             trades a bias for less variance. 1 is what a row of a uniform
             sample weighs.
         from_logits: whether models give logits, or probabilities.
+        min_probability: the least probability of a row, in [0, 1). It bounds
+            weights as a cap does, and without a bias; the paper has none.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -64,8 +69,10 @@ class ImportanceSelector(Selector):
         mode: str = "disagreement",
         weight_cap: float | None = 10.0,
         from_logits: bool = False,
+        min_probability: float = 0.0,
     ):
         check_choice(MODES, mode=mode)
+        check_rate(min_probability=min_probability)
         if weight_cap is not None and not weight_cap >= 1.0:
             raise ValueError(
                 "`weight_cap` must be at least 1, what a row of a uniform "
@@ -74,11 +81,17 @@ class ImportanceSelector(Selector):
         super().__init__(from_logits)
         self.mode = mode
         self.weight_cap = weight_cap
+        self.min_probability = min_probability
         self.needs_labels = mode == "disagreement"
         self.num_models = 2 if self.needs_labels else 1
 
     def scores(
         self, answers: Sequence[np.ndarray], labels: np.ndarray | None = None
+    ) -> np.ndarray:
+        return np.maximum(self._scores(answers, labels), self.min_probability)
+
+    def _scores(
+        self, answers: Sequence[np.ndarray], labels: np.ndarray | None
     ) -> np.ndarray:
         if labels is None or not self.needs_labels:
             return normalized_entropy(answers[0])
@@ -96,4 +109,5 @@ class ImportanceSelector(Selector):
             **super().get_config(),
             "mode": self.mode,
             "weight_cap": self.weight_cap,
+            "min_probability": self.min_probability,
         }

@@ -51,6 +51,8 @@ class LatentExploration:
     Raises:
         ValueError: if an argument is out of its range, or of teacher and
             student one alone is given.
+        RuntimeError: when called, for gradient exploration on a backend other
+            than TensorFlow.
 
     Example:
 

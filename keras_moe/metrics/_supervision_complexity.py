@@ -45,6 +45,7 @@ def supervision_complexity(
     Raises:
         ValueError: if targets do not fit the outputs or are no numbers, the
             model has no trainable weights, or an argument is out of its range.
+        RuntimeError: on a backend other than TensorFlow.
 
     Example:
 

@@ -19,7 +19,7 @@ SELECTORS = [
     data.MarginSelector(),
     data.EntropySelector(),
     data.ImportanceSelector("entropy"),
-    data.ImportanceSelector("disagreement"),
+    data.ImportanceSelector("disagreement", min_probability=0.01),
     data.RobustActiveSelector(num_adversarial=5),
 ]
 
@@ -144,10 +144,27 @@ def test_a_sure_model_wants_nothing():
     np.testing.assert_allclose(found, np.log(2) / np.log(3))
 
 
+def test_no_probability_is_below_the_least():
+    plain, bounded = (
+        data.ImportanceSelector("disagreement", min_probability=least)
+        for least in (0.0, 0.2)
+    )
+    given = (first, second), (POOL, LABELS)
+    found = bounded.probabilities(*given)
+    np.testing.assert_array_equal(
+        found, np.maximum(plain.probabilities(*given), 0.2)
+    )
+    assert (found == 0.2).any() and (found > 0.2).any()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: data.ImportanceSelector("both"), "`mode` must be one of"),
+        (
+            lambda: data.ImportanceSelector(min_probability=1.0),
+            r"`min_probability` must be in \[0, 1\)",
+        ),
         (
             lambda: data.ImportanceSelector(weight_cap=0.5),
             "`weight_cap` must be at least 1",

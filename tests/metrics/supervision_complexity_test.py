@@ -101,6 +101,19 @@ def test_half_precision():
     assert found == pytest.approx(full, rel=0.05)
 
 
+def test_a_model_with_a_table():
+    """One row of a table an example: the kernel says which share a row."""
+    ids = np.array([0, 1, 0, 2])
+    inputs = keras.Input([], dtype="int32")
+    model = keras.Model(inputs, keras.layers.Embedding(3, 2)(inputs))
+    y = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [-2.0, 0.0]])
+    kernel = (ids[:, None] == ids) / 1.0
+    inverse = np.linalg.inv(kernel + 0.5 * np.eye(4))
+    expected = np.sqrt(np.trace(y.T @ inverse @ y) * 4) / 4
+    found = supervision_complexity(model, ids, y, ridge=0.5)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
