@@ -1,25 +1,23 @@
 """Linear classifiers of WordNet's glosses, small and large."""
 
-import re
-import zlib
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from pipelines.search.data.wordnet import find_wordnet
-from pipelines.search.data.wordnet import read_wordnet
+from benchmarks.shared.glosses import CLASSES
+from benchmarks.shared.glosses import bucket
+from benchmarks.shared.glosses import load_glosses
+from benchmarks.shared.glosses import pad
+from benchmarks.shared.glosses import words_and_pairs
 
-CLASSES = 45
 _SMALL_WORDS = 600
 _SMALL_ROWS, _LARGE_ROWS, _FIT_ROWS = 20_000, 80_000, 15_000
 _BUCKETS = 1 << 17
 _LENGTH = 48
 _NOUNS = range(3, 29)  # the lexicographer's files that hold nouns
-_WORD = re.compile(r"[a-z]+")
 
 
 class Part(NamedTuple):
@@ -54,15 +52,15 @@ def load(seed: int) -> dict[str, Part]:
     Nothing of the rows on which a rule is fitted, or that are held out, enters
     the vocabulary.
     """
-    synsets = read_wordnet(find_wordnet())
-    order = np.random.default_rng(seed).permutation(len(synsets))
-    texts = [_WORD.findall(synsets[i].gloss.lower()) for i in order]
-    labels = np.array([synsets[i].category for i in order])
+    texts, labels, _ = load_glosses(seed)
     counts = Counter(word for text in texts[:_SMALL_ROWS] for word in text)
     common = [word for word, _ in counts.most_common(_SMALL_WORDS)]
     ids = {word: i + 1 for i, word in enumerate(common)}
-    words = _pad([[ids[w] for w in text if w in ids] for text in texts])
-    grams = _pad([[_bucket(gram) for gram in _grams(text)] for text in texts])
+    words = pad([[ids[w] for w in t if w in ids] for t in texts], _LENGTH)
+    grams = pad(
+        [[bucket(g, _BUCKETS) for g in words_and_pairs(t)] for t in texts],
+        _LENGTH,
+    )
     whole = Part(words, grams, labels)
     ends = [0, _LARGE_ROWS, _LARGE_ROWS + _FIT_ROWS, len(labels)]
     names = ("train", "fit", "test")
@@ -128,20 +126,3 @@ class _BagOfIds(keras.layers.Layer):
         return total / ops.sqrt(ops.maximum(ops.sum(real, axis=1), 1.0)) + (
             self.bias
         )
-
-
-def _grams(text: list[str]) -> list[str]:
-    pairs = zip(text[:-1], text[1:], strict=True)
-    return [*text, *map(" ".join, pairs)]
-
-
-def _bucket(gram: str) -> int:
-    # Python's own hash differs from run to run.
-    return 1 + zlib.crc32(gram.encode()) % (_BUCKETS - 1)
-
-
-def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    padded = np.zeros([len(rows), _LENGTH], "int32")
-    for row, ids in enumerate(rows):
-        padded[row, : len(ids)] = ids[:_LENGTH]
-    return padded

@@ -19,6 +19,12 @@ from keras_moe.components._artifacts import DataBlessing as DataBlessing
 from keras_moe.components._artifacts import ExpertLoad as ExpertLoad
 from keras_moe.components._artifacts import IndexReport as IndexReport
 from keras_moe.components._artifacts import ModelCard as ModelCard
+from keras_moe.components.data._pseudo_labeler import (
+    PseudoLabeler as PseudoLabeler,
+)
+from keras_moe.components.data._subset_selector import (
+    SubsetSelector as SubsetSelector,
+)
 from keras_moe.components.evaluation._exit_depth import (
     LayersPerAnswer as LayersPerAnswer,
 )

@@ -1,5 +1,8 @@
 """A small dense student out of a sparse teacher."""
 
+from keras_moe.distillation._debiasing_weights import (
+    debiasing_weights as debiasing_weights,
+)
 from keras_moe.distillation._distiller import Distiller as Distiller
 from keras_moe.distillation._early_exit_distiller import (
     EarlyExitDistiller as EarlyExitDistiller,
@@ -9,6 +12,9 @@ from keras_moe.distillation._hidden_state_distillation import (
 )
 from keras_moe.distillation._initialize_dense_student import (
     initialize_dense_student as initialize_dense_student,
+)
+from keras_moe.distillation._latent_exploration import (
+    LatentExploration as LatentExploration,
 )
 from keras_moe.distillation._sparse_to_dense_distiller import (
     SparseToDenseDistiller as SparseToDenseDistiller,
@@ -27,6 +33,9 @@ from keras_moe.distillation.teachers._cached_teacher import (
 )
 from keras_moe.distillation.teachers._load_teacher import (
     load_teacher as load_teacher,
+)
+from keras_moe.distillation.teachers._online_teacher import (
+    OnlineTeacher as OnlineTeacher,
 )
 from keras_moe.distillation.teachers._teacher_accuracy import (
     TeacherAccuracy as TeacherAccuracy,

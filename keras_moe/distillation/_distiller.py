@@ -26,7 +26,7 @@ from keras_moe.keras_internals import set_mask
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
 from keras_moe.training._traced_once import TracedOnce
-from keras_moe.training._unshifted_targets import watch_targets
+from keras_moe.training._watched_batches import watch_batches
 from keras_moe.types import Config
 from keras_moe.types import Tensor
 
@@ -227,8 +227,8 @@ class Distiller(TracedOnce):
         return self._student_forward(own_inputs(inputs), training)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
-        """Trains as Keras does; warns of targets that were not shifted."""
-        x = watch_targets(x, y, self.pad_id)
+        """Trains as Keras does, after a look at the batches."""
+        x = watch_batches(x, y, self.pad_id, options.get("sample_weight"))
         return super().fit(x, y, *args, **options)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ def exit_classifier_loss(
     agrees: Tensor,
     mask: Tensor | None = None,
     kind: str = "independent",
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """Returns the loss of a classifier that tells when an exit is right.
 
@@ -32,6 +33,8 @@ def exit_classifier_loss(
             `"geometric"`, the cross-entropy of the lowest exit that agrees,
             where an exit is reached if no lower one was taken, and the last
             layer always agrees.
+        sample_weight: `[batch]`, or of the mask's shape: factors of what
+            tokens cost; not of how many there are, as in Keras.
 
     Returns:
         A float32 scalar.
@@ -55,13 +58,22 @@ def exit_classifier_loss(
         real = ops.cast(mask, "float32")
     log_yes, log_no = -ops.softplus(-logits), -ops.softplus(logits)
     if kind == "independent":
-        return _balanced(log_yes, log_no, agrees, real)
-    return _geometric(log_yes, log_no, agrees, real)
+        cost, number = _balanced(log_yes, log_no, agrees, real)
+    else:
+        cost, number = _geometric(log_yes, log_no, agrees, real)
+    if sample_weight is not None:
+        weights = ops.cast(sample_weight, "float32")
+        for _ in range(len(real.shape) - len(weights.shape)):
+            weights = ops.expand_dims(weights, -1)
+        cost = cost * weights
+    tokens = tuple(range(1, len(cost.shape)))
+    return ops.mean(ops.sum(cost, axis=tokens) / number)
 
 
 def _balanced(
     log_yes: Tensor, log_no: Tensor, agrees: Tensor, real: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """Returns what tokens cost at each exit, and what to divide it by."""
     tokens = tuple(range(1, len(agrees.shape)))
     yes, no = agrees * real, (1.0 - agrees) * real
     number = ops.maximum(ops.sum(real), 1.0)
@@ -69,13 +81,13 @@ def _balanced(
     # Class balancing: each label is weighted by the share of the other.
     weight = yes * (1.0 - share) + no * share
     cost = -weight * (agrees * log_yes + (1.0 - agrees) * log_no)
-    total = ops.maximum(ops.sum(weight, axis=tokens), 1e-12)
-    return ops.mean(ops.sum(cost, axis=tokens) / total)
+    return cost, ops.maximum(ops.sum(weight, axis=tokens), 1e-12)
 
 
 def _geometric(
     log_yes: Tensor, log_no: Tensor, agrees: Tensor, real: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """Returns what tokens cost, over all exits, and how many there are."""
     # Log-probability that no lower exit was taken.
     passed = ops.cumsum(log_no, axis=0)
     reached = ops.concatenate([ops.zeros_like(passed[:1]), passed], axis=0)
@@ -85,5 +97,5 @@ def _geometric(
     agrees = ops.concatenate([agrees, ops.ones_like(agrees[:1])], axis=0)
     first = ops.cumsum(agrees, axis=0) == 1.0
     first = ops.cast(first, "float32") * agrees
-    cost = -ops.sum(first * log_taken, axis=0)
-    return ops.sum(cost * real) / ops.maximum(ops.sum(real), 1.0)
+    cost = -ops.sum(first * log_taken, axis=0, keepdims=True)
+    return cost * real, ops.maximum(ops.sum(real), 1.0)

@@ -19,7 +19,7 @@ from keras_moe.training._recovery import Recovery
 from keras_moe.training._trainer_checks import check_accumulation
 from keras_moe.training._trainer_checks import check_length
 from keras_moe.training._trainer_checks import check_model
-from keras_moe.training._unshifted_targets import watch_targets
+from keras_moe.training._watched_batches import watch_batches
 from keras_moe.training._worker_checkpoints import WorkerCheckpoints
 from keras_moe.training._workers import Workers
 from keras_moe.training.checkpoints._checkpoints import Checkpoints
@@ -154,7 +154,7 @@ class Trainer:
         check_size(epochs=epochs, steps_per_epoch=steps_per_epoch)
         check_not_negative(initial_epoch=initial_epoch)
         pad_id = getattr(getattr(self.model, "config", None), "pad_id", 0)
-        watched = watch_targets(data, None, pad_id)
+        watched = watch_batches(data, None, pad_id)
         batches = EpochBatches(watched, self.strategy, steps_per_epoch)
         validation = None
         if validation_data is not None:

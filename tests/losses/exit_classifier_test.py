@@ -153,3 +153,19 @@ def test_half_precision_is_not_computed_in():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="'geometric'.*kind='focal'"):
         exit_classifier_loss([[0.0]], [[True]], kind="focal")
+
+
+@pytest.mark.parametrize("kind", EXIT_CLASSIFIER_LOSSES)
+@given(**SHAPES)
+def test_weights_are_factors_of_costs(kind, **shape):
+    logits, agrees, mask = draw(**shape)
+    plain = exit_classifier_loss(logits, agrees, mask, kind)
+
+    def weighted(weights):
+        return exit_classifier_loss(logits, agrees, mask, kind, weights)
+
+    rows = np.arange(len(mask)) % 3
+    np.testing.assert_allclose(weighted(2.0 * np.ones(len(mask))), 2 * plain)
+    np.testing.assert_allclose(weighted(np.ones(mask.shape)), plain, rtol=1e-6)
+    parts = [weighted((rows == which) * 1.0) for which in range(3)]
+    np.testing.assert_allclose(np.sum(parts), plain, rtol=1e-4, atol=1e-6)

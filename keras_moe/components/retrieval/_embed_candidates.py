@@ -1,6 +1,5 @@
 """Embeds candidates in Beam: any number of workers write the same files."""
 
-import hashlib
 import re
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -9,14 +8,15 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
+from keras_moe.components._record_shards import COMPRESSION
+from keras_moe.components._record_shards import record_key
+from keras_moe.components._record_shards import shard_of
 from keras_moe.components.retrieval._embedding_rows import OK
 from keras_moe.components.retrieval._embedding_rows import EmbeddingRow
 from keras_moe.components.retrieval._embedding_rows import EmbeddingSummary
 from keras_moe.components.retrieval._embedding_rows import write_rows
 
-_COMPRESSION = "GZIP"
 _EMBEDDING = "embedding"
 _STATUS = "status"
 _LONGEST_STATUS = 200
@@ -43,11 +43,10 @@ class ReadCandidates(beam.DoFn):
     def process(self, path: str) -> Iterator[tuple[int, Named]]:
         """Yields `(shard, (identifier, record))`."""
         for record in tf.data.TFRecordDataset(
-            path, _COMPRESSION
+            path, COMPRESSION
         ).as_numpy_iterator():
-            identifier = _identifier(record, self._key)
-            digest = hashlib.sha256(identifier or record).digest()
-            shard = int.from_bytes(digest[:8], "big") % self._num_shards
+            identifier = record_key(record, self._key)
+            shard = shard_of(identifier or record, self._num_shards)
             yield shard, (identifier, record)
 
 
@@ -138,16 +137,6 @@ def _reason(error: tf.errors.OpError) -> str:
     said = [line for line in lines if line and not line.startswith("[[")]
     text = _PLACE.sub("", said[-1]) if said else "it failed"
     return f"{type(error).__name__}: {text}"[:_LONGEST_STATUS]
-
-
-def _identifier(record: bytes, key: str) -> bytes:
-    """Returns the identifier; nothing where the record has not just one."""
-    try:
-        features = tf.train.Example.FromString(record).features.feature
-    except DecodeError:
-        return b""
-    values = features[key].bytes_list.value if key in features else []
-    return values[0] if len(values) == 1 else b""
 
 
 def _summarize(rows: list[EmbeddingRow]) -> EmbeddingSummary:

@@ -11,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_moe.atomic_file import atomic_file
 from keras_moe.components._artifact_files import read_locally
-from keras_moe.components._artifact_files import written_locally
+from keras_moe.components._record_shards import COMPRESSION
+from keras_moe.components._record_shards import write_shard
 
 OK = "ok"
 
-_COMPRESSION = "GZIP"
 _SUMMARY = "summary.json"
 _READ_AT_ONCE = 4096
 _SPEC = {
@@ -107,10 +106,7 @@ def write_rows(
 ) -> None:
     """Writes a shard, whole or not at all; a second try replaces it."""
     name = f"rows-{shard:05d}-of-{num_shards:05d}.gz"
-    with written_locally(uri) as folder, atomic_file(folder / name) as partial:
-        with tf.io.TFRecordWriter(str(partial), _COMPRESSION) as writer:
-            for row in rows:
-                writer.write(_example(row).SerializeToString())
+    write_shard(uri, name, (_example(r).SerializeToString() for r in rows))
 
 
 def _example(row: EmbeddingRow) -> tf.train.Example:
@@ -163,7 +159,7 @@ def _read_shards(folder: pathlib.Path) -> CandidateRows:
     identifiers: list[str] = []
     embeddings: list[np.ndarray] = []
     failed: list[tuple[str, str]] = []
-    for records in tf.data.TFRecordDataset(files, _COMPRESSION).batch(
+    for records in tf.data.TFRecordDataset(files, COMPRESSION).batch(
         _READ_AT_ONCE
     ):
         parsed: Any = tf.io.parse_example(records, _SPEC)

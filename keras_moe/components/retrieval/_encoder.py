@@ -42,12 +42,13 @@ def encoder_digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def check_signature(path: str, name: str) -> None:
-    """Raises `ValueError` unless a signature embeds serialized examples.
+def check_signature(path: str, name: str, output: str = "embedding") -> None:
+    """Raises `ValueError` unless a signature answers serialized examples.
 
     Args:
         path: Of the SavedModel's directory.
         name: Of the signature.
+        output: The output that it must have.
     """
     model = saved_model_pb2.SavedModel.FromString(
         _read(os.path.join(path, SAVED_MODEL))
@@ -60,9 +61,9 @@ def check_signature(path: str, name: str) -> None:
             f"Received: signature_name={name!r}."
         )
     signature = meta_graph.signature_def[name]
-    if "embedding" not in signature.outputs:
+    if output not in signature.outputs:
         raise ValueError(
-            f"The signature {name!r} must have an output `embedding`. "
+            f"The signature {name!r} must have an output `{output}`. "
             f"Received: {', '.join(sorted(signature.outputs))}."
         )
     dtypes = [given.dtype for given in signature.inputs.values()]

@@ -9,6 +9,7 @@ from keras_moe.distillation._batch import TEACHER_LOG_PROBABILITIES
 from keras_moe.distillation._batch import TEACHER_TOKEN_IDS
 
 LABELS = "labels"
+WEIGHTS = "sample_weight"
 KEPT = (TEACHER_TOKEN_IDS, TEACHER_LOG_PROBABILITIES)
 
 # From the name of a field to its dtype and the shape of its rows: the first
@@ -64,10 +65,8 @@ def serialize_record(example: dict[str, np.ndarray], fields: Fields) -> bytes:
     return whole.SerializeToString(deterministic=True)
 
 
-def parse_record(
-    record: tf.Tensor, fields: Fields
-) -> tuple[dict[str, Any], Any]:
-    """Returns the inputs and the labels of a record.
+def parse_record(record: tf.Tensor, fields: Fields) -> tuple[Any, ...]:
+    """Returns the inputs and the labels of a record, and its weight if any.
 
     The teacher's part is made as long as the labels, with zeros for padding.
 
@@ -89,4 +88,6 @@ def parse_record(
         value = tf.cast(values[name], dtype)
         missing = length - tf.shape(value)[0]
         values[name] = tf.pad(value, [[0, missing], [0, 0]])
+    if WEIGHTS in fields:
+        return values, labels, values.pop(WEIGHTS)
     return values, labels

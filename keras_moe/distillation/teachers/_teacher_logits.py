@@ -20,6 +20,7 @@ from keras_moe.distillation.teachers._manifest import TeacherLogits
 from keras_moe.distillation.teachers._manifest import read_manifest
 from keras_moe.distillation.teachers._records import KEPT
 from keras_moe.distillation.teachers._records import LABELS
+from keras_moe.distillation.teachers._records import WEIGHTS
 from keras_moe.distillation.teachers._records import Fields
 from keras_moe.distillation.teachers._records import describe_fields
 from keras_moe.distillation.teachers._records import parse_record
@@ -28,6 +29,7 @@ from keras_moe.losses._token_kl_divergence import real_logits
 from keras_moe.ops import compress_logits
 from keras_moe.ops._token_ids import IGNORE_ID
 from keras_moe.ops._token_ids import is_left_out
+from keras_moe.training._watched_batches import check_weights
 from keras_moe.validation import check_size
 from keras_moe.weights import fingerprint
 
@@ -47,8 +49,9 @@ def write_teacher_logits(
 
     Args:
         teacher: the teacher, of logits `(batch, length, vocabulary)`.
-        dataset: batches of inputs (a dictionary of `(batch, ...)`) and labels
-            int `(batch, length)`, in one pass; padded.
+        dataset: batches of inputs (a dictionary of `(batch, ...)`), labels
+            int `(batch, length)` and, maybe, weights `(batch,)`, in one pass;
+            padded.
         directory: where to write; it must not exist.
         k: tokens kept of each distribution. A position takes `4 * k` bytes
             on disk, `6 * k` for vocabularies of more than 65,536.
@@ -121,7 +124,7 @@ def read_teacher_logits(directory: str | pathlib.Path) -> tf.data.Dataset:
     Returns:
         Pairs of inputs, with `"teacher_token_ids"` int32 `(length, k)` and
         `"teacher_log_probabilities"` float32 `(length, k)` among them, and
-        labels.
+        labels; with a third part, the weight, if there were weights.
 
     Raises:
         ValueError: if the directory does not hold what was written.
@@ -265,7 +268,8 @@ def _run(
         length = None
     bar = keras.utils.Progbar(length, unit_name="batch", verbose=verbose)
     for number, whole in enumerate(dataset):
-        inputs, labels = _parts(whole)
+        inputs, others = _parts(whole)
+        labels = others[LABELS]
         logits = run(teacher_inputs(teacher, inputs))
         if tuple(logits.shape[:-1]) != tuple(labels.shape):
             raise ValueError(
@@ -277,8 +281,7 @@ def _run(
         check_finite(real_logits(logits, mask), f"Batch {number}")
         kept = compress_logits(logits, k)
         batch = {name: np.asarray(inputs[name]) for name in inputs}
-        batch[LABELS] = np.asarray(labels)
-        batch |= {
+        batch |= others | {
             name: np.asarray(value)
             for name, value in zip(KEPT, kept, strict=True)
         }
@@ -286,19 +289,18 @@ def _run(
         bar.update(number + 1)
 
 
-def _parts(batch: Any) -> tuple[dict[str, Any], Any]:
-    """Returns the inputs and the labels of a batch."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
+def _parts(batch: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the inputs of a batch; labels, and weights if it has any."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         raise ValueError(
-            "`dataset` must give pairs of inputs and labels; weights of "
-            "examples belong to the student's training. Received: "
-            f"{type(batch).__name__} of {len(batch)}."
+            "`dataset` must give inputs and labels, and maybe a weight for "
+            f"each example. Received: {type(batch).__name__} of {len(batch)}."
         )
-    inputs, labels = batch
-    if not isinstance(inputs, dict) or LABELS in inputs:
+    inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(tuple(batch))
+    if not isinstance(inputs, dict) or {LABELS, WEIGHTS} & set(inputs):
         raise ValueError(
-            f"Inputs must be a dictionary without {LABELS!r}, under which the "
-            "labels are kept. Received: "
+            f"Inputs must be a dictionary without {LABELS!r} and {WEIGHTS!r}, "
+            "under which labels and weights are kept. Received: "
             f"{sorted(inputs) if isinstance(inputs, dict) else type(inputs)}."
         )
     if len(labels.shape) != 2:
@@ -306,7 +308,16 @@ def _parts(batch: Any) -> tuple[dict[str, Any], Any]:
             "Labels must have the shape (batch, length). Received: "
             f"{tuple(labels.shape)}."
         )
-    return inputs, labels
+    if weights is None:
+        return inputs, {LABELS: np.asarray(labels)}
+    if tuple(weights.shape) != tuple(labels.shape[:1]):
+        raise ValueError(
+            "Weights must have the shape (batch,), one for each example. "
+            f"Received: {tuple(weights.shape)}."
+        )
+    check_weights(weights)
+    kept = np.asarray(weights, "float32")
+    return inputs, {LABELS: np.asarray(labels), WEIGHTS: kept}
 
 
 def _used(labels: np.ndarray, pad_id: int | None) -> int:

@@ -13,7 +13,7 @@ from keras_moe.losses import exit_weights
 from keras_moe.losses._exit_weights import CURRICULA
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.losses._weighted_loss import weighted_loss
-from keras_moe.training._unshifted_targets import watch_targets
+from keras_moe.training._watched_batches import watch_batches
 from keras_moe.training.exits._wrapping_model import WrappingModel
 from keras_moe.types import Tensor
 from keras_moe.validation import check_choice
@@ -132,8 +132,13 @@ class EarlyExitTrainer(WrappingModel):
         self.built = True
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
-        """Trains as Keras does; warns of targets that were not shifted."""
-        x = watch_targets(x, y, getattr(self.config, "pad_id", 0))
+        """Trains as Keras does, after a look at the batches."""
+        x = watch_batches(
+            x,
+            y,
+            getattr(self.config, "pad_id", 0),
+            options.get("sample_weight"),
+        )
         return super().fit(x, y, *args, **options)
 
     def call(self, inputs: Any, training: bool | None = None) -> list[Tensor]:

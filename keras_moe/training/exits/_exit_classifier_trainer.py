@@ -106,7 +106,9 @@ class ExitClassifierTrainer(WrappingModel):
             [self.model.exit_logits(state) for state in states[:-1]]
         )
         real = ops.logical_not(is_left_out(y, self.model.config.pad_id))
-        loss = exit_classifier_loss(logits, agrees, real, self.kind)
+        loss = exit_classifier_loss(
+            logits, agrees, real, self.kind, sample_weight
+        )
         return loss * replica_share()
 
     def compute_metrics(

@@ -11,7 +11,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
 from keras_moe import components
-from keras_moe.components.retrieval import _embed_candidates
+from keras_moe.components._record_shards import record_key
 from keras_moe.components.retrieval._candidate_embedder import (
     CandidateEmbedderExecutor,
 )
@@ -225,4 +225,4 @@ def test_the_component_declares_what_it_reads_and_writes():
 
 
 def test_a_record_that_is_no_example_has_no_identifier():
-    assert _embed_candidates._identifier(b"\xff\xff\xff", "name") == b""
+    assert record_key(b"\xff\xff\xff", "name") == b""

@@ -117,7 +117,19 @@ IDS = np.ones((2, 3), "int32")
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (({"token_ids": IDS}, IDS, np.ones(2)), "weights of examples belong"),
+        (({"token_ids": IDS},), "must give inputs and labels, and maybe a w"),
+        (
+            ({"token_ids": IDS}, IDS, np.ones([2, 3])),
+            r"one for each example. Received: \(2, 3\)",
+        ),
+        (
+            ({"token_ids": IDS}, IDS, np.array([1.0, -1.0])),
+            r"at least 0. Received: -1.0 at \[1\]",
+        ),
+        (
+            ({"token_ids": IDS, "sample_weight": IDS}, IDS),
+            "without 'labels' and 'sample_weight'",
+        ),
         ((IDS, IDS), "must be a dictionary"),
         (({"token_ids": IDS, "labels": IDS}, IDS), "without 'labels'"),
         (({"token_ids": IDS}, IDS[:, 0]), r"Received: \(2,\)"),

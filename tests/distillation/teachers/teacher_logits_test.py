@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_moe.distillation import CachedTeacher
 from keras_moe.distillation import describe_teacher_logits
@@ -52,6 +53,22 @@ def test_all_comes_back(num_shards, tmp_path):
         size = abs(precise)
         size += np.sum(np.exp(precise) * size, axis=-1, keepdims=True)
         assert (abs(said[0, real] - precise) <= 2**-11 * size + 1e-5).all()
+
+
+def test_weights_come_back_with_their_examples(tmp_path):
+    inputs, labels = data()
+    weights = np.array([2.0, 0.0, 0.5, 1.0, 3.0, 1.5])
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, labels, weights))
+    directory = tmp_path / "logits"
+    written = write(make(), dataset.batch(4), directory, num_shards=2)
+    assert written.fields["sample_weight"] == ("float32", ())
+    examples = read(directory)
+    assert len(examples) == 6
+    for row, (_, label, weight) in enumerate(examples):
+        np.testing.assert_array_equal(label, labels[row])
+        assert weight == weights[row]
+    batch = next(iter(read_teacher_logits(directory).padded_batch(6)))
+    assert batch[2].shape == (6,) and batch[2].dtype == "float32"
 
 
 def test_the_likeliest_come_back_batched_and_padded(tmp_path):

@@ -56,6 +56,20 @@ def test_labels_are_the_models_own(model, kind):
         ) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_weights_count(model):
+    x, y = data(batch=8, target=6)
+    model.exit_classifier.kernel.assign(np.random.normal(size=(16, 1)))
+    weights = np.array([0.0, 1.0, 2.0, 0.5, 3.0, 1.0, 0.0, 1.0])
+    trainer = trainer_of(model)
+    both = [
+        trainer.evaluate(x, y, sample_weight=w, verbose=0)
+        for w in (weights, 3 - weights)
+    ]
+    plain = trainer.evaluate(x, y, verbose=0)
+    assert both[0] != pytest.approx(plain)
+    assert sum(both) == pytest.approx(3 * plain, rel=1e-5)
+
+
 def test_the_classifier_alone_moves():
     # With everything on that training would draw at random or add.
     model = make(

@@ -1,0 +1,1 @@
+"""Fewer examples, fewer answers of a teacher: what each is worth."""

@@ -1,0 +1,1 @@
+"""Components that choose examples and label them."""
