@@ -79,11 +79,8 @@ def _replace(
     rows: Tensor,
 ) -> Any:
     """Returns answers with those of deferred rows among `rows` replaced."""
-    chosen = keras.tree.map_structure(
-        lambda tensor: _take_with_mask(tensor, rows), inputs
-    )
-    replaced = stage(chosen)
-    _check_alike(answers, replaced)
+    replaced = stage(take_rows(inputs, rows))
+    check_alike(answers, replaced)
     wanted = ops.take(deferred, rows, axis=0)
     index = ops.expand_dims(rows, -1)
 
@@ -96,15 +93,21 @@ def _replace(
     return keras.tree.map_structure(put, answers, replaced)
 
 
-def _take_with_mask(tensor: Tensor, rows: Tensor) -> Tensor:
-    taken = ops.take(tensor, rows, axis=0)
-    mask = get_mask(tensor)
-    if mask is not None:
-        set_mask(taken, ops.take(mask, rows, axis=0))
-    return taken
+def take_rows(inputs: Any, rows: Tensor) -> Any:
+    """Returns rows of tensors `(batch, ...)`, nested, with their masks."""
+
+    def take(tensor: Tensor) -> Tensor:
+        taken = ops.take(tensor, rows, axis=0)
+        mask = get_mask(tensor)
+        if mask is not None:
+            set_mask(taken, ops.take(mask, rows, axis=0))
+        return taken
+
+    return keras.tree.map_structure(take, inputs)
 
 
-def _check_alike(answers: Any, replaced: Any) -> None:
+def check_alike(answers: Any, replaced: Any) -> None:
+    """Raises `ValueError` unless two stages answer in one form."""
     keras.tree.assert_same_structure(answers, replaced)
     for before, after in zip(
         keras.tree.flatten(answers), keras.tree.flatten(replaced), strict=True
