@@ -129,8 +129,12 @@ def _check_signatures(stages: Sequence[Any]) -> None:
 def _told(stage: Any, side: str) -> Any:
     """Returns the symbolic tensors of a model's inputs or outputs, or none."""
     try:
+        if isinstance(stage, keras.Sequential):
+            # One of each; `input` and `output` are known to Functional alone.
+            (tensor,) = getattr(stage, f"{side}s")
+            return tensor
         return getattr(stage, side)
-    except (AttributeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return None
 
 

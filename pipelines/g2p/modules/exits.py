@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from keras_moe.calibration import edit_distance_error
 from keras_moe.calibration import risk_consistency
-from keras_moe.components import ExitTask
-from keras_moe.components import ExitTaskArgs
+from keras_moe.components import CalibrationTask
+from keras_moe.components import CalibrationTaskArgs
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules.exporting import export_model
 from pipelines.g2p.modules.preprocessing import PRONUNCIATIONS
@@ -21,7 +21,7 @@ _SPEC = {
 }
 
 
-def exit_task(args: ExitTaskArgs) -> ExitTask:
+def exit_task(args: CalibrationTaskArgs) -> CalibrationTask:
     """Reads the calibration words; a loss is what exits add to the error.
 
     Args:
@@ -39,7 +39,7 @@ def exit_task(args: ExitTaskArgs) -> ExitTask:
 
     def export(directory, early_exit, certificate) -> None:
         export_model(
-            args.student,
+            args.models[0],
             args.transform_graph_path,
             directory,
             keep_stress,
@@ -49,8 +49,8 @@ def exit_task(args: ExitTaskArgs) -> ExitTask:
             args.custom_config["lengths"] or None,
         )
 
-    return ExitTask(
-        token_ids=text.encode_words(words)["encoder_token_ids"].numpy(),
+    return CalibrationTask(
+        inputs=text.encode_words(words)["encoder_token_ids"].numpy(),
         loss=loss,
         export=export,
     )

@@ -17,9 +17,11 @@ from keras_moe.weights import fingerprint
 _NEVER = DeferralRule(threshold=1.0)
 
 
-def _classifier(size=4, classes=3, dtype="float32"):
+def _classifier(size=4, classes=3, dtype="float32", sequential=False):
     inputs = keras.Input([size])
     dense = keras.layers.Dense(classes, activation="softmax", dtype=dtype)
+    if sequential:
+        return keras.Sequential([inputs, dense])
     return keras.Model(inputs, dense(inputs))
 
 
@@ -45,6 +47,7 @@ class _Subclassed(keras.Model):
 _X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 
 
+@pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -54,8 +57,9 @@ _X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
     ],
 )
 def test_stages_that_tell_are_compared_where_they_are_put_together(
-    other, message
+    other, message, sequential
 ):
+    other = {**other, "sequential": sequential}
     with pytest.raises(ValueError, match=message):
         Cascade([_classifier(), _classifier(**other)], _NEVER)
     # Whichever stage does not tell, the others are compared.
