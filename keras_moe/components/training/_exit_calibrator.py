@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import cast
 
 from tfx import types
 from tfx.dsl.components.base import base_component
@@ -13,6 +14,7 @@ from tfx.types.component_spec import ChannelParameter
 from tfx.types.component_spec import ComponentSpec
 
 from keras_moe.calibration import calibrate_exits
+from keras_moe.calibration._exits import ExitLoss
 from keras_moe.components import _artifacts as artifacts
 from keras_moe.components.training._calibrator import EXAMPLES
 from keras_moe.components.training._calibrator import OUTPUTS
@@ -21,6 +23,7 @@ from keras_moe.components.training._calibrator import Calibration
 from keras_moe.components.training._calibrator import CalibratorExecutor
 from keras_moe.components.training._calibrator import Certified
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.generation import ExitingGenerative
 
 
 class ExitCalibratorExecutor(CalibratorExecutor):
@@ -32,12 +35,13 @@ class ExitCalibratorExecutor(CalibratorExecutor):
         """Decodes with each threshold, and compares with the full student."""
         settings = dict(calibration.settings)
         policy = EarlyExitPolicy(**settings.pop("policy"))
+        (student,) = calibration.models
         task = calibration.task("calibration")
         certificate = calibrate_exits(
-            *calibration.models,
+            cast(ExitingGenerative, student),
             task.inputs,
             policy,
-            loss=task.loss,
+            loss=cast(ExitLoss, task.loss),
             verbose=0,
             **settings,
         )

@@ -134,11 +134,10 @@ class Cascade(Generating, keras.Model):
                 threshold.
         """
         policy = certificate.policy or {}
-        number = policy.get("stage")
-        rule = None
-        if isinstance(number, int) and 0 <= number < len(self._rules):
-            rule = self._rules[number]
-        if rule is None or rule.digest != policy.get("rule"):
+        number: Any = policy.get("stage")
+        known = isinstance(number, int) and 0 <= number < len(self._rules)
+        rule = self._rules[number if known else 0]
+        if not known or rule.digest != policy.get("rule"):
             raise ValueError(
                 "The certificate is not one for a rule of this cascade. "
                 f"Received: policy={certificate.policy!r}."
@@ -149,9 +148,10 @@ class Cascade(Generating, keras.Model):
                 "The certificate is for another threshold. Received: "
                 f"{certificate.threshold}; the rule's is {rule.threshold}."
             )
-        rule.check_stages(*self.stages[number : number + 2])
+        self._check_rules()
 
     def _check_rules(self) -> None:
+        """Compares each rule with the stages it was fitted on."""
         for number, rule in enumerate(self._rules):
             rule.check_stages(*self.stages[number : number + 2])
 

@@ -143,7 +143,8 @@ def _deferral_of(certificate: Certificate) -> DeferralRange | None:
     policy = certificate.policy or {}
     if policy.get("kind") != "cascade":
         return None
-    stage, share = policy.get("stage"), policy.get("deferral_share")
+    stage: Any = policy.get("stage")
+    share: Any = policy.get("deferral_share")
     plain = (
         isinstance(share, list)
         and len(share) == 2
@@ -157,7 +158,7 @@ def _deferral_of(certificate: Certificate) -> DeferralRange | None:
             "between which two shares of rows (`deferral_share`). Received: "
             f"stage={stage!r}, deferral_share={share!r}."
         )
-    return DeferralRange(stage, *map(float, share))
+    return DeferralRange(stage, float(share[0]), float(share[1]))
 
 
 def _note_of(model: saved_model_pb2.SavedModel) -> dict[str, str]:
