@@ -1,5 +1,6 @@
 """The next stage, on those rows alone that were deferred."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -39,23 +40,55 @@ def refine(
     """
     if keras.backend.backend() == "tensorflow" and not shapes_must_be_static():
         return _refine_dynamic(answers, deferred, inputs, stage)
-    batch = deferred.shape[0]
-    if batch is None:
-        raise ValueError(
-            "A compiled cascade needs to know its number of rows. Received: a "
-            "batch of unknown size."
-        )
-    # A last size that holds all; larger ones would compute for nobody.
-    sizes = [*(size for size in sizes if size < batch), batch]
     # Stable: rows keep their order among those that are deferred.
     order = ops.argsort(ops.cast(~deferred, "int32"), axis=0)
     count = ops.sum(ops.cast(deferred, "int32"))
-    branch = ops.sum(ops.cast(ops.array([0, *sizes[:-1]]) < count, "int32"))
 
-    def run(size: int) -> Callable[[], Any]:
-        return lambda: _replace(answers, deferred, inputs, stage, order[:size])
+    def replace(rows: Tensor) -> Any:
+        return _replace(answers, deferred, inputs, stage, rows)
 
-    return _switch(branch, [lambda: answers, *map(run, sizes)])
+    def choose(sizes: Sequence[int], replace: Callable[[Tensor], Any]) -> Any:
+        """Runs the program of the next size, or of the whole batch."""
+        branch = ops.sum(ops.cast(ops.array([0, *sizes]) < count, "int32"))
+        parts = [functools.partial(replace, order[:size]) for size in sizes]
+        whole = functools.partial(replace, order)
+        return _switch(branch, [lambda: answers, *parts, whole])
+
+    batch = deferred.shape[0]
+    if batch is None:
+        return _choose_at_compilation(deferred, sizes, replace, choose)
+    # Larger ones would compute for nobody.
+    return choose([size for size in sizes if size < batch], replace)
+
+
+def _choose_at_compilation(
+    deferred: Tensor,
+    sizes: Sequence[int],
+    replace: Callable[[Tensor], Any],
+    choose: Callable[[Sequence[int], Callable[[Tensor], Any]], Any],
+) -> Any:
+    """Chooses among the sizes below a batch that XLA alone will know.
+
+    XLA drops branches of a choice whose index it knows, as it knows all
+    shapes. The stage is traced once for all of them.
+    """
+    import tensorflow as tf
+
+    below = tf.reduce_sum(
+        tf.cast(tf.constant(sizes) < tf.shape(deferred)[0], tf.int32)
+    )
+    traced = tf.function(
+        replace,
+        input_signature=[tf.TensorSpec([None], tf.int32)],
+        autograph=False,
+    )
+    return tf.switch_case(
+        below,
+        [
+            functools.partial(choose, sizes[:number], traced)
+            for number in range(len(sizes) + 1)
+        ],
+    )
 
 
 def _refine_dynamic(
