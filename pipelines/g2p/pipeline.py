@@ -29,6 +29,9 @@ _MODULES = "pipelines.g2p.modules"
 # components.
 _PROJECT = pathlib.Path(pipelines.__file__).parents[1]
 _PROJECT_CODE = "pipelines"
+# How long the InfraValidator waits for the student, and for a cascade: XLA
+# compiles the teacher, too, for each shape.
+_LOADING_SECONDS = {False: 120, True: 900}
 
 Nodes = dict[str, Any]
 
@@ -231,6 +234,7 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
         model_name=MODEL_NAME,
         split="test",
         num_examples=config.infra_requests,
+        max_loading_seconds=_LOADING_SECONDS[config.cascade.enabled],
         image_tags=config.infra_image_tags,
     )
     report = components.RouterReport(

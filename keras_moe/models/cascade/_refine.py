@@ -47,30 +47,30 @@ def refine(
     def replace(rows: Tensor) -> Any:
         return _replace(answers, deferred, inputs, stage, rows)
 
-    def choose(sizes: Sequence[int], replace: Callable[[Tensor], Any]) -> Any:
-        """Runs the program of the next size, or of the whole batch."""
-        branch = ops.sum(ops.cast(ops.array([0, *sizes]) < count, "int32"))
-        parts = [functools.partial(replace, order[:size]) for size in sizes]
-        whole = functools.partial(replace, order)
-        return _switch(branch, [lambda: answers, *parts, whole])
-
     batch = deferred.shape[0]
     if batch is None:
-        return _choose_at_compilation(deferred, sizes, replace, choose)
-    # Larger ones would compute for nobody.
-    return choose([size for size in sizes if size < batch], replace)
+        parts = _parts_known_to_xla(answers, deferred, order, sizes, replace)
+    else:
+        # Larger ones would compute for nobody.
+        sizes = [size for size in sizes if size < batch]
+        parts = [functools.partial(replace, order[:size]) for size in sizes]
+        parts.append(functools.partial(replace, order))
+    branch = ops.sum(ops.cast(ops.array([0, *sizes]) < count, "int32"))
+    return _switch(branch, [lambda: answers, *parts])
 
 
-def _choose_at_compilation(
+def _parts_known_to_xla(
+    answers: Any,
     deferred: Tensor,
+    order: Tensor,
     sizes: Sequence[int],
     replace: Callable[[Tensor], Any],
-    choose: Callable[[Sequence[int], Callable[[Tensor], Any]], Any],
-) -> Any:
-    """Chooses among the sizes below a batch that XLA alone will know.
+) -> list[Callable[[], Any]]:
+    """Returns the programs for a batch whose size XLA alone will know.
 
-    XLA drops branches of a choice whose index it knows, as it knows all
-    shapes. The stage is traced once for all of them.
+    XLA knows all shapes, and drops the branches of a choice that it can make
+    itself: here those of all sizes but one that are not below the batch. The
+    stage is traced once for all of them.
     """
     import tensorflow as tf
 
@@ -82,13 +82,15 @@ def _choose_at_compilation(
         input_signature=[tf.TensorSpec([None], tf.int32)],
         autograph=False,
     )
-    return tf.switch_case(
-        below,
-        [
-            functools.partial(choose, sizes[:number], traced)
-            for number in range(len(sizes) + 1)
-        ],
-    )
+
+    def part(number: int, rows: Tensor) -> Any:
+        is_larger = tf.cast(number > below, tf.int32)
+        return tf.switch_case(
+            is_larger, [lambda: traced(rows), lambda: answers]
+        )
+
+    rows = [*(order[:size] for size in sizes), order]
+    return [functools.partial(part, *each) for each in enumerate(rows)]
 
 
 def _refine_dynamic(

@@ -62,11 +62,17 @@ def test_a_flag_puts_the_cascade_in_the_place_of_exits(tmp_path):
 CASCADE = """
 cascade: {enabled: true, budget: 0.9, target: confidence}
 """
+# To compile the teacher takes minutes, and is looked at once.
+PLAIN = ["--set", "serving={batch_sizes: [], lengths: []}"]
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    return make_flags(tmp_path_factory.mktemp("cascade"), TINY + CASCADE)
 
 
 @pytest.mark.large
-def test_the_pipeline_pushes_a_cascade_and_goes_back(tmp_path, console, capfd):
-    flags = make_flags(tmp_path, TINY + CASCADE)
+def test_the_demo_pushes_a_cascade(flags, capfd):
     assert demo.main(flags) == 0
     config = config_of(flags)
     (version,) = versions(flags)
@@ -93,17 +99,23 @@ def test_the_pipeline_pushes_a_cascade_and_goes_back(tmp_path, console, capfd):
     assert "## Cascade" in card.read_text()
     assert "WARNING" not in capfd.readouterr().err
 
-    # Another kind of model is compared with the one that was blessed before.
-    back = [*flags, "--set", "cascade.enabled=false"]
+
+@pytest.mark.large
+def test_a_student_is_compared_with_the_cascade_before_it(flags, console):
+    back = [*flags, *PLAIN, "--set", "cascade.enabled=false"]
     outcome, ran = run(back, console)
     assert "ExitCalibrator" in ran and "Trainer" not in ran
     assert outcome.pushed is not None, outcome.reason
     assert outcome.metrics["mean_exit_layer"] >= 1.0
-    # More words: the student goes on from the cascade's.
-    outcome, ran = run([*flags, "--set", "cascade.budget=0.8"], console)
-    assert ran.isdisjoint({"Trainer", "Distiller"})
+
+
+@pytest.mark.large
+def test_more_words_go_on_from_the_student_of_a_cascade(flags, console):
+    outcome, ran = run([*flags, *PLAIN], console)
+    assert "CascadeCalibrator" in ran and "Distiller" not in ran
     assert outcome.pushed is not None, outcome.reason
-    outcome, ran = run([*flags, "--set", "data.max_words=440"], console)
+    more = [*flags, *PLAIN, "--set", "data.max_words=440"]
+    outcome, ran = run(more, console)
     assert {"Trainer", "Distiller", "CascadeCalibrator"} <= ran
     assert outcome.pushed is not None, outcome.reason
     assert 0 <= outcome.metrics["deferral_share"] <= 1
