@@ -246,6 +246,14 @@ class PipelineConfig(orchestration.RunConfig):
     infra_requests: Positive = 5
     infra_image_tags: tuple[str, ...] = ()
 
+    @property
+    def loading_seconds(self) -> int:
+        """How long a server may take to load what is served.
+
+        XLA compiles each shape meanwhile; of a cascade the teacher, too.
+        """
+        return 900 if self.cascade.enabled else 120
+
     @pydantic.field_validator("infra_image_tags")
     @classmethod
     def _check_infra_image_tags(

@@ -138,7 +138,7 @@ def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
     ordered = sorted(entries, key=lambda e: hash_position(e[0], salt="shown:"))
     chosen = dict(ordered[:_NUM_WORDS])
     request = {"word": list(chosen)}
-    with served(config) as (_, client):
+    with served(config, config.loading_seconds) as (_, client):
         by_grpc = _texts(client.predict(request))
         by_rest = _texts(client.predict_rest(request))
     if by_grpc != by_rest:

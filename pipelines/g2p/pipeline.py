@@ -29,9 +29,6 @@ _MODULES = "pipelines.g2p.modules"
 # components.
 _PROJECT = pathlib.Path(pipelines.__file__).parents[1]
 _PROJECT_CODE = "pipelines"
-# How long the InfraValidator waits for the student, and for a cascade: XLA
-# compiles the teacher, too, for each shape.
-_LOADING_SECONDS = {False: 120, True: 900}
 
 Nodes = dict[str, Any]
 
@@ -234,7 +231,7 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
         model_name=MODEL_NAME,
         split="test",
         num_examples=config.infra_requests,
-        max_loading_seconds=_LOADING_SECONDS[config.cascade.enabled],
+        max_loading_seconds=config.loading_seconds,
         image_tags=config.infra_image_tags,
     )
     report = components.RouterReport(
