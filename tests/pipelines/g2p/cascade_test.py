@@ -5,9 +5,11 @@ import pathlib
 
 import pytest
 
+import pipelines
 from keras_moe.calibration import Certificate
 from pipelines.g2p import configs
 from pipelines.g2p import demo
+from pipelines.g2p import kubeflow_v2_runner
 from pipelines.g2p.pipeline import create_pipeline
 from tests.pipelines.g2p.conftest import TINY
 from tests.pipelines.g2p.conftest import config_of
@@ -16,6 +18,8 @@ from tests.pipelines.g2p.conftest import run
 from tests.pipelines.g2p.conftest import versions
 
 pytestmark = pytest.mark.tfx
+
+DEPLOY = pathlib.Path(pipelines.__file__).parent / "deploy"
 
 
 def _nodes(*flags):
@@ -59,6 +63,15 @@ def test_a_flag_puts_the_cascade_in_the_place_of_exits(tmp_path):
     assert "DeferralShare" not in config and "MeanExitLayer" in config
 
 
+def test_a_cluster_runs_it_too(tmp_path):
+    config = configs.load_config(
+        DEPLOY / "cluster.yaml", {"cascade.enabled": True}
+    )
+    job = kubeflow_v2_runner.RUNNER.compile(config, tmp_path / "g2p.json")
+    tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert "CascadeCalibrator" in tasks and "ExitCalibrator" not in tasks
+
+
 CASCADE = """
 cascade: {enabled: true, budget: 0.9, target: confidence}
 """
@@ -72,6 +85,7 @@ def flags(tmp_path_factory):
 
 
 @pytest.mark.large
+@pytest.mark.timeout(1800)
 def test_the_demo_pushes_a_cascade(flags, capfd):
     assert demo.main(flags) == 0
     config = config_of(flags)
@@ -101,6 +115,7 @@ def test_the_demo_pushes_a_cascade(flags, capfd):
 
 
 @pytest.mark.large
+@pytest.mark.timeout(1800)
 def test_a_student_is_compared_with_the_cascade_before_it(flags, console):
     back = [*flags, *PLAIN, "--set", "cascade.enabled=false"]
     outcome, ran = run(back, console)
@@ -110,6 +125,7 @@ def test_a_student_is_compared_with_the_cascade_before_it(flags, console):
 
 
 @pytest.mark.large
+@pytest.mark.timeout(1800)
 def test_more_words_go_on_from_the_student_of_a_cascade(flags, console):
     outcome, ran = run([*flags, *PLAIN], console)
     assert "CascadeCalibrator" in ran and "Distiller" not in ran

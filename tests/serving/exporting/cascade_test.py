@@ -75,6 +75,8 @@ def ask(servable, texts, signature):
     return servable.run({"inputs": array}, signature)
 
 
+# XLA compiles for a quarter of a minute.
+@pytest.mark.large
 @pytest.mark.parametrize("signature", ["serving_default", "compiled"])
 @pytest.mark.parametrize(
     ("stages", "rows"),
@@ -109,6 +111,7 @@ def test_answers_are_those_of_the_plain_cascade(
     )
 
 
+@pytest.mark.large
 def test_a_row_does_not_depend_on_its_batch(servable, plain):
     texts = [" ".join(map(str, row)) for row in sources()]
     for name in ("serving_default", "compiled"):
