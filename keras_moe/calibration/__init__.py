@@ -5,6 +5,9 @@ from keras_moe.calibration._cascade import (
     calibrate_cascade as calibrate_cascade,
 )
 from keras_moe.calibration._certificate import Certificate as Certificate
+from keras_moe.calibration._check_disjoint import (
+    check_disjoint as check_disjoint,
+)
 from keras_moe.calibration._consistency import (
     risk_consistency as risk_consistency,
 )

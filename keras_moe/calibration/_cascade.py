@@ -1,5 +1,7 @@
 """Calibration of a cascade's rule."""
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -7,8 +9,11 @@ from keras_moe.calibration._calibrate import calibrate
 from keras_moe.calibration._certificate import Certificate
 from keras_moe.calibration._checks import to_losses
 from keras_moe.calibration._deferral_rule import DeferralRule
+from keras_moe.calibration._deferral_share import deferral_share
 from keras_moe.calibration._p_values import PValue
 from keras_moe.types import Config
+from keras_moe.validation import check_fraction
+from keras_moe.validation import check_not_negative
 
 
 def calibrate_cascade(
@@ -22,6 +27,7 @@ def calibrate_cascade(
     confidence_level: float = 0.95,
     p_value: PValue = "hoeffding_bentkus",
     correction: str = "fixed_sequence",
+    stage: int = 0,
 ) -> Certificate:
     """Certifies how much a cascade errs, or how often it defers.
 
@@ -33,6 +39,11 @@ def calibrate_cascade(
     The guarantee is that of `keras_moe.calibration.calibrate`: for this rule,
     of rows like those given, none of which had a part in the training of
     either stage, in `DeferralRule.fit` or in the choice of thresholds.
+
+    Either says, too, in which range the share of deferred rows lies at the
+    threshold, with the same confidence: where rows to come leave it, they are
+    not like those given. It is the exact binomial interval, corrected for the
+    number of thresholds; with `budget` it ends there.
 
     Args:
         rule: that defers.
@@ -48,10 +59,13 @@ def calibrate_cascade(
         confidence_level: between 0 and 1.
         p_value: see `keras_moe.calibration.calibrate`.
         correction: see `keras_moe.calibration.calibrate`.
+        stage: number of the stage that defers, from 0. Of a later one, rows
+            are those that reach it.
 
     Returns:
         A `Certificate`, for `rule.with_threshold`. Its policy names the rule
-        and the two stages that the rule was fitted on.
+        and the two stages that the rule was fitted on, and holds
+        `deferral_share`, the two ends of that range.
 
     Raises:
         NotCertifiedError: if no threshold passes.
@@ -72,7 +86,11 @@ def calibrate_cascade(
     ... )
     >>> certificate.threshold
     0.3
+    >>> [round(end, 2) for end in certificate.policy["deferral_share"]]
+    [0.36, 0.5]
     """
+    check_fraction(confidence_level=confidence_level)
+    check_not_negative(stage=stage)
     limit = budget if tolerance is None else tolerance
     if limit is None or (tolerance is not None and budget is not None):
         raise ValueError(
@@ -104,17 +122,28 @@ def calibrate_cascade(
         "bounds": "risk" if bounds_risk else "share of deferred rows",
         "rule": rule.digest,
         "stages": rule.stages and list(rule.stages),
+        "stage": stage,
     }
     costs = np.where(deferred, large, small) if bounds_risk else deferred
-    if not bounds_risk:
-        # The safest for the cost is the threshold that defers least.
-        thresholds, costs = thresholds[::-1], costs[:, ::-1]
-    return calibrate(
-        costs,
-        thresholds,
+    # The safest for the cost is the threshold that defers least.
+    order = slice(None) if bounds_risk else slice(None, None, -1)
+    certificate = calibrate(
+        costs[:, order],
+        thresholds[order],
         limit,
         confidence_level,
         p_value,
         correction,
         policy,
+    )
+    (chosen,) = np.flatnonzero(thresholds == certificate.threshold)
+    low, high = deferral_share(
+        int(deferred[:, chosen].sum()),
+        len(scores),
+        1.0 - confidence_level,
+        len(thresholds),
+    )
+    share = [low, high if budget is None else budget]
+    return dataclasses.replace(
+        certificate, policy={**policy, "deferral_share": share}
     )

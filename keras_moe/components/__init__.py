@@ -25,6 +25,9 @@ from keras_moe.components.data._pseudo_labeler import (
 from keras_moe.components.data._subset_selector import (
     SubsetSelector as SubsetSelector,
 )
+from keras_moe.components.evaluation._deferral_share import (
+    DeferralShare as DeferralShare,
+)
 from keras_moe.components.evaluation._exit_depth import (
     LayersPerAnswer as LayersPerAnswer,
 )
@@ -84,16 +87,21 @@ from keras_moe.components.retrieval._search_task import SearchTask as SearchTask
 from keras_moe.components.retrieval._search_task import (
     SearchTaskArgs as SearchTaskArgs,
 )
+from keras_moe.components.training._calibration_task import (
+    CalibrationTask as CalibrationTask,
+)
+from keras_moe.components.training._calibration_task import (
+    CalibrationTaskArgs as CalibrationTaskArgs,
+)
+from keras_moe.components.training._cascade_calibrator import (
+    CascadeCalibrator as CascadeCalibrator,
+)
 from keras_moe.components.training._distiller import (
     BASE_STUDENT as BASE_STUDENT,
 )
 from keras_moe.components.training._distiller import Distiller as Distiller
 from keras_moe.components.training._exit_calibrator import (
     ExitCalibrator as ExitCalibrator,
-)
-from keras_moe.components.training._exit_task import ExitTask as ExitTask
-from keras_moe.components.training._exit_task import (
-    ExitTaskArgs as ExitTaskArgs,
 )
 from keras_moe.components.training._keep_history import (
     keep_history as keep_history,

@@ -1,4 +1,4 @@
-"""Teacher, student and early-exit student, side by side as they are served."""
+"""Teacher, student and what is certified, side by side as they are served."""
 
 import dataclasses
 import pathlib
@@ -28,13 +28,15 @@ class Model(NamedTuple):
 
     Attributes:
         path: Of the SavedModel.
-        layers: Of its decoder.
+        layers: Of its decoder; of a cascade, of the first.
         signature: That is asked.
+        deferred_layers: Of the decoder that rows are deferred to.
     """
 
     path: pathlib.Path
     layers: int
     signature: str = "serving_default"
+    deferred_layers: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ def compare(models: Mapping[str, Model], entries: Entries) -> list[Served]:
     )
     served = []
     for name, signature in signatures.items():
-        rate, depth = _answer(signature, entries, models[name].layers)
+        rate, depth = _answer(signature, entries, models[name])
         parameters = sum(
             int(np.prod(variable.shape)) for variable in signature.variables
         )
@@ -104,7 +106,7 @@ def as_table(served: list[Served]) -> Table:
 
 
 def _answer(
-    signature: Any, entries: Entries, layers: int
+    signature: Any, entries: Entries, model: Model
 ) -> tuple[float, float]:
     """Returns the error rate and the mean depth."""
     said, depth, tokens = [], 0, 0
@@ -112,15 +114,16 @@ def _answer(
         words = [word for word, _ in entries[start : start + _BATCH]]
         answer = signature(word=tf.constant(words))
         said += [p.decode().split() for p in answer[PHONEMES].numpy()]
-        emitted = answer["token_ids"].numpy() != text.PAD_ID
+        emitted = (answer["token_ids"].numpy() != text.PAD_ID).sum(axis=1)
         tokens += int(emitted.sum())
+        if "exit_layer" in answer:
+            depth += int(answer["exit_layer"].numpy().sum())
+            continue
         # A model without exits runs all of its layers for each token.
-        exits = answer.get("exit_layer")
-        depth += (
-            layers * int(emitted.sum())
-            if exits is None
-            else int(exits.numpy().sum())
-        )
+        layers = np.full(len(words), model.layers)
+        if "stage" in answer:
+            layers += model.deferred_layers * answer["stage"].numpy()
+        depth += int((layers * emitted).sum())
     listed = [[p.split() for p in variants] for _, variants in entries]
     return symbol_error_rate(said, listed), depth / max(tokens, 1)
 

@@ -135,6 +135,38 @@ class ExitConfig(Section):
         return thresholds
 
 
+class CascadeConfig(Section):
+    """Whether the student hands hard words on to the teacher, and how many.
+
+    Attributes:
+        enabled: whether what is served is both of them; otherwise it is the
+            student with its exits.
+        budget: greatest share of words that go on to the teacher; or
+        tolerance: greatest phoneme error of a word. One of the two is `None`.
+        target: what decides, see `keras_moe.calibration.DeferralRule`.
+        shares: of words that go on: the candidates.
+        confidence_level: with which probability that is to hold.
+        max_words: fit and calibrate on so many words each: the budget of the
+            stage.
+    """
+
+    enabled: bool = False
+    budget: Fraction | None = 0.3
+    tolerance: Fraction | None = None
+    target: Literal["gain", "confidence"] = "gain"
+    shares: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (
+        *(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+    )
+    confidence_level: Fraction = 0.95
+    max_words: Positive = 6000
+
+    @pydantic.model_validator(mode="after")
+    def _check_limit(self) -> "CascadeConfig":
+        if (self.budget is None) == (self.tolerance is None):
+            raise ValueError("must have either `budget` or `tolerance`")
+        return self
+
+
 class ServingConfig(Section):
     """The shapes for which XLA compiles the served model.
 
@@ -186,6 +218,7 @@ class PipelineConfig(orchestration.RunConfig):
         teacher: the sparse model.
         student: the dense model that is served.
         exits: how early tokens may leave.
+        cascade: whether hard words go on to the teacher.
         serving: what is compiled before a client comes.
         evaluation: what is good enough to be pushed.
         warm_start: whether trainings on a new span of examples go on from the
@@ -205,12 +238,21 @@ class PipelineConfig(orchestration.RunConfig):
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = StudentConfig()
     exits: ExitConfig = ExitConfig()
+    cascade: CascadeConfig = CascadeConfig()
     serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     warm_start: bool = True
     warm_start_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     infra_requests: Positive = 5
     infra_image_tags: tuple[str, ...] = ()
+
+    @property
+    def loading_seconds(self) -> int:
+        """How long a server may take to load what is served.
+
+        XLA compiles each shape meanwhile; of a cascade the teacher, too.
+        """
+        return 900 if self.cascade.enabled else 120
 
     @pydantic.field_validator("infra_image_tags")
     @classmethod
@@ -249,6 +291,12 @@ COMMAND_LINE = orchestration.CommandLine(
             "use a fixed sample of so many words",
         ),
         Flag("preset", "teacher.preset", help="the teacher to train"),
+        Flag(
+            "cascade",
+            "cascade.enabled",
+            bool,
+            "serve student and teacher: hard words go on to the teacher",
+        ),
         Flag(
             "max_phoneme_error_rate",
             "evaluation.max_phoneme_error_rate",

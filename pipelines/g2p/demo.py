@@ -81,12 +81,14 @@ def run_demo(
     ]
     answers = ask(config, entries)
     rows = _compare(config, outcome, entries)
+    # Of a cascade the one, of a student with exits the other.
+    depths = ("mean_exit_layer", "deferral_share")
     minutes = (time.time() - began) / 60
     report = {
         "phoneme_error_rate": outcome.metrics["phoneme_error_rate"],
         "word_error_rate": outcome.metrics["word_error_rate"],
         "word_error_rate_strict": outcome.metrics["word_error_rate_strict"],
-        "mean_exit_layer": outcome.metrics["mean_exit_layer"],
+        **{k: outcome.metrics[k] for k in depths if k in outcome.metrics},
         "minutes": round(minutes, 2),
         "version": int(outcome.pushed.name) if outcome.pushed else None,
         "models": [dataclasses.asdict(row) for row in rows],
@@ -101,23 +103,25 @@ def run_demo(
 def _compare(
     config: PipelineConfig, outcome: Outcome, entries: Entries
 ) -> list[Served]:
-    """Puts teacher and student side by side, as they are served."""
+    """Puts teacher, student and what is certified side by side."""
     from pipelines.g2p.comparison import Model
     from pipelines.g2p.comparison import compare
 
     preset = PRESETS[config.teacher.preset]
+    layers = preset["num_decoder_layers"]
     depth = config.student.num_decoder_layers
-    certified = outcome.saved_model("ExitCalibrator", "model")
+    names, calibrator = ("early-exit student", "compiled student"), "Exit"
+    if config.cascade.enabled:
+        names, calibrator = ("cascade", "compiled cascade"), "Cascade"
+    path = outcome.saved_model(f"{calibrator}Calibrator", "model")
+    certified = Model(path, depth, deferred_layers=layers)
     models = {
-        "teacher": Model(
-            outcome.saved_model("Trainer", "model"),
-            preset["num_decoder_layers"],
-        ),
+        "teacher": Model(outcome.saved_model("Trainer", "model"), layers),
         "student": Model(outcome.saved_model("Distiller", "student"), depth),
-        "early-exit student": Model(certified, depth),
+        names[0]: certified,
     }
     if config.serving.batch_sizes:
-        models["compiled student"] = Model(certified, depth, "compiled")
+        models[names[1]] = certified._replace(signature="compiled")
     return compare(models, entries)
 
 
@@ -134,7 +138,7 @@ def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
     ordered = sorted(entries, key=lambda e: hash_position(e[0], salt="shown:"))
     chosen = dict(ordered[:_NUM_WORDS])
     request = {"word": list(chosen)}
-    with served(config) as (_, client):
+    with served(config, config.loading_seconds) as (_, client):
         by_grpc = _texts(client.predict(request))
         by_rest = _texts(client.predict_rest(request))
     if by_grpc != by_rest:

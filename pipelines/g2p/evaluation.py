@@ -18,15 +18,19 @@ WORD_ERROR_RATE = "word_error_rate"
 WORD_ERROR_RATE_STRICT = "word_error_rate_strict"
 MEAN_EXIT_LAYER = "mean_exit_layer"
 LAYERS_PER_ANSWER = "layers_per_answer"
+DEFERRAL_SHARE = "deferral_share"
 
 _SLICES = ("word_length", "letters")
 
 
-def evaluation_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
+def evaluation_config(
+    config: EvaluationConfig, cascade: bool = False
+) -> config_pb2.EvalConfig:
     """Says what the Evaluator measures, and what it blesses.
 
     Args:
         config: The bounds.
+        cascade: Whether the model is one, and has no exits.
     """
     metric = functools.partial(
         metric_config, revision=fingerprint.evaluation_fingerprint()
@@ -37,6 +41,12 @@ def evaluation_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
         separator=" ",
         alternatives_separator=VARIANT_SEPARATOR,
     )
+    depth = [
+        metric("MeanExitLayer", name=MEAN_EXIT_LAYER),
+        metric("LayersPerAnswer", name=LAYERS_PER_ANSWER),
+    ]
+    if cascade:
+        depth = [metric("DeferralShare", name=DEFERRAL_SHARE)]
     bound = overall_bound(
         at_most=config.max_phoneme_error_rate,
         may_rise_by=config.max_phoneme_error_rate_increase,
@@ -64,8 +74,7 @@ def evaluation_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
                         name=WORD_ERROR_RATE_STRICT,
                         mode="strict",
                     ),
-                    metric("MeanExitLayer", name=MEAN_EXIT_LAYER),
-                    metric("LayersPerAnswer", name=LAYERS_PER_ANSWER),
+                    *depth,
                 ]
             )
         ],

@@ -78,7 +78,7 @@ def _data(config: PipelineConfig, places: Places, span: Span | None) -> Nodes:
 
 
 def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
-    """The nodes that train: teacher, student, certified student."""
+    """The nodes that make models: teacher, student, and what is served."""
     made: Nodes = {}
     examples = nodes["example_gen"].outputs["examples"]
     transformed = nodes["transform"].outputs["transformed_examples"]
@@ -147,26 +147,61 @@ def _models(config: PipelineConfig, nodes: Nodes) -> Nodes:
             "training": vars(config.student.training),
         },
     )
-    made["exit_calibrator"] = components.ExitCalibrator(
-        student=distiller.outputs["student"],
-        examples=examples,
-        transform_graph=graph,
-        task_fn=f"{_MODULES}.exits.exit_task",
-        policy=EarlyExitPolicy(config.exits.confidence),
-        thresholds=config.exits.thresholds,
-        tolerance=config.exits.tolerance,
-        confidence_level=config.exits.confidence_level,
-        max_length=text.MAX_PHONEMES,
-        splits=["calibration"],
-        custom_config={
+    made["calibrator"] = _calibrator(
+        config,
+        distiller.outputs["student"],
+        trainer.outputs["model"],
+        examples,
+        graph,
+    )
+    return made
+
+
+def _calibrator(
+    config: PipelineConfig,
+    student: Any,
+    teacher: Any,
+    examples: Any,
+    graph: Any,
+) -> Any:
+    """The node that certifies what is served: exits, or a cascade."""
+    section = config.cascade if config.cascade.enabled else config.exits
+    shared: dict[str, Any] = {
+        "examples": examples,
+        "transform_graph": graph,
+        "tolerance": section.tolerance,
+        "confidence_level": section.confidence_level,
+        "max_length": text.MAX_PHONEMES,
+        "splits": ["calibration"],
+        "custom_config": {
             "keep_stress": config.data.keep_stress,
-            "max_words": config.exits.max_words,
+            "max_words": section.max_words,
             "batch_sizes": list(config.serving.batch_sizes),
             "lengths": list(config.serving.lengths),
             "code": fingerprint.trainer_fingerprint(),
         },
+    }
+    if config.cascade.enabled:
+        return components.CascadeCalibrator(
+            small=student,
+            large=teacher,
+            task_fn=f"{_MODULES}.cascade.cascade_task",
+            budget=config.cascade.budget,
+            target=config.cascade.target,
+            shares=config.cascade.shares,
+            # Trainings are watched on these words, and a Tuner chooses by
+            # them; no weight has seen them.
+            fit_splits=["validation"],
+            trained_on=["train"],
+            **shared,
+        )
+    return components.ExitCalibrator(
+        student=student,
+        task_fn=f"{_MODULES}.exits.exit_task",
+        policy=EarlyExitPolicy(config.exits.confidence),
+        thresholds=config.exits.thresholds,
+        **shared,
     )
-    return made
 
 
 def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
@@ -178,7 +213,7 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
             f"Received: {', '.join(config.infra_image_tags)}"
         )
     examples = nodes["example_gen"].outputs["examples"]
-    calibrator = nodes["exit_calibrator"]
+    calibrator = nodes["calibrator"]
     model = calibrator.outputs["model"]
     baseline = last_blessed(config, model)
     evaluator = tfx.components.Evaluator(
@@ -186,7 +221,9 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
         model=model,
         baseline_model=baseline.outputs["model"],
         example_splits=["test"],
-        eval_config=evaluation_config(config.evaluation),
+        eval_config=evaluation_config(
+            config.evaluation, config.cascade.enabled
+        ),
     )
     infra_validator = components.InfraValidator(
         model=model,
@@ -194,6 +231,7 @@ def _gates(config: PipelineConfig, places: Places, nodes: Nodes) -> Nodes:
         model_name=MODEL_NAME,
         split="test",
         num_examples=config.infra_requests,
+        max_loading_seconds=config.loading_seconds,
         image_tags=config.infra_image_tags,
     )
     report = components.RouterReport(

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from keras_moe.calibration import Certificate
 from keras_moe.calibration import DeferralRule
 from keras_moe.calibration import NotCertifiedError
 from keras_moe.calibration import calibrate_cascade
+from keras_moe.calibration import check_disjoint
 from keras_moe.calibration import violation_rate
+from keras_moe.calibration._deferral_share import deferral_share
 
 _THRESHOLDS = [0.1, 0.2, 0.3, 0.4, 0.5]
 
@@ -54,12 +57,52 @@ def test_certificates_are_violated_as_rarely_as_they_say():
     assert found.rate <= 0.07
 
 
+@pytest.mark.parametrize("limit", [{"tolerance": 0.9}, {"budget": 0.9}])
+def test_the_share_of_deferred_rows_has_a_range(rows, limit):
+    certificate = calibrate_cascade(
+        DeferralRule(), *rows, _THRESHOLDS, **limit, stage=1
+    )
+    low, high = certificate.policy["deferral_share"]
+    share = np.mean(rows[0] > certificate.threshold)
+    assert low < share < high
+    if "budget" in limit:
+        # What is certified, however far below it the rows were.
+        assert high == 0.9
+    else:
+        assert high < share + 0.05
+    assert low > share - 0.05
+    assert certificate.policy["stage"] == 1
+    # It travels with the file.
+    assert Certificate.from_json(certificate.to_json()) == certificate
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
+def test_a_range_misses_the_share_as_rarely_as_it_says(share):
+    rng = np.random.default_rng(2)
+    missed = []
+    for count in rng.binomial(300, share, 400):
+        low, high = deferral_share(int(count), 300, level=0.1, tests=1)
+        missed.append(not low <= share <= high)
+    # The nominal 0.1, and two standard errors of 400 draws.
+    assert np.mean(missed) <= 0.13
+
+
+def test_no_row_is_in_two_splits():
+    check_disjoint({"train": ["a"], "fit": ["b", "b"], "calibration": ["c"]})
+    with pytest.raises(ValueError, match=r"\['fit'\]` must have no row of "):
+        check_disjoint({"train": ["a", "b"], "fit": iter(["b", "c"])})
+    with pytest.raises(ValueError, match=r"\['fit'\]` must have rows"):
+        check_disjoint({"train": ["a"], "fit": []})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"tolerance": None}, "One of `tolerance` and `budget`"),
         ({"budget": 0.5}, "One of `tolerance` and `budget`"),
         ({"tolerance": 2.0}, "`tolerance`"),
+        ({"confidence_level": 1.0}, "`confidence_level`"),
+        ({"stage": -1}, "`stage` must not be negative"),
         ({"thresholds": [0.1, 0.1]}, "`thresholds` must"),
         ({"scores": [np.nan, 0.0]}, "NaN in 1 rows"),
         ({"small_losses": [[0.0, 1.0]]}, r"must have the shape \[n\]"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
+from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.metrics import metric_types
 
 Sums = tuple[float, float]
@@ -16,6 +17,9 @@ Score = Callable[[Any, Any], Sums]
 
 class RatioOfSums(beam.CombineFn):
     """Combines per-example scores into one ratio.
+
+    A baseline may be a model of another kind, without the output that is
+    measured: its ratio is not a number.
 
     Args:
         key: The metric's key.
@@ -54,12 +58,26 @@ class RatioOfSums(beam.CombineFn):
         self, accumulator: Sums, element: metric_types.StandardMetricInputs
     ) -> Sums:
         """Adds one example."""
+        if self._is_other_kind(element):
+            return accumulator
         try:
             numerator, denominator = self._score(*self._inputs(element))
         except ValueError as error:
             self._failure = f": {error}"
             raise ValueError(str(self)) from error
         return accumulator[0] + numerator, accumulator[1] + denominator
+
+    def _is_other_kind(
+        self, element: metric_types.StandardMetricInputs
+    ) -> bool:
+        """Tells whether a baseline lacks the output that is measured."""
+        name = self._key.model_name
+        if name != constants.BASELINE_KEY:
+            return False
+        outputs = element.get_predictions(name)
+        return (
+            isinstance(outputs, Mapping) and self._prediction_key not in outputs
+        )
 
     def _inputs(
         self, element: metric_types.StandardMetricInputs

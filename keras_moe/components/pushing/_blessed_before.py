@@ -12,9 +12,9 @@ from tfx.orchestration.portable.mlmd import event_lib
 _LOG = logging.getLogger(__name__)
 _CURRENT_MODEL = "current_model_id"
 _BLESSED = "blessed"
-# The input keys of `ExitCalibrator` and `Distiller` that lead from a certified
-# model back to its teacher.
-_TO_TEACHER = ("student", "teacher")
+# The input keys of a calibrator and of `Distiller` that lead from a certified
+# model back to its teacher. Of a cascade the small model is the student.
+_TO_TEACHER = (("student", "small"), ("teacher",))
 
 
 class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
@@ -113,25 +113,29 @@ class BlessedBefore(tfx.dsl.experimental.ResolverStrategy):
 
 
 def _ancestor(
-    store: mlmd.MetadataStore, artifact_id: int, keys: tuple[str, ...]
+    store: mlmd.MetadataStore,
+    artifact_id: int,
+    steps: tuple[tuple[str, ...], ...],
 ) -> int | None:
     """Follows an artifact back through the inputs that made it."""
     current: int | None = artifact_id
-    for key in keys:
+    for keys in steps:
         if current is None:
             return None
-        current = _made_from(store, current, key)
+        current = _made_from(store, current, keys)
     return current
 
 
 def _made_from(
-    store: mlmd.MetadataStore, artifact_id: int, key: str
+    store: mlmd.MetadataStore, artifact_id: int, keys: tuple[str, ...]
 ) -> int | None:
+    """Returns the input of the first of some keys that the maker had."""
     makers = _makers(store, artifact_id)
     # The first execution made the artifact; later ones took it from the cache.
     for event in store.get_events_by_execution_ids(makers[:1]):
-        if event_lib.is_valid_input_event(event, expected_input_key=key):
-            return event.artifact_id
+        for key in keys:
+            if event_lib.is_valid_input_event(event, expected_input_key=key):
+                return event.artifact_id
     return None
 
 

@@ -8,6 +8,7 @@ import keras
 
 from keras_moe.calibration import Certificate
 from keras_moe.components.evaluation._read_evaluation import OVERALL
+from keras_moe.models import Cascade
 from keras_moe.visualization import LayerLoads
 
 _WORST = 5
@@ -31,8 +32,8 @@ def model_card(
         name: of the model.
         teacher: the sparse model.
         loads: where the teacher's tokens go.
-        student: what is served, if it is another model.
-        certificate: of the student's exits.
+        student: what is served, if it is another model; or a cascade.
+        certificate: of the student's exits, or of the cascade.
         evaluation: as `read_evaluation` returns it.
         ranked_by: the metric by which slices are worst.
 
@@ -40,7 +41,8 @@ def model_card(
         The text.
     """
     parts = [f"# Model card: {name}\n", "## Models\n"]
-    models = {"teacher": teacher} | ({"student": student} if student else {})
+    role = "cascade" if isinstance(student, Cascade) else "student"
+    models = {"teacher": teacher} | ({role: student} if student else {})
     parts.append(
         _table(
             ("", "parameters", "configuration"),
@@ -53,23 +55,39 @@ def model_card(
     parts.append("## Experts of the teacher\n")
     parts.append(_experts(loads))
     if certificate is not None:
-        parts.append("## Early exit\n")
-        parts.append(
-            "With a probability of at least "
-            f"{certificate.confidence_level:g} over the {certificate.n:,} "
-            "calibration examples, the expected loss of leaving early at the "
-            f"threshold {certificate.threshold:g} is at most "
-            f"{certificate.tolerance:g}. It says nothing of examples of "
-            "another kind, or of a single one.\n"
-        )
-        if certificate.fingerprint is None:
-            parts.append(
-                "The certificate does not say which model it was granted to.\n"
-            )
+        parts += _guarantee(certificate)
     if evaluation:
         parts.append("## Evaluation\n")
         parts.append(_evaluation(evaluation, ranked_by))
     return "\n".join(parts)
+
+
+def _guarantee(certificate: Certificate) -> list[str]:
+    """Says what is certified, and of what."""
+    policy = certificate.policy or {}
+    title, what = "Early exit", "expected loss of leaving early"
+    names_model, range_ = certificate.fingerprint is not None, ""
+    if policy.get("kind") == "cascade":
+        title, what = "Cascade", policy["bounds"]
+        if what == "risk":
+            what = "expected loss of the cascade"
+        names_model = bool(policy["stages"])
+        low, high = policy["deferral_share"]
+        range_ = f" From {low:.1%} to {high:.1%} of the rows are deferred."
+    parts = [
+        f"## {title}\n",
+        "With a probability of at least "
+        f"{certificate.confidence_level:g} over the {certificate.n:,} "
+        f"calibration examples, the {what} at the threshold "
+        f"{certificate.threshold:g} is at most {certificate.tolerance:g}."
+        f"{range_} It says nothing of examples of another kind, or of a "
+        "single one.\n",
+    ]
+    if not names_model:
+        parts.append(
+            "The certificate does not say which model it was granted to.\n"
+        )
+    return parts
 
 
 def _config(model: keras.Model) -> str:

@@ -32,6 +32,7 @@ from keras_moe.components.evaluation._read_evaluation import read_evaluation
 from keras_moe.components.report._model_card import model_card
 from keras_moe.model_folder import CERTIFICATE
 from keras_moe.model_folder import KERAS_MODEL
+from keras_moe.models import Cascade
 from keras_moe.visualization import LayerLoads
 from keras_moe.visualization import collect_expert_load
 from keras_moe.visualization import plot_expert_load
@@ -92,9 +93,8 @@ class RouterReportExecutor(base_executor.BaseExecutor):
         )
         student = _keras_model(served) if served else None
         certificate = _certificate(granted) if granted else None
-        if student and certificate and certificate.fingerprint is not None:
-            # A card must not promise of one model what another was granted.
-            certificate.check(fingerprint=fingerprint(student))
+        if student and certificate:
+            _check_granted(student, certificate)
         text = model_card(
             exec_properties["model_name"],
             teacher,
@@ -132,6 +132,17 @@ def _certificate(artifacts_: list[types.Artifact]) -> Certificate:
     uri = artifact_utils.get_single_uri(artifacts_)
     with read_locally(os.path.join(uri, CERTIFICATE.name)) as path:
         return Certificate.load(path)
+
+
+def _check_granted(student: keras.Model, certificate: Certificate) -> None:
+    """Raises where a card would promise of one model what another was granted.
+
+    A certificate of exits that names no model is taken as it is.
+    """
+    if isinstance(student, Cascade):
+        student.check_certificate(certificate)
+    elif certificate.fingerprint is not None:
+        certificate.check(fingerprint=fingerprint(student))
 
 
 def _draw(loads: LayerLoads, directory: pathlib.Path) -> None:

@@ -1,131 +1,62 @@
 """Certifies a student's exits, as a component."""
 
 import json
-import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import cast
 
 from tfx import types
-from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_component
-from tfx.dsl.components.base import base_executor
 from tfx.dsl.components.base import executor_spec
-from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
 from tfx.types.component_spec import ComponentSpec
-from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils
-from tfx.utils import path_utils
 
-from keras_moe.calibration import Certificate
-from keras_moe.calibration import NotCertifiedError
 from keras_moe.calibration import calibrate_exits
+from keras_moe.calibration._exits import ExitLoss
 from keras_moe.components import _artifacts as artifacts
-from keras_moe.components._artifact_files import load_keras_model
-from keras_moe.components._artifact_files import written_locally
-from keras_moe.components.gates._gate_closed_error import GateClosedError
-from keras_moe.components.training._exit_task import ExitTask
-from keras_moe.components.training._exit_task import ExitTaskArgs
+from keras_moe.components.training._calibrator import EXAMPLES
+from keras_moe.components.training._calibrator import OUTPUTS
+from keras_moe.components.training._calibrator import PARAMETERS
+from keras_moe.components.training._calibrator import Calibration
+from keras_moe.components.training._calibrator import CalibratorExecutor
+from keras_moe.components.training._calibrator import Certified
 from keras_moe.generation import EarlyExitPolicy
-from keras_moe.model_folder import CERTIFICATE
-from keras_moe.serving.versions._certification import read_certification
+from keras_moe.generation import ExitingGenerative
 
 
-class ExitCalibratorExecutor(base_executor.BaseExecutor):
-    """Calibrates, and writes model and certificate, or neither."""
+class ExitCalibratorExecutor(CalibratorExecutor):
+    """Certifies how early a student's tokens may leave."""
 
-    def Do(  # noqa: N802 (TFX's name)
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Certifies a threshold and writes the model that serves it.
+    MODELS = ("student",)
 
-        Raises:
-            GateClosedError: if no threshold is certified.
-            FileNotFoundError: if the student holds no Keras model.
-            RuntimeError: if what was exported lacks the certificate.
-        """
-        settings = json.loads(exec_properties["calibration"])
+    def certify(self, calibration: Calibration) -> Certified:
+        """Decodes with each threshold, and compares with the full student."""
+        settings = dict(calibration.settings)
         policy = EarlyExitPolicy(**settings.pop("policy"))
-        student = load_keras_model(input_dict["student"])
-        task_fn = udf_utils.get_fn(exec_properties, "task_fn")
-        graph = input_dict.get("transform_graph")
-        task: ExitTask = task_fn(
-            ExitTaskArgs(
-                student=student,
-                example_files=[
-                    io_utils.all_files_pattern(uri)
-                    for split in json.loads(exec_properties["splits"])
-                    for uri in artifact_utils.get_split_uris(
-                        input_dict["examples"], split
-                    )
-                ],
-                transform_graph_path=(
-                    artifact_utils.get_single_uri(graph) if graph else None
-                ),
-                max_length=settings["max_length"],
-                custom_config=json.loads(exec_properties["custom_config"]),
-            )
+        (student,) = calibration.models
+        task = calibration.task("calibration")
+        certificate = calibrate_exits(
+            cast(ExitingGenerative, student),
+            task.inputs,
+            policy,
+            loss=cast(ExitLoss, task.loss),
+            verbose=0,
+            **settings,
         )
-        try:
-            certificate = calibrate_exits(
-                student,
-                task.token_ids,
-                policy,
-                loss=task.loss,
-                verbose=0,
-                **settings,
-            )
-        except NotCertifiedError as error:
-            raise GateClosedError(f"no certificate: {error}") from error
-        model = artifact_utils.get_single_instance(output_dict["model"])
-        uri = path_utils.serving_model_dir(model.uri)
-        with written_locally(uri) as directory:
-            task.export(directory, policy, certificate)
-            _check_exported(directory, certificate)
-        granted = artifact_utils.get_single_instance(output_dict["certificate"])
-        with written_locally(granted.uri) as directory:
-            certificate.save(directory / CERTIFICATE.name)
-        granted.set_string_custom_property("certificate", certificate.to_json())
-
-
-def _check_exported(directory: pathlib.Path, certificate: Certificate) -> None:
-    """Raises unless what will be served carries this very certificate."""
-    found = read_certification(directory)
-    if found is None or found.certificate != certificate:
-        raise RuntimeError(
-            "`export` of the task must write the model with the certificate "
-            "that it is given: `keras_moe.serving.export(..., certificate="
-            "certificate)`. There is none such at "
-            f"{directory / CERTIFICATE}."
-        )
+        return Certified(policy, certificate, task)
 
 
 class ExitCalibratorSpec(ComponentSpec):
     """Parameters, inputs and outputs of `ExitCalibrator`."""
 
-    PARAMETERS = {
-        "task_fn": ExecutionParameter(type=str),
-        "splits": ExecutionParameter(type=str),
-        # JSON text: ML Metadata would round numbers to six decimals.
-        "calibration": ExecutionParameter(type=str),
-        "custom_config": ExecutionParameter(type=str),
-    }
+    PARAMETERS = PARAMETERS
     INPUTS = {
         "student": ChannelParameter(type=standard_artifacts.Model),
-        "examples": ChannelParameter(type=standard_artifacts.Examples),
-        "transform_graph": ChannelParameter(
-            type=standard_artifacts.TransformGraph, optional=True
-        ),
+        **EXAMPLES,
     }
-    OUTPUTS = {
-        "model": ChannelParameter(type=standard_artifacts.Model),
-        "certificate": ChannelParameter(type=artifacts.Certificate),
-    }
+    OUTPUTS = OUTPUTS
 
 
 class ExitCalibrator(base_component.BaseComponent):
@@ -147,9 +78,9 @@ class ExitCalibrator(base_component.BaseComponent):
     Args:
         student: the channel of that input.
         examples: the channel of that input.
-        task_fn: import path of a function from `ExitTaskArgs` to `ExitTask`:
-            how to read the examples, what an early answer costs, and how to
-            export.
+        task_fn: import path of a function from `CalibrationTaskArgs` to
+            `CalibrationTask`: how to read the examples, what an early answer
+            costs, and how to export.
         policy: the policy but for its threshold.
         thresholds: candidates, from the safest to the boldest.
         tolerance: greatest expected loss, between 0 and 1.
@@ -204,7 +135,7 @@ class ExitCalibrator(base_component.BaseComponent):
                 examples=examples,
                 transform_graph=transform_graph,
                 task_fn=task_fn,
-                splits=json.dumps(list(splits)),
+                splits=json.dumps({"calibration": list(splits)}),
                 calibration=json.dumps(calibration, sort_keys=True),
                 custom_config=json.dumps(
                     dict(custom_config or {}), sort_keys=True

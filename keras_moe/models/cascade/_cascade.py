@@ -9,13 +9,18 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.backend import value_now
 from keras_moe.calibration import Certificate
 from keras_moe.calibration import DeferralRule
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import decode
 from keras_moe.generation._generating import Generating
 from keras_moe.models.cascade._check_stages import check_stages
+from keras_moe.models.cascade._check_stages import signatures_known
+from keras_moe.models.cascade._refine import check_alike
 from keras_moe.models.cascade._refine import refine
+from keras_moe.models.cascade._refine import take_rows
+from keras_moe.models.cascade._stages_check import StagesCheck
 from keras_moe.serialization import register
 from keras_moe.types import Config
 from keras_moe.types import Tensor
@@ -63,8 +68,9 @@ class Cascade(Generating, keras.Model):
         the stage that gave each, from 0.
 
     Raises:
-        ValueError: if the stages differ in what they answer, a rule has no
-            threshold, or was fitted on other stages.
+        ValueError: if the stages differ in what they take or answer, a rule
+            has no threshold, or was fitted on other stages: also of a file
+            whose stages were changed.
 
     Example:
 
@@ -105,9 +111,12 @@ class Cascade(Generating, keras.Model):
         self._rules = tuple(rules)
         self._early_exits = tuple(policies)
         self.batch_sizes = tuple(batch_sizes)
+        generates = rules[0].kind == "tokens"
         # A cascade that generates is never called, and has no build.
-        if rules[0].kind == "tokens":
+        if generates:
             self.built = all(stage.built for stage in stages)
+        self._compared = generates or signatures_known(stages)
+        self.stages_check = StagesCheck(self._check_rules)
 
     @property
     def rules(self) -> tuple[DeferralRule, ...]:
@@ -124,29 +133,27 @@ class Cascade(Generating, keras.Model):
             ValueError: if it is of another rule, of other stages or of another
                 threshold.
         """
-        named = (certificate.policy or {}).get("rule")
-        alike = [
-            number
-            for number, rule in enumerate(self._rules)
-            if rule.digest == named
-        ]
-        if not alike:
+        policy = certificate.policy or {}
+        number: Any = policy.get("stage")
+        known = isinstance(number, int) and 0 <= number < len(self._rules)
+        rule = self._rules[number if known else 0]
+        if not known or rule.digest != policy.get("rule"):
             raise ValueError(
                 "The certificate is not one for a rule of this cascade. "
                 f"Received: policy={certificate.policy!r}."
             )
-        # Plain rules of two stages are alike but for their thresholds.
-        for number in alike:
-            rule = self._rules[number]
-            if rule.threshold == certificate.threshold:
-                rule.with_threshold(certificate)
-                rule.check_stages(*self.stages[number : number + 2])
-                return
-        raise ValueError(
-            "The certificate is for another threshold. Received: "
-            f"{certificate.threshold}; the rule's is "
-            f"{self._rules[alike[0]].threshold}."
-        )
+        rule.with_threshold(certificate)
+        if rule.threshold != certificate.threshold:
+            raise ValueError(
+                "The certificate is for another threshold. Received: "
+                f"{certificate.threshold}; the rule's is {rule.threshold}."
+            )
+        self._check_rules()
+
+    def _check_rules(self) -> None:
+        """Compares each rule with the stages it was fitted on."""
+        for number, rule in enumerate(self._rules):
+            rule.check_stages(*self.stages[number : number + 2])
 
     def build(self, input_shape: Any) -> None:
         for stage in self.stages:
@@ -198,6 +205,7 @@ class Cascade(Generating, keras.Model):
         """Returns the answers, and the number of the stage that gave each."""
         answers = outputs_of(0, inputs)
         first = keras.tree.flatten(answers)[0]
+        self._compare(answers, first, inputs, outputs_of)
         stage = ops.zeros(ops.shape(first)[:1], dtype="int32")
         waiting = ops.equal(stage, 0)
         for number, rule in enumerate(self._rules, 1):
@@ -211,6 +219,25 @@ class Cascade(Generating, keras.Model):
             )
             stage = ops.where(waiting, number, stage)
         return answers, stage
+
+    def _compare(
+        self,
+        answers: Any,
+        first: Tensor,
+        inputs: Any,
+        outputs_of: Callable[[int, Any], Any],
+    ) -> None:
+        """Asks later stages about one row, once, whoever defers.
+
+        Otherwise one that answers in another form would raise only at the
+        first batch with a deferred row. A graph holds all stages in any case.
+        """
+        if self._compared or value_now(first) is None or not len(first):
+            return
+        row = take_rows(inputs, ops.zeros([1], dtype="int32"))
+        for number in range(1, len(self.stages)):
+            check_alike(answers, outputs_of(number, row))
+        self._compared = True
 
     @property
     def config(self) -> Any:

@@ -67,7 +67,7 @@ def check_stages(
     if any(tokens):
         _check_vocabularies(stages, rules, all(tokens))
     else:
-        _check_outputs(stages)
+        _check_signatures(stages)
 
 
 def _check_vocabularies(
@@ -100,17 +100,61 @@ def _check_vocabularies(
             )
 
 
-def _check_outputs(stages: Sequence[Any]) -> None:
-    """Compares what stages tell of their outputs before they are called."""
-    shapes = []
-    for stage in stages:
-        try:
-            shapes.append(stage.output_shape)
-        except (AttributeError, ValueError):
-            return  # a subclassed model, which is compared when it is called
-    for number, shape in enumerate(shapes):
-        if shape != shapes[0]:
-            raise ValueError(
-                "Stages must give outputs of one shape. Received: stages[0] "
-                f"with {shapes[0]}, stages[{number}] with {shape}."
-            )
+def signatures_known(stages: Sequence[Any]) -> bool:
+    """Returns whether all stages tell what they answer before they are asked.
+
+    A subclassed model does not.
+    """
+    return all(_told(stage, "output") is not None for stage in stages)
+
+
+def _check_signatures(stages: Sequence[Any]) -> None:
+    """Compares what stages tell of themselves before they are called."""
+    for side in ("input", "output"):
+        told = {
+            number: _told(stage, side) for number, stage in enumerate(stages)
+        }
+        known = [number for number in told if told[number] is not None]
+        for number in known[1:]:
+            first = known[0]
+            if not _go_together(side, told[first], told[number]):
+                raise ValueError(
+                    f"Stages must have {side}s of one shape"
+                    f"{' and dtype' if side == 'output' else ''}. Received: "
+                    f"stages[{first}] with {_words(told[first])}, "
+                    f"stages[{number}] with {_words(told[number])}."
+                )
+
+
+def _told(stage: Any, side: str) -> Any:
+    """Returns the symbolic tensors of a model's inputs or outputs, or none."""
+    try:
+        if isinstance(stage, keras.Sequential):
+            # One of each; `input` and `output` are known to Functional alone.
+            (tensor,) = getattr(stage, f"{side}s")
+            return tensor
+        return getattr(stage, side)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _go_together(side: str, one: Any, other: Any) -> bool:
+    try:
+        keras.tree.assert_same_structure(one, other)
+    except (TypeError, ValueError):
+        return False
+    pairs = zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=True)
+    if side == "output":
+        return all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in pairs)
+    # Stages cast inputs, and may leave sizes open that others fix.
+    return all(_sizes_agree(a.shape, b.shape) for a, b in pairs)
+
+
+def _sizes_agree(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(
+        m == n or None in (m, n) for m, n in zip(one, other, strict=True)
+    )
+
+
+def _words(told: Any) -> Any:
+    return keras.tree.map_structure(lambda t: f"{t.dtype} {t.shape}", told)

@@ -1,5 +1,6 @@
 """The next stage, on those rows alone that were deferred."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -39,23 +40,57 @@ def refine(
     """
     if keras.backend.backend() == "tensorflow" and not shapes_must_be_static():
         return _refine_dynamic(answers, deferred, inputs, stage)
-    batch = deferred.shape[0]
-    if batch is None:
-        raise ValueError(
-            "A compiled cascade needs to know its number of rows. Received: a "
-            "batch of unknown size."
-        )
-    # A last size that holds all; larger ones would compute for nobody.
-    sizes = [*(size for size in sizes if size < batch), batch]
     # Stable: rows keep their order among those that are deferred.
     order = ops.argsort(ops.cast(~deferred, "int32"), axis=0)
     count = ops.sum(ops.cast(deferred, "int32"))
-    branch = ops.sum(ops.cast(ops.array([0, *sizes[:-1]]) < count, "int32"))
 
-    def run(size: int) -> Callable[[], Any]:
-        return lambda: _replace(answers, deferred, inputs, stage, order[:size])
+    def replace(rows: Tensor) -> Any:
+        return _replace(answers, deferred, inputs, stage, rows)
 
-    return _switch(branch, [lambda: answers, *map(run, sizes)])
+    batch = deferred.shape[0]
+    if batch is None:
+        parts = _parts_known_to_xla(answers, deferred, order, sizes, replace)
+    else:
+        # Larger ones would compute for nobody.
+        sizes = [size for size in sizes if size < batch]
+        parts = [functools.partial(replace, order[:size]) for size in sizes]
+        parts.append(functools.partial(replace, order))
+    branch = ops.sum(ops.cast(ops.array([0, *sizes]) < count, "int32"))
+    return _switch(branch, [lambda: answers, *parts])
+
+
+def _parts_known_to_xla(
+    answers: Any,
+    deferred: Tensor,
+    order: Tensor,
+    sizes: Sequence[int],
+    replace: Callable[[Tensor], Any],
+) -> list[Callable[[], Any]]:
+    """Returns the programs for a batch whose size XLA alone will know.
+
+    XLA knows all shapes, and drops the branches of a choice that it can make
+    itself: here those of all sizes but one that are not below the batch. The
+    stage is traced once for all of them.
+    """
+    import tensorflow as tf
+
+    below = tf.reduce_sum(
+        tf.cast(tf.constant(sizes) < tf.shape(deferred)[0], tf.int32)
+    )
+    traced = tf.function(
+        replace,
+        input_signature=[tf.TensorSpec([None], tf.int32)],
+        autograph=False,
+    )
+
+    def part(number: int, rows: Tensor) -> Any:
+        is_larger = tf.cast(number > below, tf.int32)
+        return tf.switch_case(
+            is_larger, [lambda: traced(rows), lambda: answers]
+        )
+
+    rows = [*(order[:size] for size in sizes), order]
+    return [functools.partial(part, *each) for each in enumerate(rows)]
 
 
 def _refine_dynamic(
@@ -79,11 +114,8 @@ def _replace(
     rows: Tensor,
 ) -> Any:
     """Returns answers with those of deferred rows among `rows` replaced."""
-    chosen = keras.tree.map_structure(
-        lambda tensor: _take_with_mask(tensor, rows), inputs
-    )
-    replaced = stage(chosen)
-    _check_alike(answers, replaced)
+    replaced = stage(take_rows(inputs, rows))
+    check_alike(answers, replaced)
     wanted = ops.take(deferred, rows, axis=0)
     index = ops.expand_dims(rows, -1)
 
@@ -96,15 +128,21 @@ def _replace(
     return keras.tree.map_structure(put, answers, replaced)
 
 
-def _take_with_mask(tensor: Tensor, rows: Tensor) -> Tensor:
-    taken = ops.take(tensor, rows, axis=0)
-    mask = get_mask(tensor)
-    if mask is not None:
-        set_mask(taken, ops.take(mask, rows, axis=0))
-    return taken
+def take_rows(inputs: Any, rows: Tensor) -> Any:
+    """Returns rows of tensors `(batch, ...)`, nested, with their masks."""
+
+    def take(tensor: Tensor) -> Tensor:
+        taken = ops.take(tensor, rows, axis=0)
+        mask = get_mask(tensor)
+        if mask is not None:
+            set_mask(taken, ops.take(mask, rows, axis=0))
+        return taken
+
+    return keras.tree.map_structure(take, inputs)
 
 
-def _check_alike(answers: Any, replaced: Any) -> None:
+def check_alike(answers: Any, replaced: Any) -> None:
+    """Raises `ValueError` unless two stages answer in one form."""
     keras.tree.assert_same_structure(answers, replaced)
     for before, after in zip(
         keras.tree.flatten(answers), keras.tree.flatten(replaced), strict=True

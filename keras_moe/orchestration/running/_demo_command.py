@@ -60,7 +60,9 @@ def demo_command(
 
 
 @contextlib.contextmanager
-def served(config: RunConfig) -> Iterator[tuple[Any, Any]]:
+def served(
+    config: RunConfig, timeout: float = 60.0
+) -> Iterator[tuple[Any, Any]]:
     """Serves what a pipeline pushed, on the loopback interface.
 
     Example:
@@ -71,6 +73,8 @@ def served(config: RunConfig) -> Iterator[tuple[Any, Any]]:
 
     Args:
         config: The pipeline's.
+        timeout: Seconds in which the model must be loaded; programs that XLA
+            compiles take their time.
 
     Yields:
         The embedded `Server`, and a `Client` that knows both of its ports.
@@ -80,7 +84,7 @@ def served(config: RunConfig) -> Iterator[tuple[Any, Any]]:
     from keras_moe.serving import Server
 
     with Server(config.model_name, config.serving_dir) as server:
-        server.wait_until_available()
+        server.wait_until_available(timeout)
         with Client(
             grpc_port=server.grpc_port,
             rest_port=server.rest_port,

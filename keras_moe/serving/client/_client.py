@@ -209,12 +209,16 @@ class Client:
     def certificate(
         self, version: int | None = None, timeout: float = 10.0
     ) -> dict[str, Any] | None:
-        """Asks what is guaranteed of early exits; embedded servers know.
+        """Asks what is guaranteed of early exits, or of a cascade.
+
+        Embedded servers know.
 
         Returns:
-            `threshold`, `tolerance`, `confidence_level`, the number `n` of
-            examples, `p_value`, the `fingerprint` of the model, the `digest` of
-            the certificate, and `is_bound`, whether the graph names it. `None`
+            `threshold`, what `bounds` names to be at most `tolerance`,
+            `confidence_level`, the number `n` of examples, `p_value`, the
+            `fingerprint` of the model, the `digest` of the certificate,
+            `is_bound`, whether the graph names it, and of a cascade
+            `deferral_share`, the range of the share of deferred rows. `None`
             where nothing is certified.
         """
         if self._channel is None:

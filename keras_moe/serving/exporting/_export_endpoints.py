@@ -37,6 +37,7 @@ def export_endpoints(
     endpoints: Mapping[str, Endpoint],
     tracked: Iterable = (),
     assets: Mapping[str, WriteFn] | None = None,
+    certificate: Certificate | None = None,
 ) -> None:
     """Writes functions as the signatures of a SavedModel.
 
@@ -60,6 +61,11 @@ def export_endpoints(
         assets: name of a file in `assets.extra` to the function that writes it
             to the path that it is given, such as `model.save`. Warm-up
             requests and the origin of a version have functions of their own.
+        certificate: a `keras_moe.calibration.Certificate` of the model behind
+            the functions, which are not compared with it: see
+            `keras_moe.models.Cascade.check_certificate`. It is written to
+            `assets.extra/certificate.json`; the graph names it by its digest,
+            and a server refuses another in its place.
 
     Raises:
         ValueError: if `directory` is not new or empty, or an argument or what
@@ -81,7 +87,16 @@ def export_endpoints(
     >>> served(features=tf.ones([3, 4]))["embedding"].shape
     TensorShape([3, 2])
     """
-    write_endpoints(directory, endpoints, tracked, assets)
+    if not isinstance(certificate, Certificate | None):
+        raise ValueError(
+            "`certificate` must be a `keras_moe.calibration.Certificate`. "
+            f"Received: certificate={certificate!r}."
+        )
+    if certificate is not None and CERTIFICATE.name in (assets or {}):
+        raise ValueError(
+            f"`assets` must leave {CERTIFICATE.name!r} to `certificate`."
+        )
+    write_endpoints(directory, endpoints, tracked, assets, certificate)
 
 
 def write_endpoints(

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 
 from keras_moe.serving.protocol import _status_codes as status_codes
@@ -19,12 +20,15 @@ class Call:
         method: the API's method, such as `"Predict"`.
         version: the version that answers; `None` until it is known.
         code: canonical status of the answer.
+        when_answered: called once the client has the answer. A client that has
+            left asks again: nothing counts twice.
     """
 
     def __init__(self, method: str):
         self.method = method
         self.version: int | None = None
         self.code = "OK"
+        self.when_answered: Callable[[], None] = lambda: None
 
 
 @contextlib.contextmanager
@@ -45,6 +49,9 @@ def counted(
     start = time.perf_counter()
     try:
         yield call
+        # gRPC says by a code that the client has left.
+        if call.code == "OK":
+            call.when_answered()
     except Exception as error:
         if call.code == "OK":
             call.code = status_codes.canonical_name(error)

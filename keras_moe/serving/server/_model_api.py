@@ -1,5 +1,6 @@
 """What a model server answers, whichever way a question comes."""
 
+import functools
 import threading
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -17,11 +18,13 @@ from keras_moe.serving.server._batcher import Batcher
 from keras_moe.serving.server._call import Call
 from keras_moe.serving.server._model_watcher import ModelWatcher
 from keras_moe.serving.server._request_log import RequestLog
+from keras_moe.serving.server._servable import Servable
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.versions._certification import Certification
 
-# The output that `serving.export` writes for a model that exits early.
+# The outputs of a model that exits early, and of a cascade.
 _EXITS = "exit_layer"
+_STAGES = "stage"
 
 
 class _Prediction(NamedTuple):
@@ -44,7 +47,8 @@ class ModelApi:
 
     Args:
         watcher: knows the versions.
-        metrics: counts exits.
+        metrics: counts exits and deferred rows, once for each request that was
+            answered, whatever outputs it asked for.
         batcher: joins requests; `None` runs each by itself.
         request_log: samples requests; `None` writes nothing down.
         workers: requests that run at a time, of all transports together: one
@@ -82,7 +86,8 @@ class ModelApi:
         """Runs a signature of the version that a request means.
 
         Args:
-            call: is told the version, also where running it fails.
+            call: is told the version, also where running it fails, and what
+                to count when it is answered.
             spec: names the model, and the version or label.
             signature_name: the signature; empty means `serving_default`.
             decode: makes the inputs of the request, for a signature.
@@ -95,21 +100,40 @@ class ModelApi:
         Raises:
             tf.errors.OpError: with the code to answer.
         """
+        every: dict[str, np.ndarray] = {}
         with self._watcher.lease(spec) as servable:
             call.version = servable.version
             signature = servable.signature(signature_name)
             with self._running:
                 inputs = decode(signature)
                 outputs = servable.run(
-                    inputs, signature.name, output_filter, self._batcher
+                    inputs,
+                    signature.name,
+                    output_filter,
+                    self._batcher,
+                    look=every.update,
                 )
-        if _EXITS in outputs and outputs[_EXITS].dtype.kind == "i":
-            self._metrics.count_exits(servable.version, outputs[_EXITS])
+        call.when_answered = functools.partial(self._count, servable, every)
         if self._log is not None:
             self._log.sample(
                 spec.name, servable.version, signature.name, inputs, outputs
             )
         return _Prediction(servable.version, signature.name, outputs)
+
+    def _count(
+        self, servable: Servable, outputs: Mapping[str, np.ndarray]
+    ) -> None:
+        exits, stages = outputs.get(_EXITS), outputs.get(_STAGES)
+        if exits is not None and exits.dtype.kind == "i":
+            self._metrics.count_exits(servable.version, exits)
+        # Another model's output of that name is hardly one number a row.
+        if stages is not None and stages.dtype.kind == "i" and stages.ndim == 1:
+            certification = servable.certification
+            self._metrics.count_stages(
+                servable.version,
+                stages,
+                certification and certification.deferral,
+            )
 
     def metadata(self, spec: ModelSpec) -> _Metadata:
         """Describes the version that a request means.

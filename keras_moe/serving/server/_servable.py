@@ -6,6 +6,7 @@ import os
 import pathlib
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
@@ -46,8 +47,8 @@ class Servable:
             warm-up requests, or has a certificate that is none or not its own.
 
     Attributes:
-        certification: what is guaranteed of its early exits; `None` if nothing
-            is.
+        certification: what is guaranteed of its early exits, or its cascade;
+            `None` if nothing is.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Servable:
         signature_name: str = "",
         output_filter: Iterable[str] = (),
         batcher: Batcher | None = None,
+        look: Callable[[dict[str, np.ndarray]], None] = lambda outputs: None,
     ) -> dict[str, np.ndarray]:
         """Checks the inputs against a signature and runs it.
 
@@ -147,6 +149,7 @@ class Servable:
             signature_name: the signature; empty means `serving_default`.
             output_filter: outputs to return; empty means all.
             batcher: joins the request with others; `None` runs it by itself.
+            look: called with all outputs, those that nobody asked for as well.
 
         Returns:
             Output name to array.
@@ -163,11 +166,14 @@ class Servable:
                 values = batcher.submit(runner, signature, feeds)
         except tf.errors.OpError as error:
             raise _without_stack(error) from None
-        answers = dict(zip(signature.outputs, values, strict=True))
-        return {
-            name: np.asarray(answers[name], signature.outputs[name].dtype)
-            for name in wanted
+        answers = {
+            name: np.asarray(value, spec.dtype)
+            for (name, spec), value in zip(
+                signature.outputs.items(), values, strict=True
+            )
         }
+        look(answers)
+        return {name: answers[name] for name in wanted}
 
     def close(self) -> None:
         """Frees the session."""
@@ -190,10 +196,11 @@ def _log_certification(
         return
     certificate = certification.certificate
     _LOG.info(
-        "Version %d is certified at the threshold %g: an expected loss of at "
-        "most %g, with a confidence of %g",
+        "Version %d is certified at the threshold %g: %s at most %g, with a "
+        "confidence of %g",
         version,
         certificate.threshold,
+        certification.bounds,
         certificate.tolerance,
         certificate.confidence_level,
     )

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import prometheus_client
@@ -12,7 +13,9 @@ from prometheus_client import core
 from prometheus_client import registry
 
 from keras_moe.serving.protocol._version_state import VersionState
+from keras_moe.serving.server._deferral_shares import DeferralShares
 from keras_moe.serving.versions._certification import Certification
+from keras_moe.serving.versions._certification import DeferralRange
 
 PATH = "/monitoring/prometheus/metrics"
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -22,7 +25,9 @@ _SECONDS = (
     *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
-_GUARANTEE = ("threshold", "tolerance", "confidence_level", "is_bound")
+_GUARANTEE = (
+    *("threshold", "bounds", "tolerance", "confidence_level", "is_bound"),
+)
 # Buckets of the histogram of exit layers.
 _DEPTHS = (*range(1, 13), 16, 20, 24, 32, 48)
 
@@ -53,6 +58,8 @@ class ServerMetrics:
         )
         self._exits = _ExitDepths()
         self._registry.register(self._exits)
+        self._deferrals = DeferralShares(_PREFIX)
+        self._registry.register(self._deferrals)
         self._log_records = _LogRecords()
         self._registry.register(self._log_records)
         prometheus_client.ProcessCollector(registry=self._registry)
@@ -105,6 +112,19 @@ class ServerMetrics:
         """Counts after which layer each token left; 0 stands for no token."""
         self._exits.count(version, layers)
 
+    def count_stages(
+        self, version: int, stages: np.ndarray, certified: DeferralRange | None
+    ) -> None:
+        """Counts which stage of a cascade answered each row.
+
+        Args:
+            version: that answered.
+            stages: int `(rows,)`, from 0.
+            certified: the range of the share of deferred rows; `None` if
+                nothing is certified of it.
+        """
+        self._deferrals.count(version, stages, certified)
+
     def count_batch(self, rows: int) -> None:
         """Counts one run of a model."""
         self._batch_rows.observe(rows)
@@ -115,6 +135,7 @@ class ServerMetrics:
         self._requests.remove_by_labels(number)
         self._seconds.remove_by_labels(number)
         self._exits.drop_version(version)
+        self._deferrals.drop_version(version)
 
     def expose(self) -> bytes:
         """Writes all metrics in Prometheus' text format."""
@@ -220,12 +241,26 @@ class _Versions(registry.Collector):
         yield labels
         certified = core.GaugeMetricFamily(
             f"{_PREFIX}_certified",
-            "1 for a version whose early exits are certified; `is_bound` tells "
-            "whether its graph names the certificate.",
+            "1 for a version whose early exits or cascade are certified: "
+            "`bounds` is at most `tolerance`; `is_bound` tells whether its "
+            "graph names the certificate.",
             labels=("version", *_GUARANTEE),
+        )
+        shares = core.GaugeMetricFamily(
+            f"{_PREFIX}_deferral_share_certified",
+            "The ends of the range of the share of deferred rows.",
+            labels=("version", "end"),
         )
         for version, certification in self._certifications().items():
             summary = certification.summary()
-            values = [json.dumps(summary[name]) for name in _GUARANTEE]
+            values = [_label(summary[name]) for name in _GUARANTEE]
             certified.add_metric((str(version), *values), 1)
-        yield certified
+            if certification.deferral:
+                for end in ("low", "high"):
+                    share = getattr(certification.deferral, end)
+                    shares.add_metric((str(version), end), share)
+        yield from (certified, shares)
+
+
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -19,18 +19,41 @@ _NAME = "keras_moe.certificate"
 _WEIGHTS = "keras_moe.variables_index"
 
 
+class DeferralRange(NamedTuple):
+    """What a certificate says of the share of rows that a stage defers.
+
+    Attributes:
+        stage: number of the stage that defers, from 0.
+        low: least share.
+        high: greatest share.
+    """
+
+    stage: int
+    low: float
+    high: float
+
+
 class Certification(NamedTuple):
-    """What is guaranteed of a version's early exits.
+    """What is guaranteed of a version's early exits, or of its cascade.
 
     Attributes:
         certificate: beside the graph. It names its model by a fingerprint.
         is_bound: whether the graph names this very certificate. Graphs of
             an earlier keras_moe name none, and nobody can tell whether the file
             beside them is theirs.
+        deferral: of a cascade; `None` for any other model.
     """
 
     certificate: Certificate
     is_bound: bool
+    deferral: DeferralRange | None = None
+
+    @property
+    def bounds(self) -> str:
+        """Says what is at most `tolerance`, for people."""
+        policy = self.certificate.policy or {}
+        cost = self.deferral and policy.get("bounds") != "risk"
+        return "share of deferred rows" if cost else "expected loss"
 
     def summary(self) -> dict[str, Any]:
         """Gives what a client or an operator wants to know, as plain values."""
@@ -38,12 +61,15 @@ class Certification(NamedTuple):
         return {
             "threshold": certificate.threshold,
             "tolerance": certificate.tolerance,
+            "bounds": self.bounds,
             "confidence_level": certificate.confidence_level,
             "n": certificate.n,
             "p_value": certificate.p_value,
             "fingerprint": certificate.fingerprint,
             "digest": certificate.digest,
             "is_bound": self.is_bound,
+            "deferral_share": self.deferral
+            and [self.deferral.low, self.deferral.high],
         }
 
 
@@ -69,7 +95,7 @@ def bind_certificate(
 
 
 def read_certification(folder: str | os.PathLike) -> Certification | None:
-    """Reads what is guaranteed of a version's early exits.
+    """Reads what is guaranteed of a version's early exits, or cascade.
 
     Args:
         folder: of the version.
@@ -93,6 +119,7 @@ def read_certification(folder: str | os.PathLike) -> Certification | None:
     try:
         # What the graph names is what was granted, by whatever p-value.
         certificate = Certificate.load(path, None if named else ())
+        deferral = _deferral_of(certificate)
     except (OSError, ValueError) as error:
         raise tf.errors.DataLossError(None, None, str(error)) from error
     if named not in (None, certificate.digest):
@@ -108,7 +135,30 @@ def read_certification(folder: str | os.PathLike) -> Certification | None:
             "weights which were certified, whose SHA-256 the graph names: "
             f"{weights}. Received: {found}."
         )
-    return Certification(certificate, named is not None)
+    return Certification(certificate, named is not None, deferral)
+
+
+def _deferral_of(certificate: Certificate) -> DeferralRange | None:
+    """Raises `ValueError` if the certificate of a cascade has no range."""
+    policy = certificate.policy or {}
+    if policy.get("kind") != "cascade":
+        return None
+    stage: Any = policy.get("stage")
+    share: Any = policy.get("deferral_share")
+    plain = (
+        isinstance(share, list)
+        and len(share) == 2
+        and all(isinstance(end, float | int) for end in share)
+        and 0.0 <= share[0] <= share[1] <= 1.0
+    )
+    whole = isinstance(stage, int) and not isinstance(stage, bool)
+    if not plain or not whole or stage < 0:
+        raise ValueError(
+            "The certificate of a cascade must say which `stage` defers, and "
+            "between which two shares of rows (`deferral_share`). Received: "
+            f"stage={stage!r}, deferral_share={share!r}."
+        )
+    return DeferralRange(stage, float(share[0]), float(share[1]))
 
 
 def _note_of(model: saved_model_pb2.SavedModel) -> dict[str, str]:

@@ -37,12 +37,12 @@ def export_model(
     """Writes the SavedModel, with what goes along with it.
 
     Args:
-        model: A `SwitchTransformer`.
+        model: A `SwitchTransformer`, or a `Cascade` of two.
         transform_graph_path: The output of Transform.
         directory: Where to write, here or in a remote store.
         keep_stress: Which inventory of phonemes the model has.
         early_exit: The policy of a certificate.
-        certificate: Of the model's exits.
+        certificate: Of the model's exits, or of the cascade.
         batch_sizes: Of what XLA compiles; `None` for nothing.
         lengths: Of what XLA compiles.
     """

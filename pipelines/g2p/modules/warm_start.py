@@ -5,6 +5,7 @@ from tfx.dsl.io import fileio
 
 from keras_moe.components import read_locally
 from keras_moe.distillation import load_teacher
+from keras_moe.models import Cascade
 from keras_moe.weights import transfer
 
 
@@ -13,7 +14,8 @@ def start_from(model: keras.Model, base: str | None) -> bool:
 
     Args:
         model: Built or not; it is built here.
-        base: The directory of the earlier model, or `None`.
+        base: The directory of the earlier model, or `None`. Of a cascade, its
+            student.
 
     Returns:
         Whether it did. It does not where there is no earlier model, or one of
@@ -27,6 +29,8 @@ def start_from(model: keras.Model, base: str | None) -> bool:
         return False
     with read_locally(base) as directory:
         earlier = load_teacher(directory)
+    if isinstance(earlier, Cascade):
+        earlier = earlier.stages[0]  # the student
     if earlier.config.to_dict() != model.config.to_dict():
         return False
     if not model.built:

@@ -117,6 +117,17 @@ def test_the_last_blessed_one_with_its_own_teacher(world):
     assert ids(resolved["teacher"]) == [teacher.id]
 
 
+def test_the_student_of_a_cascade_leads_to_its_teacher(world):
+    teacher, _ = world.line()
+    student = world.model(teacher=teacher, examples=world.examples())
+    other, _ = world.line()
+    cascade = world.model(large=other, small=student)
+    world.bless(cascade)
+    resolved = world.resolve(world.examples())
+    assert ids(resolved["model"]) == [cascade.id]
+    assert ids(resolved["teacher"]) == [teacher.id]
+
+
 def test_what_comes_later_changes_nothing(world):
     """So that a run on unchanged data finds what it found before."""
     world.bless(world.line()[1])

@@ -14,7 +14,6 @@ from keras_moe import serving
 from keras_moe.components.training._exit_calibrator import (
     ExitCalibratorExecutor,
 )
-from keras_moe.components.training._exit_task import ExitTask
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.models import SwitchTransformer
 from tests.components.artifacts_of import artifact
@@ -43,7 +42,7 @@ def task(args):
             tf.saved_model.save(tf.Module(), directory)
             return
         serving.export(
-            args.student,
+            args.models[0],
             directory,
             tokenize=lambda words: {
                 "encoder_token_ids": tf.strings.unicode_decode(
@@ -59,7 +58,9 @@ def task(args):
             certificate=None if forgets else certificate,
         )
 
-    return ExitTask(rng.integers(2, 32, (rows, 5)), loss, export)
+    return components.CalibrationTask(
+        rng.integers(2, 32, (rows, 5)), loss, export
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def run(student, place, **custom):
         outputs,
         {
             "task_fn": f"{__name__}.task",
-            "splits": json.dumps(["calibration"]),
+            "splits": json.dumps({"calibration": ["calibration"]}),
             "calibration": json.dumps(settings),
             "custom_config": json.dumps({"rows": 60, "loss": 0.0} | custom),
         },

@@ -244,12 +244,19 @@ def test_checks_a_certificate_of_either_of_two_rules(stages):
     losses = np.zeros(500)
     rules = [DeferralRule(threshold=0.7), DeferralRule(threshold=0.3)]
     cascade = Cascade(stages, rules)
-    for rule in rules:
-        cascade.check_certificate(
-            calibrate_cascade(
-                rule, losses, losses, losses, [rule.threshold], tolerance=0.1
-            )
+    for stage, rule in enumerate(rules):
+        granted = calibrate_cascade(
+            rule,
+            losses,
+            losses,
+            losses,
+            [rule.threshold],
+            tolerance=0.1,
+            stage=stage,
         )
+        cascade.check_certificate(granted)
+        with pytest.raises(ValueError, match="another threshold"):
+            Cascade(stages, rules[::-1]).check_certificate(granted)
 
 
 def test_checks_a_certificate():

@@ -33,12 +33,14 @@ def test_a_client_sees_what_is_certified(server, port):
     assert seen == {
         "threshold": 0.5,
         "tolerance": 0.05,
+        "bounds": "expected loss",
         "confidence_level": 0.95,
         "n": 200,
         "p_value": CERTIFICATE.p_value,
         "fingerprint": "abc",
         "digest": CERTIFICATE.digest,
         "is_bound": True,
+        "deferral_share": None,
     }
 
 
@@ -56,6 +58,7 @@ def test_metrics_show_it(server):
         "version": "1",
         "threshold": "0.5",
         "tolerance": "0.05",
+        "bounds": "expected loss",
         "confidence_level": "0.95",
         "is_bound": "true",
     }

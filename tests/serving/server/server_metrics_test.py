@@ -12,15 +12,20 @@ from prometheus_client import parser
 
 import pipelines
 from keras_moe import serving
+from keras_moe.model_folder import CERTIFICATE
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from tests.serving import toy_model
+from tests.serving.server.deferral_shares_test import certificate
 
 DEPLOY = pathlib.Path(pipelines.__file__).parent / "deploy"
 PREFIX = "keras_moe_serving_"
 
 
 class Exiting(tf.Module):
-    """Tokens leave after the layer that their letter says; 0 is padding."""
+    """Tokens leave after the layer that their letter says; 0 is padding.
+
+    Words of one letter are deferred.
+    """
 
     @tf.function(input_signature=[toy_model.WORDS])
     def serving_default(self, word):
@@ -28,7 +33,8 @@ class Exiting(tf.Module):
             tf.strings.bytes_split(word).to_tensor("0", shape=[None, 4]),
             tf.int32,
         )
-        return {"exit_layer": layers}
+        stage = tf.cast(tf.strings.length(word) == 1, tf.int32)
+        return {"exit_layer": layers, "stage": stage}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,8 @@ def server(tmp_path_factory):
     model = Exiting()
     for version in ("1", "2"):
         tf.saved_model.save(model, str(base / version), model.serving_default)
+        (base / version / "assets.extra").mkdir()
+        certificate().save(base / version / CERTIFICATE)
     log = serving.RequestLog(base / "log", 1.0)
     with serving.Server(
         "toy", base, poll_seconds=0.05, max_batch_rows=8, request_log=log
@@ -109,6 +117,9 @@ def test_requests_errors_versions_and_exits(server):
         assert grown("exit_layer_bucket", le=le, version="1") == count
     assert grown("exit_layer_sum", version="1") == 18
     assert grown("exit_layer_sum", version="2") == 11
+    # Of "12" and "3", three times, the second alone.
+    assert grown("cascade_rows_total", version="1") == 6
+    assert grown("deferred_rows_total", version="1") == 3
     assert grown("batch_rows_sum") == 9  # "x" ran too
     assert grown("request_log_records_total", outcome="dropped") == 0
     assert value(after, "version_state", version="1", state="AVAILABLE") == 1
@@ -174,6 +185,9 @@ def test_every_query_of_the_dashboard_has_its_metric(server):
         "version_state",
         "batch_rows_sum",
         "request_log_records_total",
+        "deferral_share",
+        "deferral_share_certified",
+        "deferral_alarm",
     } <= used
     assert "job" in json.dumps(dashboard["templating"])
     ids = [panel["id"] for panel in dashboard["panels"]]

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from keras_moe.calibration import DeferralRule
+from keras_moe.models import Cascade
 from keras_moe.models import SwitchTransformer
 from keras_moe.weights import named_weights
 from pipelines.g2p.modules import warm_start
@@ -32,6 +34,16 @@ def test_weights_of_an_earlier_model(earlier, tmp_path):
         # Random numbers are the new training's own.
         expected = before if "seed_generator" in name else given
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_the_student_of_an_earlier_cascade(earlier, tmp_path, monkeypatch):
+    other = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    rule = DeferralRule("tokens", threshold=0.5)
+    cascade = Cascade([earlier, other], rule)
+    monkeypatch.setattr(warm_start, "load_teacher", lambda directory: cascade)
+    model = SwitchTransformer.from_preset("switch_tiny")
+    assert warm_start.start_from(model, str(tmp_path))
+    np.testing.assert_array_equal(model.weights[0], earlier.weights[0])
 
 
 def test_an_earlier_model_of_another_kind(earlier, tmp_path):
