@@ -118,7 +118,8 @@ def tie_slack(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
     Example:
 
-    >>> float(keras_moe.retrieval.tie_slack(np.array(10.0), np.array(2.0)))
+    >>> slack = keras_moe.retrieval.tie_slack(np.array(10.0), np.array(2.0))
+    >>> round(float(slack), 9)
     2e-05
     """
     return _TIE * queries * candidates
