@@ -37,6 +37,12 @@ from keras_moe.layers.routers._router import Router as Router
 from keras_moe.layers.routers._soft_router import SoftRouter as SoftRouter
 from keras_moe.layers.routers._switch_router import SwitchRouter as SwitchRouter
 from keras_moe.layers.routers._top_k_router import TopKRouter as TopKRouter
+from keras_moe.layers.selection._select_features import (
+    SelectFeatures as SelectFeatures,
+)
+from keras_moe.layers.selection._sequential_attention import (
+    SequentialAttention as SequentialAttention,
+)
 from keras_moe.layers.transformer._decoder_block import (
     DecoderBlock as DecoderBlock,
 )
