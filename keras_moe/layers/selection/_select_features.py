@@ -53,7 +53,7 @@ class SelectFeatures(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.features = [
+        self.features: list[Any] = [
             each if isinstance(each, str) else int(each) for each in features
         ]
         self.groups = read_groups(groups)

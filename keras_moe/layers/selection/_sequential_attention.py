@@ -123,8 +123,10 @@ class SequentialAttention(keras.layers.Layer):
             self.column_groups = None
             number = len(self.names)
         else:
-            named = self.groups is not None
-            self.names = [name for name, _ in self.groups] if named else None
+            groups = self.groups
+            self.names = (
+                None if groups is None else [name for name, _ in groups]
+            )
             self.column_groups = column_groups(input_shape, self.groups)
             number = int(self.column_groups[-1]) + 1
         if self.num_features > number:
