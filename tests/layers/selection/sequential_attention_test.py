@@ -1,4 +1,8 @@
-"""Which features are picked, when, and what is saved of it."""
+"""Which features are picked, when, and what is saved of it.
+
+Recomputation: `tests/layers/recomputation_test.py`. Replicas:
+`tests/layers/mirrored_case.py`.
+"""
 
 import keras
 import numpy as np
@@ -143,14 +147,6 @@ def test_nothing_moves_in_evaluation_or_frozen():
     model.compile("sgd", "mse")
     fit(model, 20)
     assert same(before, state(layer))
-
-
-def test_recomputation_is_refused():
-    layer = SequentialAttention(2, total_steps=8)
-    again = keras.remat(lambda x: layer(x, training=True))
-    with tf.GradientTape():
-        with pytest.raises(RuntimeError, match="cannot be trained within"):
-            again(tf.constant(X))
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
