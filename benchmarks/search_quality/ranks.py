@@ -1,34 +1,49 @@
 """Where the right document comes, and what that is worth."""
 
-from collections.abc import Callable
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+
+from keras_moe.retrieval import tie_slack
 
 K = 100
-# Scores that differ by less are equal: products of float32 vectors.
-_TIE = 1e-6
 _AT_ONCE = 250
+
+Matrix: TypeAlias = np.ndarray | scipy.sparse.csr_matrix
 
 
 def reciprocal_ranks(
-    score: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray
+    queries: Matrix, documents: Matrix, wanted: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Ranks the document that each query wants among all documents.
 
-    Documents of one score have all orders, equally likely: the value is the
-    mean over these. (BM25 gives many documents the same score.)
+    By dot products. Documents of one score have all orders, equally likely: the
+    value is the mean over these. (BM25 gives many documents the same score.)
 
     Args:
-        score: from numbers of queries to scores `[queries, documents]`.
+        queries: float32 `[queries, dim]`, sparse or not.
+        documents: float32 `[documents, dim]`, as `queries`.
         wanted: int `[queries]`, rows of documents.
 
     Returns:
         For each query `"mrr"`, the reciprocal rank or 0 beyond `K`, and
         `"recall_at_1"`, `"recall_at_10"`, `"recall_at_100"`.
     """
+    transposed = documents.T
+    if scipy.sparse.issparse(transposed):
+        transposed = transposed.tocsr()
+    lengths = _lengths(documents)
     parts = [
-        _ranks_of(score(rows), wanted[rows]) for rows in _batches(len(wanted))
+        _ranks_of(
+            _dense(queries[rows] @ transposed),
+            wanted[rows],
+            _lengths(queries[rows]),
+            lengths,
+        )
+        for rows in _batches(len(wanted))
     ]
     before, equal = (np.concatenate(part) for part in zip(*parts, strict=True))
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, K + 1))])
@@ -43,13 +58,36 @@ def _batches(count: int) -> Iterable[np.ndarray]:
     return np.split(np.arange(count), range(_AT_ONCE, count, _AT_ONCE))
 
 
+def _dense(matrix: Matrix) -> np.ndarray:
+    return matrix.toarray() if scipy.sparse.issparse(matrix) else matrix
+
+
+def _lengths(matrix: Matrix) -> np.ndarray:
+    if scipy.sparse.issparse(matrix):
+        return scipy.sparse.linalg.norm(matrix, axis=1)
+    return np.linalg.norm(matrix, axis=1)
+
+
 def _ranks_of(
-    scores: np.ndarray, wanted: np.ndarray
+    scores: np.ndarray,
+    wanted: np.ndarray,
+    queries: np.ndarray,
+    documents: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns how many score more than the wanted one, and how many as much."""
+    """Returns how many score more than the wanted one, and how many as much.
+
+    Args:
+        scores: `[queries, documents]`.
+        wanted: int `[queries]`.
+        queries: their lengths.
+        documents: their lengths.
+    """
     own = np.take_along_axis(scores, wanted[:, None], axis=1)
-    more = np.sum(scores > own + _TIE, axis=1)
-    least = np.sum(scores >= own - _TIE, axis=1)
+    slack = tie_slack(
+        queries[:, None], np.maximum(documents, documents[wanted, None])
+    ).astype("float32")
+    more = np.sum(scores > own + slack, axis=1)
+    least = np.sum(scores >= own - slack, axis=1)
     return more, least - more
 
 

@@ -17,6 +17,7 @@ from keras_moe.components._artifacts import (
 from keras_moe.components._artifacts import Certificate as Certificate
 from keras_moe.components._artifacts import DataBlessing as DataBlessing
 from keras_moe.components._artifacts import ExpertLoad as ExpertLoad
+from keras_moe.components._artifacts import FeatureSelection as FeatureSelection
 from keras_moe.components._artifacts import IndexReport as IndexReport
 from keras_moe.components._artifacts import ModelCard as ModelCard
 from keras_moe.components.data._pseudo_labeler import (
@@ -86,6 +87,12 @@ from keras_moe.components.retrieval._index_builder import (
 from keras_moe.components.retrieval._search_task import SearchTask as SearchTask
 from keras_moe.components.retrieval._search_task import (
     SearchTaskArgs as SearchTaskArgs,
+)
+from keras_moe.components.selection._feature_selector import (
+    FeatureSelector as FeatureSelector,
+)
+from keras_moe.components.selection._feature_selector import (
+    read_selected_features as read_selected_features,
 )
 from keras_moe.components.training._calibration_task import (
     CalibrationTask as CalibrationTask,

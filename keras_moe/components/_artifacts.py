@@ -43,6 +43,17 @@ class ExpertLoad(Artifact):
     TYPE_NAME = "keras_moe.ExpertLoad"
 
 
+class FeatureSelection(Artifact):
+    """Which features are kept: `selection.json`, `accuracy_by_features.png`.
+
+    `keras_moe.components.read_selected_features` reads the file. The custom
+    property `selected` holds their names, as a list in JSON.
+    """
+
+    TYPE_NAME = "keras_moe.FeatureSelection"
+    TYPE_ANNOTATION = Metrics
+
+
 class IndexReport(Artifact):
     """What an index finds, and at which cost: `tuned_index.json`.
 

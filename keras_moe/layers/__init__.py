@@ -47,6 +47,12 @@ from keras_moe.layers.scale_invariant._scale_invariant_attention import (
 from keras_moe.layers.scale_invariant._scale_invariant_block import (
     ScaleInvariantBlock as ScaleInvariantBlock,
 )
+from keras_moe.layers.selection._select_features import (
+    SelectFeatures as SelectFeatures,
+)
+from keras_moe.layers.selection._sequential_attention import (
+    SequentialAttention as SequentialAttention,
+)
 from keras_moe.layers.transformer._activation_sparsity import (
     ActivationSparsity as ActivationSparsity,
 )

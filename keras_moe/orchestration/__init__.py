@@ -86,6 +86,9 @@ from keras_moe.orchestration.running._component_run import (
     ComponentRun as ComponentRun,
 )
 from keras_moe.orchestration.running._demo_command import (
+    ask_both_ways as ask_both_ways,
+)
+from keras_moe.orchestration.running._demo_command import (
     demo_command as demo_command,
 )
 from keras_moe.orchestration.running._demo_command import served as served

@@ -7,6 +7,7 @@ from keras_moe.retrieval._confirmation import (
 from keras_moe.retrieval._exact_search import Neighbors as Neighbors
 from keras_moe.retrieval._exact_search import exact_search as exact_search
 from keras_moe.retrieval._exact_search import recall_at_k as recall_at_k
+from keras_moe.retrieval._exact_search import tie_slack as tie_slack
 from keras_moe.retrieval._faiss_index import FaissIndex as FaissIndex
 from keras_moe.retrieval._frontier import OperatingPoint as OperatingPoint
 from keras_moe.retrieval._index_tuner import IndexTuner as IndexTuner

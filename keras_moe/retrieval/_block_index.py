@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_moe.backend import dot_rows
+from keras_moe.backend import gather_in_rows
 from keras_moe.backend import gather_rows
 from keras_moe.layers.retrieval._candidate_layer import filled
-from keras_moe.layers.retrieval._candidate_layer import finite_or_nan
 from keras_moe.layers.retrieval._candidate_rows import STORAGES
 from keras_moe.layers.retrieval._search_layer import SearchLayer
-from keras_moe.ops._batched_take import batched_take
-from keras_moe.ops.top_k._partial_reduce_top_k import exact_top_k
 from keras_moe.retrieval._blocks import Blocks
 from keras_moe.retrieval._blocks import cut_into_blocks
 from keras_moe.retrieval._blocks import max_blocks_for
@@ -46,7 +45,8 @@ class BlockIndex(SearchLayer):
     As a layer it is a `keras_moe.layers.Retrieval`: candidates and identifiers
     are weights, of `.keras` files and SavedModels as well; a stock TensorFlow
     Serving answers; scores are ranked in float32 under every dtype policy; a
-    query that is not finite is answered with NaN and -1 (or an empty string).
+    query that is not finite, or so long that a score might not be, is answered
+    with NaN and -1 (or an empty string).
     Equal scores come in no order that is promised. Meant for single queries and
     small batches: blocks are gathered for each query, and where those are many,
     `Retrieval` is faster. It is also the one to spread over a mesh.
@@ -140,7 +140,9 @@ class BlockIndex(SearchLayer):
         self.block_size = block_size
         self.seed = seed
         self.centres: Any = None
-        self.spans: Any = None
+        self.centre_bias: Any = None
+        self.block_rows: Any = None
+        self.largest: Any = None
         self._fill(candidate_embeddings, candidate_ids)
 
     # === Weights ===
@@ -150,8 +152,14 @@ class BlockIndex(SearchLayer):
         leaves = num_leaves_for(self.capacity, self.num_leaves, self.block_size)
         blocks = max_blocks_for(self.capacity, leaves, self.block_size)
         self.centres = self._state("centres", (blocks, self.dim), "float32")
-        # Of each block the first row, and how many; none beyond the last.
-        self.spans = self._state("spans", (blocks, 2), "int32")
+        # Minus infinity beyond the last block.
+        self.centre_bias = self._state("centre_bias", (blocks,), "float32")
+        # Numbers of the rows of each block; -1 fills up.
+        self.block_rows = self._state(
+            "block_rows", (blocks, self.block_size), "int32"
+        )
+        # No number of a row or a centre is larger.
+        self.largest = self._state("largest", (), "float32")
 
     def _arrange(self, rows: np.ndarray) -> Blocks:
         leaves = num_leaves_for(len(rows), self.num_leaves, self.block_size)
@@ -169,39 +177,61 @@ class BlockIndex(SearchLayer):
         self, rows: np.ndarray, names: np.ndarray, blocks: Blocks
     ) -> None:
         super()._write(rows, names, blocks.order)
-        most = self.spans.shape[0]
-        spans = np.stack([blocks.starts, blocks.sizes], axis=1)
+        most = self.centre_bias.shape[0]
+        count = len(blocks.sizes)
+        place = np.arange(self.block_size, dtype="int32")
+        starts, sizes = np.expand_dims([blocks.starts, blocks.sizes], 2)
+        own = np.where(place < sizes, starts + place, -1)
+        unused = np.full((most - count, self.block_size), -1)
+        self.block_rows.assign(np.concatenate([own, unused]))
         self.centres.assign(filled(blocks.centres, most))
-        self.spans.assign(filled(spans, most))
+        self.centre_bias.assign(np.where(np.arange(most) < count, 0, -np.inf))
+        kept = ops.convert_to_numpy(ops.cast(self.candidates, "float32"))
+        self.largest.assign(
+            max(np.abs(each).max() for each in (rows, kept, blocks.centres))
+        )
 
     # === Search ===
 
     def find(
         self, queries: Tensor, k: int, blocks_to_search: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        queries = finite_or_nan(queries)
-        most = blocks_to_search or self.blocks_to_search
-        most = min(most, self.spans.shape[0])
-        scores = ops.matmul(queries, ops.transpose(self.centres))
-        scores = ops.where(self.spans[:, 1] > 0, scores, -np.inf)
-        _, block = ops.top_k(scores, most)
-        span = gather_rows(self.spans, block)
-        place = ops.arange(self.block_size, dtype="int32")
-        there = place < span[..., 1:]
-        rows = ops.where(there, span[..., :1] + place, 0)
         lead = tuple(ops.shape(queries)[:-1])
-        rows = ops.reshape(rows, (*lead, most * self.block_size))
-        there = ops.reshape(there, (*lead, most * self.block_size))
-        scores, where = exact_top_k(self._score_rows(queries, rows), k, there)
-        best = batched_take(rows, ops.maximum(where, 0), len(lead))
-        # The blocks of a query that is not finite are any, and may hold no row.
-        scores = ops.where(ops.isnan(queries[..., :1]), np.nan, scores)
-        return scores, ops.where(where < 0, -1, best)
+        queries = ops.reshape(ops.cast(queries, "float32"), (-1, self.dim))
+        # Not finite where a score might not be: a sort takes no NaN.
+        reach = ops.sum(ops.abs(queries), axis=-1, keepdims=True) * self.largest
+        finite = ops.isfinite(reach)
+        queries = ops.where(finite, queries, 0.0)
+        rows = self._rows_of_blocks(queries, blocks_to_search)
+        scores = self._score_rows(queries, ops.maximum(rows, 0))
+        scores = ops.where(rows < 0, -np.inf, scores)
+        missing = max(k - rows.shape[1], 0)
+        if missing:
+            rows = ops.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
+            scores = ops.pad(
+                scores, ((0, 0), (0, missing)), constant_values=-np.inf
+            )
+        scores, place = ops.top_k(scores, k)
+        best = ops.where(finite, gather_in_rows(rows, place), -1)
+        scores = ops.where(finite, scores, np.nan)
+        if len(lead) == 1:
+            return scores, best
+        return ops.reshape(scores, (*lead, k)), ops.reshape(best, (*lead, k))
+
+    def _rows_of_blocks(
+        self, queries: Tensor, blocks_to_search: int | None
+    ) -> Tensor:
+        """Returns rows of the nearest blocks, `[queries, rows]`; -1 is none."""
+        most = blocks_to_search or self.blocks_to_search
+        most = min(most, self.centre_bias.shape[0])
+        scores = ops.matmul(queries, ops.transpose(self.centres))
+        _, blocks = ops.top_k(scores + self.centre_bias, most)
+        rows = gather_rows(self.block_rows, blocks)
+        return ops.reshape(rows, (-1, most * self.block_size))
 
     def _score_rows(self, queries: Tensor, rows: Tensor) -> Tensor:
         gathered = ops.cast(gather_rows(self.candidates, rows), "float32")
-        scores = ops.matmul(gathered, ops.expand_dims(queries, -1))
-        scores = ops.squeeze(scores, axis=-1)
+        scores = dot_rows(queries, gathered)
         if self.scales is None:
             return scores
         return scores * gather_rows(self.scales, rows)
@@ -211,7 +241,7 @@ class BlockIndex(SearchLayer):
     @property
     def settings(self) -> dict[str, int]:
         """`{"blocks_to_search": ...}`, at most the blocks that there are."""
-        most = 0 if self.spans is None else len(self._block_sizes())
+        most = 0 if self.block_rows is None else len(self._block_sizes())
         blocks = self.blocks_to_search
         return {"blocks_to_search": min(blocks, most or blocks)}
 
@@ -245,12 +275,13 @@ class BlockIndex(SearchLayer):
         sizes = self._block_sizes()
         row_bytes = self.dim * STORAGES[self.storage]
         row_bytes += 0 if self.scales is None else 4
+        row_bytes += 4  # of its number
         return (
             Level(
                 "blocks_to_search",
                 least=_least_blocks(sizes, k),
                 most=len(sizes),
-                fixed_bytes=self.spans.shape[0] * self.dim * 4,
+                fixed_bytes=self.centre_bias.shape[0] * (self.dim + 1) * 4,
                 bytes_each=self.block_size * row_bytes,
             ),
         )
@@ -266,6 +297,7 @@ class BlockIndex(SearchLayer):
             settings: `{"blocks_to_search": ...}`; those of the index by
                 default.
         """
+        check_size(k=k)
         known = check_settings(self.levels(k), settings or self.settings)
         blocks = known["blocks_to_search"]
         at_once = max(_ROWS_AT_ONCE // (blocks * self.block_size), 1)
@@ -290,7 +322,7 @@ class BlockIndex(SearchLayer):
         return (rank_of(queries @ centres.T, block[neighbors]),)
 
     def _block_sizes(self) -> np.ndarray:
-        sizes = np.asarray(self.spans)[:, 1]
+        sizes = np.sum(np.asarray(self.block_rows) >= 0, axis=1)
         return sizes[sizes > 0]
 
     # === What the layer is ===

@@ -1,5 +1,8 @@
 """What held-out queries confirm of settings that others chose."""
 
+import hashlib
+import json
+import math
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -54,7 +57,7 @@ def confirmation_path(
 
 
 def certify_target(
-    path: Sequence[OperatingPoint],
+    frontier: Sequence[OperatingPoint],
     target_recall: float,
     measure: Measure,
     confidence_level: float,
@@ -62,7 +65,7 @@ def certify_target(
     k: int,
     fingerprint: str,
 ) -> Certificate:
-    """Walks down a path while the target is certified.
+    """Walks down a frontier while the target is certified.
 
     A test in a fixed sequence: each point at the whole level, until one fails.
     What lies beyond it needs no measurement.
@@ -71,6 +74,7 @@ def certify_target(
         NotCertifiedError: if the first point fails.
     """
     losses: list[np.ndarray] = []
+    path = confirmation_path(frontier, target_recall)
     for count, point in enumerate(path, 1):
         losses.append(1.0 - measure(point))
         try:
@@ -80,7 +84,7 @@ def certify_target(
                 1.0 - target_recall,
                 confidence_level,
                 p_value,
-                policy=policy_of(path[:count], k),
+                policy=policy_of(path[:count], k, frontier),
                 fingerprint=fingerprint,
             )
         except NotCertifiedError as error:
@@ -98,22 +102,32 @@ def certify_target(
     return certificate
 
 
-def certify_point(
-    point: OperatingPoint,
+def certify_budget(
+    frontier: Sequence[OperatingPoint],
+    budget: float,
     measure: Measure,
     confidence_level: float,
     p_value: str,
     k: int,
     fingerprint: str,
 ) -> Certificate:
-    """Returns the certificate of the greatest recall that one point has.
+    """Returns the certificate of the greatest recall within a budget.
 
     The tolerances that a test does not refute are a confidence interval, so
     the least certified tolerance may be looked for.
 
     Raises:
         NotCertifiedError: if there is none.
+        ValueError: if the budget is too small for any point.
     """
+    within = [each for each in frontier if each.bytes_per_query <= budget]
+    if not within:
+        raise ValueError(
+            "`budget` must be at least the "
+            f"{math.ceil(frontier[0].bytes_per_query)} bytes that the "
+            f"cheapest settings read. Received: budget={budget}."
+        )
+    point = within[-1]
     losses = np.expand_dims(1.0 - measure(point), 1)
 
     def certify(thousandths: int) -> Certificate:
@@ -123,7 +137,7 @@ def certify_point(
             thousandths / _THOUSANDTHS,
             confidence_level,
             p_value,
-            policy=policy_of([point], k),
+            policy=policy_of([point], k, frontier),
             fingerprint=fingerprint,
         )
 
@@ -138,10 +152,23 @@ def certify_point(
     return certificate
 
 
-def policy_of(path: Sequence[OperatingPoint], k: int) -> dict:
-    """Returns what a certificate of recall holds for."""
+def policy_of(
+    path: Sequence[OperatingPoint], k: int, frontier: Sequence[OperatingPoint]
+) -> dict:
+    """Returns what a certificate of recall holds for.
+
+    Args:
+        path: the points that were tested.
+        k: number of results.
+        frontier: all points. Predictions need queries to be made again: a
+            digest of them is what shows that none was altered since.
+    """
+    points = [point._asdict() for point in frontier]
     return {
         "loss": "1 - recall",
         "k": k,
         "settings": [dict(point.settings) for point in path],
+        "frontier": hashlib.sha256(
+            json.dumps(points, sort_keys=True).encode()
+        ).hexdigest(),
     }

@@ -100,10 +100,29 @@ def recall_at_k(
     results = vectors[np.maximum(found, 0)]
     scores = np.matmul(results, np.expand_dims(queries, 2))[:, :, 0]
     last = vectors[neighbors.rows[:, -1:]]
-    lengths = np.maximum(_lengths(results), _lengths(last))
-    slack = _TIE * _lengths(queries)[:, np.newaxis] * lengths
+    slack = tie_slack(
+        _lengths(queries)[:, np.newaxis],
+        np.maximum(_lengths(results), _lengths(last)),
+    )
     near = scores >= neighbors.scores[:, -1:] - slack
     return np.mean(counts & near, axis=1)
+
+
+def tie_slack(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Returns how far apart equal scores may be, by the rounding of float32.
+
+    Args:
+        queries: lengths of vectors of queries.
+        candidates: lengths of vectors of candidates, the greater one of the two
+            that are compared; of a shape that goes with that of `queries`.
+
+    Example:
+
+    >>> slack = keras_moe.retrieval.tie_slack(np.array(10.0), np.array(2.0))
+    >>> round(float(slack), 9)
+    2e-05
+    """
+    return _TIE * queries * candidates
 
 
 def chunks(array: np.ndarray, size: int) -> Iterator[np.ndarray]:

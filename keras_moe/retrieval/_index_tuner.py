@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_moe.calibration import Certificate
-from keras_moe.retrieval._confirmation import certify_point
+from keras_moe.retrieval._confirmation import certify_budget
 from keras_moe.retrieval._confirmation import certify_target
-from keras_moe.retrieval._confirmation import confirmation_path
 from keras_moe.retrieval._exact_search import Neighbors
 from keras_moe.retrieval._exact_search import chunks
 from keras_moe.retrieval._exact_search import exact_search
@@ -216,13 +215,5 @@ class IndexTuner:
             self.index.fingerprint,
         )
         if budget is None:
-            path = confirmation_path(frontier, target_recall)
-            return certify_target(path, target_recall, *evidence)
-        within = [p for p in frontier if p.bytes_per_query <= budget]
-        if not within:
-            raise ValueError(
-                "`budget` must be at least the "
-                f"{math.ceil(frontier[0].bytes_per_query)} bytes that the "
-                f"cheapest settings read. Received: budget={budget}."
-            )
-        return certify_point(within[-1], *evidence)
+            return certify_target(frontier, target_recall, *evidence)
+        return certify_budget(frontier, budget, *evidence)

@@ -60,10 +60,10 @@ class TunedIndex:
         by_bytes = {point.bytes_per_query: point for point in self.frontier}
         path = [by_bytes[each] for each in tested if each in by_bytes]
         if len(path) != len(tested) or self.certificate.policy != (
-            policy_of(path, self.k)
+            policy_of(path, self.k, self.frontier)
         ):
             raise ValueError(
-                "`certificate` must be one of a recall@k at points of the "
+                "`certificate` must be one of a recall@k at points of this "
                 f"frontier. Received: k={self.k}, certificate.policy="
                 f"{self.certificate.policy}."
             )

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_moe.training._gradient_accumulator import GradientAccumulator
-from keras_moe.training._load_accumulators import LoadAccumulators
+from keras_moe.training._state_accumulators import StateAccumulators
 
 # A function of an iterator over batches and of how many to take, which returns
 # the logs after each batch.
@@ -96,16 +96,16 @@ def _accumulating_steps(model: keras.Model, accumulation: int) -> Steps:
     accumulator = GradientAccumulator(
         strategy, optimizer, model.trainable_variables
     )
-    loads = LoadAccumulators(strategy, model)
+    state = StateAccumulators(strategy, model)
     step_on = _ReplicaStep(strategy, _compiled(model, model.train_step))
 
     def reset() -> None:
         accumulator.reset()
-        loads.reset()
+        state.reset()
 
     def update(num_batches: tf.Tensor) -> None:
         accumulator.apply_mean(num_batches)
-        loads.apply()
+        state.apply()
 
     def steps(iterator: Any, num_batches: tf.Tensor) -> tf.Tensor:
         def add(index: tf.Tensor, logs: tf.TensorArray) -> tuple:
@@ -114,7 +114,7 @@ def _accumulating_steps(model: keras.Model, accumulation: int) -> Steps:
         def body(index: tf.Tensor, logs: tf.TensorArray) -> tuple:
             end = tf.minimum(index + accumulation, num_batches)
             strategy.run(reset)
-            with loads.in_place():
+            with state.in_place():
                 _, logs = tf.while_loop(
                     lambda batch, _: batch < end,
                     add,

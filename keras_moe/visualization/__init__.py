@@ -20,6 +20,9 @@ from keras_moe.visualization._plot_exit_depth import (
 from keras_moe.visualization._plot_expert_load import (
     plot_expert_load as plot_expert_load,
 )
+from keras_moe.visualization._plot_feature_curve import (
+    plot_feature_curve as plot_feature_curve,
+)
 from keras_moe.visualization._plot_risk_versus_speed import (
     plot_risk_versus_speed as plot_risk_versus_speed,
 )

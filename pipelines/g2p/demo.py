@@ -10,21 +10,18 @@ interface, asks for words that were not in training, and writes
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-import time
 from typing import TYPE_CHECKING
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from keras_moe.atomic_file import atomic_file
 from keras_moe.orchestration import Outcome
+from keras_moe.orchestration import ask_both_ways
 from keras_moe.orchestration import demo_command
 from keras_moe.orchestration import hash_position
 from keras_moe.orchestration import read_records
-from keras_moe.orchestration import require_pushed
 from keras_moe.orchestration import served
 from pipelines.g2p.configs import COMMAND_LINE
 from pipelines.g2p.configs import PipelineConfig
@@ -37,7 +34,11 @@ if TYPE_CHECKING:
     from pipelines.g2p.comparison import Served
 
 _NUM_WORDS = 8
-_REPORT = "report.json"
+_OUTPUTS = ("phonemes", "status")
+# Their names, as `evaluation` has them: importing that would import TFMA.
+_METRICS = ("phoneme_error_rate", "word_error_rate", "word_error_rate_strict")
+# Of a student with exits, and of a cascade.
+_DEPTHS = ("mean_exit_layer", "deferral_share")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +60,19 @@ class Answer:
     correct: bool
 
 
-def run_demo(
-    config: PipelineConfig, console: Console, began: float
+def show(
+    config: PipelineConfig, outcome: Outcome, console: Console
 ) -> dict[str, Any]:
-    """Runs the demo.
+    """Compares the models of a run, and asks the one that was pushed.
 
     Args:
         config: The configuration.
-        console: Where progress and results go.
-        began: The time at which the clock started, as `time.time()` has it.
+        outcome: The run's.
+        console: Where results go.
 
     Returns:
         What `report.json` holds.
     """
-    outcome = RUNNER.run(config, console)
-    require_pushed(outcome, console)
     entries = [
         (word, tuple(listed.split(VARIANT_SEPARATOR)))
         for example in read_records(outcome.prepared.records("test"))
@@ -81,23 +80,13 @@ def run_demo(
     ]
     answers = ask(config, entries)
     rows = _compare(config, outcome, entries)
-    # Of a cascade the one, of a student with exits the other.
-    depths = ("mean_exit_layer", "deferral_share")
-    minutes = (time.time() - began) / 60
-    report = {
-        "phoneme_error_rate": outcome.metrics["phoneme_error_rate"],
-        "word_error_rate": outcome.metrics["word_error_rate"],
-        "word_error_rate_strict": outcome.metrics["word_error_rate_strict"],
-        **{k: outcome.metrics[k] for k in depths if k in outcome.metrics},
-        "minutes": round(minutes, 2),
-        "version": int(outcome.pushed.name) if outcome.pushed else None,
+    _print(answers, rows, outcome, console)
+    depths = [name for name in _DEPTHS if name in outcome.metrics]
+    return {
+        **{k: outcome.metrics[k] for k in (*_METRICS, *depths)},
         "models": [dataclasses.asdict(row) for row in rows],
         "served": [dataclasses.asdict(answer) for answer in answers],
     }
-    with atomic_file(config.output / _REPORT) as partial:
-        partial.write_text(json.dumps(report, indent=2) + "\n")
-    _show(answers, rows, outcome, minutes, console)
-    return report
 
 
 def _compare(
@@ -139,35 +128,25 @@ def ask(config: PipelineConfig, entries: Entries) -> list[Answer]:
     chosen = dict(ordered[:_NUM_WORDS])
     request = {"word": list(chosen)}
     with served(config, config.loading_seconds) as (_, client):
-        by_grpc = _texts(client.predict(request))
-        by_rest = _texts(client.predict_rest(request))
-    if by_grpc != by_rest:
-        raise RuntimeError(
-            "gRPC and REST must give the same answers. "
-            f"Received: {by_grpc} and {by_rest}"
-        )
+        found = ask_both_ways(client, request, _OUTPUTS)
     return [
-        Answer(word, phonemes, listed, status, phonemes in listed)
-        for (word, listed), (phonemes, status) in zip(
-            chosen.items(), by_grpc, strict=True
+        Answer(
+            word,
+            phonemes.decode(),
+            listed,
+            status.decode(),
+            phonemes.decode() in listed,
+        )
+        for (word, listed), phonemes, status in zip(
+            chosen.items(), *(found[name] for name in _OUTPUTS), strict=True
         )
     ]
 
 
-def _texts(outputs: dict[str, Any]) -> list[tuple[str, str]]:
-    """Returns (phonemes, status) of each row."""
-    columns = (outputs["phonemes"], outputs["status"])
-    return [
-        (phonemes.decode(), status.decode())
-        for phonemes, status in zip(*columns, strict=True)
-    ]
-
-
-def _show(
+def _print(
     answers: list[Answer],
     rows: list[Served],
     outcome: Outcome,
-    minutes: float,
     console: Console,
 ) -> None:
     from pipelines.g2p.comparison import as_table
@@ -191,15 +170,14 @@ def _show(
         "nearest listed pronunciation)\n"
         f"Word error rate    {metrics['word_error_rate']:.2%} (any listed "
         "pronunciation is right), strict "
-        f"{metrics['word_error_rate_strict']:.2%} (the first listed alone)\n"
-        f"{minutes:.1f} minutes since the start"
+        f"{metrics['word_error_rate_strict']:.2%} (the first listed alone)"
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo as the flags say; returns the exit code."""
     prog = "python -m pipelines.g2p.demo"
-    return demo_command(run_demo, COMMAND_LINE, prog, __doc__, argv)
+    return demo_command(RUNNER, show, COMMAND_LINE, prog, __doc__, argv)
 
 
 if __name__ == "__main__":

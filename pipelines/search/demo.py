@@ -21,12 +21,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from keras_moe.atomic_file import atomic_file
 from keras_moe.orchestration import Outcome
+from keras_moe.orchestration import ask_both_ways
 from keras_moe.orchestration import demo_command
 from keras_moe.orchestration import hash_position
 from keras_moe.orchestration import read_records
-from keras_moe.orchestration import require_pushed
 from keras_moe.orchestration import served
 from pipelines.search.configs import COMMAND_LINE
 from pipelines.search.configs import PipelineConfig
@@ -38,7 +37,6 @@ from pipelines.search.modules.features import OK
 from pipelines.search.modules.features import QUERY
 from pipelines.search.modules.features import SYNSET
 
-_REPORT = "report.json"
 _SHOWN = 3
 _TEST_QUERIES = 5
 _TIMED = 100
@@ -71,21 +69,19 @@ class Answer:
     rank: int | None = None
 
 
-def run_demo(
-    config: PipelineConfig, console: Console, began: float
+def show(
+    config: PipelineConfig, outcome: Outcome, console: Console
 ) -> dict[str, Any]:
-    """Runs the demo.
+    """Asks the search that was pushed.
 
     Args:
         config: The configuration.
-        console: Where progress and results go.
-        began: The time at which the clock started, as `time.time()` has it.
+        outcome: The run's.
+        console: Where results go.
 
     Returns:
         What `report.json` holds.
     """
-    outcome = RUNNER.run(config, console)
-    require_pushed(outcome, console)
     records = outcome.prepared.records("test")
     glosses = {
         each[GLOSS][0]: each[SYNSET][0] for each in read_records(records)
@@ -102,14 +98,10 @@ def run_demo(
         "recall": outcome.metrics[RECALL],
         "index": recall,
         "milliseconds": milliseconds,
-        "minutes": round((time.time() - began) / 60, 2),
-        "version": int(outcome.pushed.name) if outcome.pushed else None,
         "answers": [dataclasses.asdict(answer) for answer in answers],
         "curled": curled,
     }
-    with atomic_file(config.output / _REPORT) as partial:
-        partial.write_text(json.dumps(report, indent=2) + "\n")
-    _show(answers, report, config, outcome, console)
+    _print(answers, report, config, console)
     return report
 
 
@@ -134,16 +126,9 @@ def ask(
     asked = [*ordered[:_TEST_QUERIES], *_OWN_QUERIES]
     request = {QUERY: asked, "k": config.index.max_k}
     with served(config) as (server, client):
-        by_grpc = client.predict(request, "search")
-        by_rest = client.predict_rest(request, "search")
-        if any(
-            by_grpc[name].tolist() != by_rest[name].tolist()
-            for name in ("identifiers", "status")
-        ):
-            raise RuntimeError(
-                "gRPC and REST must give the same answers. Received: "
-                f"{by_grpc} and {by_rest}"
-            )
+        outputs = ask_both_ways(
+            client, request, ["identifiers", "status"], "search"
+        )
         seconds = []
         for gloss in ordered[:_TIMED]:
             began = time.perf_counter()
@@ -152,7 +137,7 @@ def ask(
         curled = _curl(server.rest_port, config.model_name, console)
     answers = []
     for query, row, status in zip(
-        asked, by_grpc["identifiers"], by_grpc["status"], strict=True
+        asked, outputs["identifiers"], outputs["status"], strict=True
     ):
         names = tuple(name.decode() for name in row if name)
         expected = glosses.get(query)
@@ -187,11 +172,10 @@ def _curl(port: int, model_name: str, console: Console) -> dict[str, Any]:
     return answer
 
 
-def _show(
+def _print(
     answers: list[Answer],
     report: dict[str, Any],
     config: PipelineConfig,
-    outcome: Outcome,
     console: Console,
 ) -> None:
     table = Table(title="Words found by their meaning, over gRPC and REST")
@@ -222,8 +206,7 @@ def _show(
         f"Median latency of one query {report['milliseconds']:.1f} ms\n"
         f"To serve it on: python -m keras_moe.serving.server "
         f"--model_name={config.model_name} "
-        f"--model_base_path={config.serving_dir} --rest_api_port=8501\n"
-        f"{report['minutes']:.1f} minutes since the start",
+        f"--model_base_path={config.serving_dir} --rest_api_port=8501",
         soft_wrap=True,
     )
 
@@ -231,7 +214,7 @@ def _show(
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo as the flags say; returns the exit code."""
     prog = "python -m pipelines.search.demo"
-    return demo_command(run_demo, COMMAND_LINE, prog, __doc__, argv)
+    return demo_command(RUNNER, show, COMMAND_LINE, prog, __doc__, argv)
 
 
 if __name__ == "__main__":

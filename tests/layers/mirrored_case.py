@@ -265,6 +265,24 @@ def random_feature_statistics():
     np.testing.assert_allclose(history["loss"], other["loss"], rtol=1e-4)
 
 
+def selection_of_features():
+    """Replicas that see other examples pick the same, and count a step once."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(320, 6)).astype("float32")
+    y = 3 * x[:, 2] + 2 * x[:, 4]
+    with strategy().scope():
+        layer = layers.SequentialAttention(2, total_steps=80)
+        model = keras.Sequential([keras.Input([6]), layer])
+        model.add(keras.layers.Dense(1))
+        model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=False)
+    model.fit(x, y, batch_size=32, epochs=8, verbose=0)
+    assert layer.selected() == [2, 4]
+    assert int(keras.ops.convert_to_numpy(layer.step)) == 80
+    for weight in layer.weights:
+        first, second = weight.value.values
+        np.testing.assert_array_equal(first, second)
+
+
 class _SelfAttention(keras.layers.Layer):
     def __init__(self, attention):
         super().__init__()

@@ -16,7 +16,11 @@ pytestmark = pytest.mark.long
             marks=pytest.mark.large,
         ),
         pytest.param(
-            ["global_balance", "random_feature_statistics"],
+            [
+                "global_balance",
+                "random_feature_statistics",
+                "selection_of_features",
+            ],
             marks=pytest.mark.large,
         ),
     ],

@@ -18,6 +18,7 @@ LAYERS = {
     "fixed": sparse(layers.LocalityHashRouter()),
     "random_features": layers.RandomFeatureAttention(2, 4, 8),
     "layer_dropout": layers.LayerDropout(0.5),
+    "selection": layers.SequentialAttention(2, total_steps=9),
 }
 TWO_INPUTS = ("random_features", "layer_dropout")
 X = np.random.default_rng(0).normal(size=(2, 5, 6)).astype("float32")

@@ -33,10 +33,14 @@ def model_of(layer):
     return keras.Sequential([keras.Input([DIM]), layer])
 
 
+def block_sizes(index):
+    return np.sum(np.asarray(index.block_rows) >= 0, axis=1)
+
+
 def slow_search(index, query, blocks):
     """Scores and rows of `vectors`, block by block and row by row."""
     rows = index.vectors()
-    sizes = [int(size) for size in np.asarray(index.spans)[:, 1] if size]
+    sizes = [int(size) for size in block_sizes(index) if size]
     ends = np.cumsum(sizes)
     order = sorted(
         range(len(sizes)),
@@ -152,6 +156,16 @@ def test_a_query_that_is_not_finite_is_answered_as_such(kind):
         np.testing.assert_array_equal(part[4:], other[4:])
 
 
+def test_a_query_whose_scores_overflow_is_answered_as_one_not_finite():
+    """Infinity less infinity is NaN, among scores that are none."""
+    index = make()
+    queries = np.where(QUERIES > 0, 3e38, -3e38).astype("float32")
+    queries[0] = QUERIES[0]
+    scores, found = index(queries)
+    assert np.isnan(scores[1:]).all() and (np.asarray(found)[1:] == -1).all()
+    np.testing.assert_array_equal(found[:1], index(QUERIES[:1])[1])
+
+
 def test_half_precision_ranks_in_float32():
     """Of 2048 and 2049 float16 knows the first alone."""
     rows = np.zeros((90, 2))
@@ -185,7 +199,7 @@ def test_numbers_of_any_size(scale):
 @pytest.mark.parametrize("rows", [np.ones((300, 3)), np.zeros((300, 3))])
 def test_equal_candidates_fill_blocks(rows):
     index = make(rows=rows, blocks_to_search=1)
-    assert set(np.asarray(index.spans)[:, 1]) <= {0, 15, 16}
+    assert set(block_sizes(index)) <= {0, 15, 16}
     scores, found = index(np.ones((2, 3)))
     np.testing.assert_array_equal(scores, np.full((2, K), rows[0].sum()))
     assert len(set(np.asarray(found)[0])) == K
@@ -231,15 +245,16 @@ def test_weights_alone_bring_the_index(tmp_path):
 def test_levels_say_what_is_read():
     index = make(storage="int8", k=20)
     (level,) = index.levels(20)
-    sizes = np.asarray(index.spans)[:, 1]
+    sizes = block_sizes(index)
     assert level.most == np.count_nonzero(sizes)
-    assert level.bytes_each == 16 * (DIM + 4)
+    # A row, its scale and its number.
+    assert level.bytes_each == 16 * (DIM + 4 + 4)
     # Whichever blocks they are, so many hold 20 rows, and one less may not.
     smallest = np.sort(sizes[sizes > 0])
     assert smallest[: level.least].sum() >= 20
     assert smallest[: level.least - 1].sum() < 20
     assert retrieval.bytes_per_query([level], {level.name: 3}) == (
-        len(sizes) * DIM * 4 + 3 * 160
+        len(sizes) * (DIM + 1) * 4 + 3 * level.bytes_each
     )
 
 

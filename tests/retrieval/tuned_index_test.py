@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_moe import retrieval
+from keras_moe.retrieval._confirmation import policy_of
 
 RNG = np.random.default_rng(6)
 ROWS = RNG.normal(size=(900, 5)).astype("float32")
@@ -94,6 +95,23 @@ def test_a_file_that_lies_is_refused(tuned, path, keys, value):
     assert tuned.index.settings == before
 
 
+def test_edited_predictions_are_refused(tuned, path):
+    """Each of them, by however little, with all else as it was."""
+    for number in range(len(tuned.frontier)):
+        document = json.loads(path.read_text())
+        document["frontier"][number]["predicted_recall"] -= 1e-9
+        edited = path.with_name("edited.json")
+        edited.write_text(json.dumps(document))
+        with pytest.raises(ValueError, match="points of this frontier"):
+            retrieval.TunedIndex.load(edited, tuned.index)
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, True])
+def test_a_search_for_no_results_is_refused(tuned, k):
+    with pytest.raises(ValueError, match=f"`k` must be .* k={k}"):
+        tuned.search(QUERIES, k)
+
+
 def test_settings_of_other_bytes_are_refused(tuned, path):
     """In the frontier and in the certificate alike."""
     document = json.loads(path.read_text())
@@ -104,6 +122,9 @@ def test_settings_of_other_bytes_are_refused(tuned, path):
     for point in document["frontier"]:
         if point["bytes_per_query"] == certificate["threshold"]:
             point["settings"] = cheap
+    points = [retrieval.OperatingPoint(**p) for p in document["frontier"]]
+    digest = policy_of([], tuned.k, points)["frontier"]
+    certificate["policy"]["frontier"] = digest
     path.write_text(json.dumps(document))
     before = tuned.index.settings
     with pytest.raises(ValueError, match="not the file.*`bytes_per_query` mus"):

@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types
 
+from keras_moe.components.evaluation._ratio_of_sums import RatioMetric
 from keras_moe.components.evaluation._ratio_of_sums import Sums
-from keras_moe.components.evaluation._ratio_of_sums import computations
 
 
-class DeferralShare(metric_types.Metric):
+class DeferralShare(RatioMetric):
     """Share of examples that a cascade's first stage deferred.
 
     Not a number where there was no example, nor for a baseline that is no
@@ -35,12 +34,7 @@ class DeferralShare(metric_types.Metric):
         prediction_key: str = "stage",
         revision: str = "",
     ) -> None:
-        super().__init__(
-            _deferral_share,
-            name=name,
-            prediction_key=prediction_key,
-            revision=revision,
-        )
+        super().__init__(_is_deferred, name, prediction_key, revision)
 
 
 def _is_deferred(prediction: Any, label: Any) -> Sums:
@@ -52,14 +46,3 @@ def _is_deferred(prediction: Any, label: Any) -> Sums:
             f"{stage.dtype} {stage.shape}."
         )
     return float(stage.item() > 0), 1.0
-
-
-def _deferral_share(
-    name: str,
-    prediction_key: str,
-    revision: str,
-    model_names: list[str] | None = None,
-    **_: object,
-) -> metric_types.MetricComputations:
-    del revision  # part of the configuration, not of the computation
-    return computations(name, prediction_key, _is_deferred, model_names)

@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types
 
+from keras_moe.components.evaluation._ratio_of_sums import RatioMetric
 from keras_moe.components.evaluation._ratio_of_sums import Sums
-from keras_moe.components.evaluation._ratio_of_sums import computations
 
 
-class MeanExitLayer(metric_types.Metric):
+class MeanExitLayer(RatioMetric):
     """Mean, over tokens, of the layer after which each left.
 
     Args:
@@ -32,15 +31,10 @@ class MeanExitLayer(metric_types.Metric):
         prediction_key: str = "exit_layer",
         revision: str = "",
     ) -> None:
-        super().__init__(
-            _mean_exit_layer,
-            name=name,
-            prediction_key=prediction_key,
-            revision=revision,
-        )
+        super().__init__(_over_tokens, name, prediction_key, revision)
 
 
-class LayersPerAnswer(metric_types.Metric):
+class LayersPerAnswer(RatioMetric):
     """Mean, over examples, of the decoder layers that an answer took.
 
     A proxy of latency that does not depend on the machine: decoding one row
@@ -65,12 +59,7 @@ class LayersPerAnswer(metric_types.Metric):
         prediction_key: str = "exit_layer",
         revision: str = "",
     ) -> None:
-        super().__init__(
-            _layers_per_answer,
-            name=name,
-            prediction_key=prediction_key,
-            revision=revision,
-        )
+        super().__init__(_over_examples, name, prediction_key, revision)
 
 
 def _over_tokens(prediction: Any, label: Any) -> Sums:
@@ -80,25 +69,3 @@ def _over_tokens(prediction: Any, label: Any) -> Sums:
 
 def _over_examples(prediction: Any, label: Any) -> Sums:
     return float(np.asarray(prediction).sum()), 1.0
-
-
-def _mean_exit_layer(
-    name: str,
-    prediction_key: str,
-    revision: str,
-    model_names: list[str] | None = None,
-    **_: object,
-) -> metric_types.MetricComputations:
-    del revision  # part of the configuration, not of the computation
-    return computations(name, prediction_key, _over_tokens, model_names)
-
-
-def _layers_per_answer(
-    name: str,
-    prediction_key: str,
-    revision: str,
-    model_names: list[str] | None = None,
-    **_: object,
-) -> metric_types.MetricComputations:
-    del revision  # part of the configuration, not of the computation
-    return computations(name, prediction_key, _over_examples, model_names)

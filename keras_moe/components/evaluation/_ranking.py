@@ -1,17 +1,15 @@
 """How well a search answers, for TFMA: recall@k, mean reciprocal rank."""
 
-import functools
 from typing import Any
 
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types
 
+from keras_moe.components.evaluation._ratio_of_sums import RatioMetric
 from keras_moe.components.evaluation._ratio_of_sums import Sums
-from keras_moe.components.evaluation._ratio_of_sums import computations
 from keras_moe.validation import check_size
 
 
-class RecallAtK(metric_types.Metric):
+class RecallAtK(RatioMetric):
     """Mean, over queries, of the share of relevant identifiers in the best k.
 
     The prediction is a row of identifiers, the best first, with empty ones
@@ -50,16 +48,16 @@ class RecallAtK(metric_types.Metric):
     ) -> None:
         check_size(k=k)
         super().__init__(
-            _recall_at_k,
-            name=name or f"recall_at_{k}",
-            k=k,
-            prediction_key=prediction_key,
+            _recall,
+            name or f"recall_at_{k}",
+            prediction_key,
+            revision,
             label_key=label_key,
-            revision=revision,
+            k=k,
         )
 
 
-class MeanReciprocalRank(metric_types.Metric):
+class MeanReciprocalRank(RatioMetric):
     """Mean, over queries, of 1 / rank of the first relevant identifier.
 
     A query that finds none among its best k counts 0. Prediction and label are
@@ -95,12 +93,12 @@ class MeanReciprocalRank(metric_types.Metric):
     ) -> None:
         check_size(k=k)
         super().__init__(
-            _mean_reciprocal_rank,
-            name=name or f"mrr_at_{k}",
-            k=k,
-            prediction_key=prediction_key,
+            _reciprocal_rank,
+            name or f"mrr_at_{k}",
+            prediction_key,
+            revision,
             label_key=label_key,
-            revision=revision,
+            k=k,
         )
 
 
@@ -142,31 +140,3 @@ def _relevant(label: Any) -> set[bytes]:
 def _bytes(value: Any) -> bytes:
     # Integers as well: identifiers need not be texts.
     return value if isinstance(value, bytes) else str(value).encode()
-
-
-def _recall_at_k(
-    name: str,
-    k: int,
-    prediction_key: str,
-    label_key: str,
-    revision: str,
-    model_names: list[str] | None = None,
-    **_: object,
-) -> metric_types.MetricComputations:
-    del revision  # part of the configuration, not of the computation
-    score = functools.partial(_recall, k=k)
-    return computations(name, prediction_key, score, model_names, label_key)
-
-
-def _mean_reciprocal_rank(
-    name: str,
-    k: int,
-    prediction_key: str,
-    label_key: str,
-    revision: str,
-    model_names: list[str] | None = None,
-    **_: object,
-) -> metric_types.MetricComputations:
-    del revision  # part of the configuration, not of the computation
-    score = functools.partial(_reciprocal_rank, k=k)
-    return computations(name, prediction_key, score, model_names, label_key)

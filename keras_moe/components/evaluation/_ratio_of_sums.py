@@ -1,5 +1,6 @@
-"""A metric that is a sum over examples divided by another sum."""
+"""Metrics that are a sum over examples divided by another sum."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -107,23 +108,59 @@ class RatioOfSums(beam.CombineFn):
         return {self._key: rate}
 
 
-def computations(
+class RatioMetric(metric_types.Metric):
+    """Base of metrics that are a ratio of sums over examples.
+
+    Args:
+        score: Scores one example from its prediction, its label and the
+            options.
+        name: The metric's name.
+        prediction_key: The signature's output that is the prediction.
+        revision: Not used in the computation, see `SymbolErrorRate`.
+        **options: `label_key`, the label to take, where there are labels; and
+            what `score` is given by name.
+    """
+
+    def __init__(
+        self,
+        score: Callable[..., Sums],
+        name: str,
+        prediction_key: str,
+        revision: str,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            functools.partial(_computations, score=score),
+            name=name,
+            prediction_key=prediction_key,
+            revision=revision,
+            **options,
+        )
+
+
+def _computations(
     name: str,
     prediction_key: str,
-    score: Score,
-    model_names: list[str] | None,
+    revision: str,
     label_key: str = "",
+    # TFMA gives what it finds among the arguments that go by position.
+    model_names: list[str] | None = None,
+    *,
+    score: Callable[..., Sums],
+    **options: Any,
 ) -> metric_types.MetricComputations:
     """Returns one computation for each model under evaluation."""
+    del revision  # part of the configuration, not of the computation
     keys = [
         metric_types.MetricKey(name=name, model_name=model_name)
         for model_name in model_names or [""]
     ]
+    of_example = functools.partial(score, **options)
     return [
         metric_types.MetricComputation(
             keys=[key],
             preprocessors=None,
-            combiner=RatioOfSums(key, prediction_key, score, label_key),
+            combiner=RatioOfSums(key, prediction_key, of_example, label_key),
         )
         for key in keys
     ]

@@ -1,20 +1,17 @@
 """Sequence error rate for TFMA."""
 
-import functools
 from typing import Any
-
-from tensorflow_model_analysis.metrics import metric_types
 
 from keras_moe.components.evaluation._answer_texts import check_separators
 from keras_moe.components.evaluation._answer_texts import split_answers
+from keras_moe.components.evaluation._ratio_of_sums import RatioMetric
 from keras_moe.components.evaluation._ratio_of_sums import Sums
-from keras_moe.components.evaluation._ratio_of_sums import computations
 from keras_moe.metrics import sequence_error_rate
 from keras_moe.metrics._edit_distance import MODES
 from keras_moe.validation import check_choice
 
 
-class SequenceErrorRate(metric_types.Metric):
+class SequenceErrorRate(RatioMetric):
     """Share of examples whose prediction is not an accepted answer.
 
     `keras_moe.metrics.sequence_error_rate` of texts. Prediction and label are
@@ -60,14 +57,14 @@ class SequenceErrorRate(metric_types.Metric):
         check_choice(MODES, mode=mode)
         check_separators(separator, alternatives_separator)
         super().__init__(
-            _computations,
-            name=name,
-            mode=mode,
-            prediction_key=prediction_key,
+            _score,
+            name,
+            prediction_key,
+            revision,
             label_key=label_key,
+            mode=mode,
             separator=separator,
             alternatives_separator=alternatives_separator,
-            revision=revision,
         )
 
 
@@ -82,24 +79,3 @@ def _score(
         prediction, label, separator, alternatives_separator
     )
     return sequence_error_rate([answer], [references], mode), 1.0
-
-
-def _computations(
-    name: str,
-    mode: str,
-    prediction_key: str,
-    label_key: str,
-    separator: str,
-    alternatives_separator: str,
-    revision: str,
-    model_names: list[str] | None = None,
-    **_: object,
-) -> metric_types.MetricComputations:
-    del revision  # part of the configuration, not of the computation
-    score = functools.partial(
-        _score,
-        mode=mode,
-        separator=separator,
-        alternatives_separator=alternatives_separator,
-    )
-    return computations(name, prediction_key, score, model_names, label_key)

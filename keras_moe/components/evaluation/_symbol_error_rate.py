@@ -1,18 +1,15 @@
 """Symbol error rate for TFMA."""
 
-import functools
 from typing import Any
-
-from tensorflow_model_analysis.metrics import metric_types
 
 from keras_moe.components.evaluation._answer_texts import check_separators
 from keras_moe.components.evaluation._answer_texts import split_answers
+from keras_moe.components.evaluation._ratio_of_sums import RatioMetric
 from keras_moe.components.evaluation._ratio_of_sums import Sums
-from keras_moe.components.evaluation._ratio_of_sums import computations
 from keras_moe.metrics import nearest_reference
 
 
-class SymbolErrorRate(metric_types.Metric):
+class SymbolErrorRate(RatioMetric):
     """Edits to the nearest accepted answer over its length.
 
     `keras_moe.metrics.symbol_error_rate` of texts. The prediction is a text of
@@ -61,13 +58,13 @@ class SymbolErrorRate(metric_types.Metric):
     ) -> None:
         check_separators(separator, alternatives_separator)
         super().__init__(
-            _computations,
-            name=name,
-            prediction_key=prediction_key,
+            _score,
+            name,
+            prediction_key,
+            revision,
             label_key=label_key,
             separator=separator,
             alternatives_separator=alternatives_separator,
-            revision=revision,
         )
 
 
@@ -79,22 +76,3 @@ def _score(
     )
     edits, lengths = nearest_reference([answer], [references])
     return float(edits[0]), float(lengths[0])
-
-
-def _computations(
-    name: str,
-    prediction_key: str,
-    label_key: str,
-    separator: str,
-    alternatives_separator: str,
-    revision: str,
-    model_names: list[str] | None = None,
-    **_: object,
-) -> metric_types.MetricComputations:
-    del revision  # part of the configuration, not of the computation
-    score = functools.partial(
-        _score,
-        separator=separator,
-        alternatives_separator=alternatives_separator,
-    )
-    return computations(name, prediction_key, score, model_names, label_key)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_moe.backend import gather_rows
 from keras_moe.backend import join_bytes
 from keras_moe.layers.retrieval._candidate_rows import STORAGES
 from keras_moe.layers.retrieval._candidate_rows import quantize_rows
@@ -219,11 +220,12 @@ class CandidateLayer(keras.layers.Layer):
         """Returns what the candidates in rows are called; -1 is no row."""
         if self.identifiers is None:
             return rows
-        names = ops.take(self.identifiers, ops.maximum(rows, 0), axis=0)
+        names = gather_rows(self.identifiers, ops.maximum(rows, 0))
+        none = rows < 0
         if self.id_kind == "string":
-            none = ops.expand_dims(rows < 0, -1)
-            return join_bytes(ops.where(none, ops.zeros_like(names), names))
-        return ops.where(rows < 0, -ops.ones_like(names), names)
+            none = ops.expand_dims(none, -1)
+            return join_bytes(ops.where(none, ops.cast(0, "uint8"), names))
+        return ops.where(none, ops.cast(-1, names.dtype), names)
 
     @property
     def id_dtype(self) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def export_search(
 
     - `serving_default`: the texts; `default_k` answers for each.
     - `search`: the texts and `k`, an integer, how many answers each has; more
-      than the search's own `k` are that many.
+      than the search's own `k` are that many, fewer than 1 an error
+      (`INVALID_ARGUMENT`).
     - `examples`: serialized `tf.train.Example`s with the text; as many answers
       as there are, for an evaluation.
 
@@ -51,7 +53,8 @@ def export_search(
         encode: from texts `[batch]`, in a graph, to `embedding` `[batch, dim]`
             and, if it refuses some, `status` `[batch]`, `"ok"` or a reason.
         search: `keras_moe.layers.Retrieval`, `keras_moe.retrieval.BlockIndex`,
-            or another layer that is called like them, with its candidates.
+            or another layer that is called like them, with its candidates;
+            one that returns scores.
         default_k: how many answers a request has that does not say.
         input_name: name of the texts.
         example_key: the feature of an example that is the text; `None` for
@@ -60,8 +63,8 @@ def export_search(
         assets: as of `export_endpoints`.
 
     Raises:
-        ValueError: if `default_k` is more than the search's `k`, `encode` does
-            not return what it must, or an argument is not as
+        ValueError: if `default_k` is more than the search's `k`, `encode` or
+            `search` does not return what it must, or an argument is not as
             `export_endpoints` describes it.
 
     Example:
@@ -141,8 +144,11 @@ class _SearchEndpoints:
     def _encode_and_search(
         self, texts: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
+        tf.debugging.Assert(
+            k > 0, ["`k` must be a positive integer. Received: k =", k]
+        )
         embedding, status = _read(self._encode(texts), texts)
-        scores, identifiers = self._search(embedding, k=k)
+        scores, identifiers = _found(self._search(embedding, k=k))
         none = tf.constant(
             "" if identifiers.dtype == tf.string else -1, identifiers.dtype
         )
@@ -181,6 +187,16 @@ def _read(encoded: Any, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         status = tf.fill(tf.shape(texts), OK)
     finite = tf.reduce_all(tf.math.is_finite(embedding), axis=1)
     return embedding, _with_reason(status, finite)
+
+
+def _found(answer: Any) -> Sequence[tf.Tensor]:
+    """Returns scores and identifiers, both of which are served."""
+    if not isinstance(answer, Sequence) or len(answer) != 2:
+        raise ValueError(
+            "`search` must return scores and identifiers: make it with "
+            f"return_scores=True. Received: {answer!r}."
+        )
+    return answer
 
 
 def _with_reason(status: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_moe import layers
+from keras_moe import retrieval
 from keras_moe import serving
 
 NAMES = [f"row-{number}" for number in range(20)]
@@ -120,6 +121,26 @@ def test_the_embedded_server_lets_each_request_choose(directory):
                 assert answer["status"].tolist() == [b"ok", b"no_number"]
 
 
+@pytest.mark.parametrize("k", [0, -1])
+def test_no_answers_are_no_request(directory, signatures, k):
+    said = f"`k` must be a positive integer. Received: k =.*{k}"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+        signatures["search"](query=tf.constant(["4"]), k=tf.constant(k))
+    with serving.Server("search", directory.parent) as server:
+        server.wait_until_available()
+        with serving.Client(
+            grpc_port=server.grpc_port,
+            rest_port=server.rest_port,
+            model_name="search",
+        ) as client:
+            for predict in (client.predict, client.predict_rest):
+                with pytest.raises(Exception, match=said):
+                    predict(
+                        {"query": ["3"], "k": np.int32(k)},
+                        signature_name="search",
+                    )
+
+
 def test_integers_name_no_answer_with_minus_one(tmp_path):
     search = layers.Retrieval(ROWS, np.arange(100, 120), k=2)
     serving.export_search(tmp_path / "1", encode, search, default_k=2)
@@ -139,6 +160,10 @@ def test_integers_name_no_answer_with_minus_one(tmp_path):
             r"floats \(batch, dim\)",
         ),
         (
+            lambda texts: {"embedding": tf.ones([tf.size(texts), 4], "int32")},
+            r"floats \(batch, dim\). Received: int32",
+        ),
+        (
             lambda texts: {"embedding": tf.zeros([tf.size(texts), 5])},
             "size of candidates, 4",
         ),
@@ -148,6 +173,16 @@ def test_what_does_not_encode_is_refused(search, tmp_path, encode, message):
     with pytest.raises(ValueError, match=message):
         serving.export_search(tmp_path / "1", encode, search, default_k=3)
     assert not (tmp_path / "1").exists()
+
+
+def test_a_search_without_scores_is_refused(tmp_path):
+    for search in (
+        layers.Retrieval(ROWS, NAMES, k=6, return_scores=False),
+        retrieval.BlockIndex(ROWS, NAMES, k=6, return_scores=False),
+    ):
+        with pytest.raises(ValueError, match="with return_scores=True"):
+            serving.export_search(tmp_path / "1", encode, search, default_k=3)
+        assert not (tmp_path / "1").exists()
 
 
 def test_more_answers_than_the_search_has(search, tmp_path):

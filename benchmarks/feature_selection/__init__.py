@@ -1,0 +1,1 @@
+"""Features that are picked, held against other ways to choose them."""

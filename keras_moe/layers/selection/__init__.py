@@ -1,0 +1,1 @@
+"""Finding the inputs that matter, and leaving out the others."""
