@@ -175,7 +175,7 @@ def selected():
     model = keras.Sequential([layer, keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.05), "mse")
     model.fit(x, 3 * x[:, 2] - x[:, 4], batch_size=32, epochs=10, verbose=0)
-    return {"picked": layer.selected(), "step": int(np.array(layer.step))}
+    return {"picked": sorted(layer.selected()), "step": int(layer.step.value)}
 
 
 def stored_and_restored(mesh, folder):
