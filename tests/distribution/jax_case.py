@@ -18,6 +18,7 @@ from keras_moe import training
 from keras_moe import weights
 from keras_moe.layers import ExpertChoiceRouter
 from keras_moe.layers import RandomFeatureAttention
+from keras_moe.layers import SequentialAttention
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
 from keras_moe.layers import TopKRouter
@@ -166,6 +167,17 @@ def reported():
     }
 
 
+def selected():
+    """Picks features in a training: state that a call moves, not an update."""
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(320, 6)).astype("float32")
+    layer = SequentialAttention(2, total_steps=100)
+    model = keras.Sequential([layer, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    model.fit(x, 3 * x[:, 2] - x[:, 4], batch_size=32, epochs=10, verbose=0)
+    return {"picked": sorted(layer.selected()), "step": int(layer.step.value)}
+
+
 def stored_and_restored(mesh, folder):
     """Saves on a mesh, changes all, restores there."""
     engine = make_engine(mesh)
@@ -203,6 +215,7 @@ def main(folder):
             )
     said["fitted"] = {str(mesh): fitted(mesh) for mesh in (None, *MESHES)}
     said["reported"] = reported()
+    said["selected"] = selected()
     for mesh in MESHES:
         said["stored"][mesh] = stored_and_restored(mesh, folder)
     said["identity_after"] = ops.constrain(x, "batch", "expert") is x

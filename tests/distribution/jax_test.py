@@ -96,6 +96,10 @@ def test_logs_have_no_metric_that_keras_loses(said):
     assert said["reported"]["updates"] == 2
 
 
+def test_features_are_picked(said):
+    assert said["selected"] == {"picked": [2, 4], "step": 100}
+
+
 @pytest.mark.parametrize("mesh", MESHES)
 def test_a_layer_exchanges_tokens_twice(said, mesh):
     assert said["stored"][mesh]["all_to_alls"] == 2

@@ -210,10 +210,11 @@ class SequentialAttention(keras.layers.Layer):
         picks = ended & (runs % self.num_runs == 0)
         shares = ops.stop_gradient(self._shares()) / self.num_runs
         mean = self.mean_attention + ops.where(ended, shares, 0.0)
-        picked = self._with_best(mean)
+        before = ops.convert_to_tensor(self.pick)
+        pick = ops.where(picks, self._with_best(mean), before)
         logits = ops.stop_gradient(ops.cast(self.logits, "float32"))
         start = ops.where(ended, logits, ops.convert_to_tensor(self.start))
-        self.pick.assign(ops.where(picks, picked, self.pick))
+        self.pick.assign(pick)
         self.mean_attention.assign(ops.where(picks, 0.0, mean))
         self.start.assign(start)
         self.step.assign(updates + 1)
