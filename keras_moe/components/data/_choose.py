@@ -17,7 +17,6 @@ from keras_moe.components.data._pool import Models
 from keras_moe.components.data._pool import Row
 from keras_moe.components.data._pool import integer_feature
 from keras_moe.components.data._pool import shard_name
-from keras_moe.data import Selector
 from keras_moe.data._cut import Cut
 from keras_moe.data._cut import Rank
 from keras_moe.data._cut import check_budget
@@ -183,17 +182,32 @@ class FindCut(beam.CombineFn):
             heapq.heappushpop(best, rank)
 
 
-def keep(
-    scored: Scored, chosen: Chosen, selector: dict[str, Any]
-) -> Iterator[tuple[tuple[str, int], tuple[Row, float]]]:
-    """Yields a row that is chosen with its weight, under split and shard."""
-    cut = chosen.cut
-    if cut.rank is None or scored.rank > cut.rank:
-        made: Selector = keras.saving.deserialize_keras_object(selector)
-        weight = cut.weight(scored.score, made.is_weighted)
-        (weight,) = made.capped(np.array([weight])).tolist()
-        row = scored.row
-        yield (row.split, scored.shard), (row, weight)
+class KeepChosen(beam.DoFn):
+    """Keeps the rows that are chosen, each with its weight.
+
+    Args:
+        selector: config of a `Selector`.
+    """
+
+    def __init__(self, selector: dict[str, Any]) -> None:
+        self._config = selector
+        self._selector: Any = None
+
+    def setup(self) -> None:
+        """Makes the selector, once a worker."""
+        self._selector = keras.saving.deserialize_keras_object(self._config)
+
+    def process(
+        self, element: Scored, chosen: Chosen
+    ) -> Iterator[tuple[tuple[str, int], tuple[Row, float]]]:
+        """Yields a chosen row and its weight, under split and shard."""
+        cut = chosen.cut
+        if cut.rank is not None and element.rank <= cut.rank:
+            return
+        weight = cut.weight(element.score, self._selector.is_weighted)
+        (weight,) = self._selector.capped(np.array([weight])).tolist()
+        row = element.row
+        yield (row.split, element.shard), (row, weight)
 
 
 class WriteWeighted(beam.DoFn):

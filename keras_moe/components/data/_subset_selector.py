@@ -21,9 +21,9 @@ from keras_moe.components._artifact_files import read_locally
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.data._choose import Chosen
 from keras_moe.components.data._choose import FindCut
+from keras_moe.components.data._choose import KeepChosen
 from keras_moe.components.data._choose import ScoreShard
 from keras_moe.components.data._choose import WriteWeighted
-from keras_moe.components.data._choose import keep
 from keras_moe.components.data._derived_examples import copy_splits
 from keras_moe.components.data._derived_examples import name_splits
 from keras_moe.components.data._pool import Models
@@ -98,8 +98,8 @@ class SubsetSelectorExecutor(base_beam_executor.BaseBeamExecutor):
                 FindCut(settings["budget"], settings["key"])
             )
             chosen = beam.pvalue.AsSingleton(found)
-            kept = scored | "Keep" >> beam.FlatMap(
-                keep, chosen, settings["selector"]
+            kept = scored | "Keep" >> beam.ParDo(
+                KeepChosen(settings["selector"]), chosen
             )
             # Shards that nothing falls into are written, too: readers expect
             # as many files as their names say.
