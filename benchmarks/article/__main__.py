@@ -244,7 +244,7 @@ def _memory(report: Report) -> list[Row]:
             name,
             found[f"{kind}_mse"],
         )
-        for kind, name in (("dense", "32 units"), ("linear", "linear layer"))
+        for kind, name in (("units", "32 units"), ("linear", "linear layer"))
     ]
 
 

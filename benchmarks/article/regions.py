@@ -24,7 +24,7 @@ def compare(seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name, make in (
         ("memory", lambda: SketchMemory(256, num_tables=4)),
-        ("dense", lambda: keras.layers.Dense(32, activation="relu")),
+        ("units", lambda: keras.layers.Dense(32, activation="relu")),
         ("linear", lambda: keras.layers.Activation("linear")),
     ):
         runs = Retrained(

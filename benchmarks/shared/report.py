@@ -185,6 +185,8 @@ def _memory_gib() -> float:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} entries"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

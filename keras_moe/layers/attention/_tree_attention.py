@@ -44,7 +44,7 @@ class TreeAttention(HeadProjections):
     `keras_moe.layers.RandomFeatureAttention`, which is linear, too. The paper
     starts from a dense model, converts a layer at a time from the top, and lets
     trees `grow` (`keras_moe.conversion.tree_attention`); on the means of
-    clusters of `python -m benchmarks.article` trees from nothing did as well.
+    clusters of `python -m benchmarks.article` trees from nothing did better.
     Experimental.
 
     Source: following [Treeformer, Madaan et al., 2022](
