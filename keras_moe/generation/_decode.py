@@ -145,7 +145,9 @@ def decode(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> answer = keras_moe.generation.decode(model, [[5, 6, 7, 1]], 6)
     >>> answer["token_ids"].shape
     TensorShape([1, 6])
@@ -209,7 +211,9 @@ def decode_from(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> memory, mask = model.encode(tf.constant([[5, 6, 7, 1]]))
     >>> greedy = keras_moe.generation.decode_from(model, memory, mask, 6)
     >>> beams = keras_moe.generation.decode_from(
@@ -281,7 +285,9 @@ def compile_decoder(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> decoder = keras_moe.generation.compile_decoder(model, max_length=6)
     >>> decoder(tf.constant([[5, 6, 7, 1]]))["token_ids"].shape
     TensorShape([1, 6])
