@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import shapes_must_be_static
+from keras_moe.backend import without_traces
 from keras_moe.generation._answers import read_max_length
 from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
@@ -162,9 +163,9 @@ def decode(
     read_ids(token_ids, None, (model.config.pad_id,), name="token_ids")
     token_ids = ops.cast(token_ids, "int32")
     if isinstance(model, Answering):
-        with keras.StatelessScope():
+        with without_traces():
             return warn_of_nan(model.answer(token_ids, max_length))
-    with keras.StatelessScope():
+    with without_traces():
         memory, memory_mask = model.encode(token_ids, training=False)
     return decode_from(
         model,
@@ -234,7 +235,7 @@ def decode_from(
         )
     strategy = strategy or Greedy()
     static_shapes = static_shapes or shapes_must_be_static()
-    with keras.StatelessScope():
+    with without_traces():
         if early_exit is None:
             return warn_of_nan(
                 strategy.decode(
