@@ -3,8 +3,8 @@
 import importlib
 from typing import Any
 
-# `start_up` comes first: with `KERAS_MOE_QUIET` set, TensorFlow is imported
-# here, without its messages.
+# `start_up` comes first: it imports Keras and its backend sooner than others
+# would, and without messages if `KERAS_MOE_QUIET` is set.
 from keras_moe import start_up as start_up
 
 # isort: split

@@ -1,6 +1,9 @@
 """What runs the code: XLA or not, on which device, with which derivatives."""
 
+import contextlib
+import contextvars
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,6 +12,8 @@ import numpy as np
 from keras_moe.keras_internals import in_stateless_scope
 from keras_moe.sharding import is_sharded
 from keras_moe.types import Tensor
+
+_RECORDS_ARE_KEPT = contextvars.ContextVar("records_are_kept", default=True)
 
 
 def shapes_must_be_static() -> bool:
@@ -256,9 +261,34 @@ def loops_keep_metrics() -> bool:
 def metrics_are_in_reach() -> bool:
     """Whether a layer that is being called can update metrics of its own.
 
-    Not in loops that would drop the update: see `loops_keep_metrics`.
+    Not in loops that would drop the update: see `loops_keep_metrics`. Nor where
+    nothing that layers record is kept.
     """
-    return loops_keep_metrics() or not in_stateless_scope()
+    kept = loops_keep_metrics() or not in_stateless_scope()
+    return kept and records_are_kept()
+
+
+def records_are_kept() -> bool:
+    """Whether anybody can read what a layer records of the call that runs.
+
+    Nobody can of what is called within `without_traces`.
+    """
+    return _RECORDS_ARE_KEPT.get()
+
+
+@contextlib.contextmanager
+def without_traces() -> Iterator[None]:
+    """Leaves models as they were before the block.
+
+    What layers assign goes to a scope that is thrown away. Losses and metrics
+    are not even computed: they would be a third of a sparse layer's operations.
+    """
+    token = _RECORDS_ARE_KEPT.set(False)
+    try:
+        with keras.StatelessScope():
+            yield
+    finally:
+        _RECORDS_ARE_KEPT.reset(token)
 
 
 def refuse_ignored_distribution() -> None:

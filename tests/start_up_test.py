@@ -1,5 +1,6 @@
 """Start-up messages are dropped, and nothing else is."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from keras_moe.start_up import VARIABLE
+from keras_moe.start_up import garbage_left_alone
 from keras_moe.start_up import start_up_messages_left_out
 
 NOISE = b"I0000 00:00:1 port.cc:153] oneDNN custom operations are on.\n"
@@ -30,6 +32,19 @@ def test_an_error_loses_nothing_that_was_written(capfd):
         raise ImportError
     os.write(2, NOISE)
     assert capfd.readouterr().err == "why\n" + NOISE.decode()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_afterwards_if_it_was_before(enabled):
+    try:
+        if not enabled:
+            gc.disable()
+        with pytest.raises(ImportError), garbage_left_alone():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
 
 
 @pytest.mark.large

@@ -98,7 +98,9 @@ def exit_answers(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> policy = keras_moe.generation.EarlyExitPolicy("softmax")
     >>> full, early = keras_moe.calibration.exit_answers(
     ...     model,
@@ -205,7 +207,9 @@ def calibrate_exits(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> ids = np.random.default_rng(0).integers(2, 32, (300, 6))
     >>> certificate = keras_moe.calibration.calibrate_exits(
     ...     model,

@@ -55,7 +55,9 @@ class BeamSearch:
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> beams = keras_moe.generation.BeamSearch(num_beams=3)
     >>> answer = model.generate([[5, 6, 7, 1]], max_length=6, strategy=beams)
     >>> sorted(answer)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import shapes_must_be_static
+from keras_moe.backend import without_traces
 from keras_moe.generation._answers import read_max_length
 from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._early_exit_policy import EarlyExitPolicy
@@ -145,7 +146,9 @@ def decode(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> answer = keras_moe.generation.decode(model, [[5, 6, 7, 1]], 6)
     >>> answer["token_ids"].shape
     TensorShape([1, 6])
@@ -160,9 +163,9 @@ def decode(
     read_ids(token_ids, None, (model.config.pad_id,), name="token_ids")
     token_ids = ops.cast(token_ids, "int32")
     if isinstance(model, Answering):
-        with keras.StatelessScope():
+        with without_traces():
             return warn_of_nan(model.answer(token_ids, max_length))
-    with keras.StatelessScope():
+    with without_traces():
         memory, memory_mask = model.encode(token_ids, training=False)
     return decode_from(
         model,
@@ -209,7 +212,9 @@ def decode_from(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> memory, mask = model.encode(tf.constant([[5, 6, 7, 1]]))
     >>> greedy = keras_moe.generation.decode_from(model, memory, mask, 6)
     >>> beams = keras_moe.generation.decode_from(
@@ -230,7 +235,7 @@ def decode_from(
         )
     strategy = strategy or Greedy()
     static_shapes = static_shapes or shapes_must_be_static()
-    with keras.StatelessScope():
+    with without_traces():
         if early_exit is None:
             return warn_of_nan(
                 strategy.decode(
@@ -281,7 +286,9 @@ def compile_decoder(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> decoder = keras_moe.generation.compile_decoder(model, max_length=6)
     >>> decoder(tf.constant([[5, 6, 7, 1]]))["token_ids"].shape
     TensorShape([1, 6])

@@ -64,7 +64,9 @@ class EarlyExitPolicy:
     >>> policy = keras_moe.generation.EarlyExitPolicy("state", threshold=0.95)
     >>> policy.segments(4)
     ((0,), (1,), (2,), (3,))
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> ids = np.array([[5, 6, 7, 1]])
     >>> answer = model.generate(ids, max_length=6, early_exit=policy)
     >>> answer["exit_layer"].shape

@@ -39,7 +39,9 @@ class SelfSpeculative:
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> ids = np.array([[5, 6, 7, 1]])
     >>> strategy = keras_moe.generation.SelfSpeculative(1, draft_length=3)
     >>> draft = model.generate(ids, max_length=6, strategy=strategy)

@@ -1,5 +1,6 @@
 """What of the metrics of layers a model reports, and where."""
 
+import contextlib
 from unittest import mock
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_moe import layers
+from keras_moe.backend import without_traces
 from keras_moe.visualization import ExpertLoadCallback
 from keras_moe.visualization import LayerLoads
 from keras_moe.visualization import plot_expert_load
@@ -114,3 +116,29 @@ def test_nothing_is_reported_where_loops_lose_it(fitted):
     with mock.patch.object(keras.backend, "backend", return_value="jax"):
         names = [metric.name for metric in model.metrics]
     assert names == ["loss"]
+
+
+def test_nothing_is_computed_where_nobody_reads_it(fitted):
+    """As in decoding: it would make a third of a sparse layer's operations."""
+    _, block, _ = fitted
+    metrics = block.moe.router.trackers.values()
+
+    def call(scope):
+        updates = []
+        with contextlib.ExitStack() as stack:
+            for metric in metrics:
+                assign = mock.patch.object(
+                    metric.total, "assign_add", side_effect=updates.append
+                )
+                stack.enter_context(assign)
+            stack.enter_context(scope)
+            return block(X), updates
+
+    outputs, updates = call(contextlib.nullcontext())
+    assert len(updates) == len(metrics) and len(block.losses) == 2
+    same, updates = call(without_traces())
+    assert not updates and not block.losses
+    np.testing.assert_array_equal(same, outputs)
+    # Who reads what is assigned in a scope finds it there.
+    _, updates = call(keras.StatelessScope())
+    assert len(updates) == len(metrics)

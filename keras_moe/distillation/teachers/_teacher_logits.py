@@ -70,7 +70,9 @@ def write_teacher_logits(
 
     Example:
 
-    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> ids = np.array([[5, 6, 7, 1]])
     >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
     >>> batches = tf.data.Dataset.from_tensors((inputs, ids))
@@ -131,7 +133,9 @@ def read_teacher_logits(directory: str | pathlib.Path) -> tf.data.Dataset:
 
     Example:
 
-    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> ids = np.array([[5, 6, 7, 1], [8, 1, 0, 0]])
     >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
     >>> written = keras_moe.distillation.write_teacher_logits(
@@ -176,7 +180,9 @@ def describe_teacher_logits(directory: str | pathlib.Path) -> TeacherLogits:
 
     Example:
 
-    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> ids = np.array([[5, 6, 7, 1]])
     >>> inputs = {"encoder_token_ids": ids, "decoder_token_ids": ids}
     >>> written = keras_moe.distillation.write_teacher_logits(

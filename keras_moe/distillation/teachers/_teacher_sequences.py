@@ -67,7 +67,9 @@ def teacher_sequences(
 
     Example:
 
-    >>> teacher = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> teacher = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> answers = keras_moe.distillation.teacher_sequences(
     ...     teacher, np.array([[5, 6, 7, 1]]), max_length=6, verbose=0
     ... )

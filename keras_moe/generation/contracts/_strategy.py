@@ -30,7 +30,9 @@ class Strategy(Protocol):
     ...         shape = (tf.shape(memory_mask)[0], max_length)
     ...         ids = tf.where(first, model.config.end_id, model.config.pad_id)
     ...         return {"token_ids": tf.broadcast_to(ids, shape)}
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> answer = model.generate([[5, 6]], max_length=4, strategy=Silent())
     >>> answer["token_ids"].numpy()
     array([[1, 0, 0, 0]], dtype=int32)

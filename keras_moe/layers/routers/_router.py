@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_moe.backend import records_are_kept
 from keras_moe.backend import refuse_recomputation
 from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers.routers._router_metrics import RouterMetrics
@@ -278,11 +279,15 @@ class Router(RouterMetrics):
     ) -> None:
         """Adds the losses of a plan to the layer's, and updates the metrics.
 
+        Does nothing where neither is kept, as in decoding.
+
         Args:
             plan: what `route` returned; tokens that are not finite enter none.
             padding_mask: bool `[groups, tokens]`, false for padding.
             logits: the router's scores; `None` if there are none.
         """
+        if not records_are_kept():
+            return
         probabilities = plan.probabilities
         real = ops.logical_not(broken_rows(probabilities)[..., 0])
         if padding_mask is not None:

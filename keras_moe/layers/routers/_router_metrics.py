@@ -85,7 +85,11 @@ class RouterMetrics(ReplicaLosses):
         statistics = routing_statistics(plan, real)
         statistics["auxiliary_loss"] = auxiliary_loss
         statistics["router_z_loss"] = router_z_loss
-        tokens = ops.sum(ops.cast(real, "int32"))
+        tokens = ops.cast(ops.sum(ops.cast(real, "int32")), "float32")
         for name, value in statistics.items():
-            self.trackers[name].update_state(value, sample_weight=tokens)
+            tracker = self.trackers[name]
+            # What `update_state` does with two scalars. It makes a dozen
+            # operations more, to bring arrays of any shapes together.
+            tracker.total.assign_add(value * tokens)
+            tracker.count.assign_add(tokens)
         self.expert_load.update_state(expert_counts(plan, real))

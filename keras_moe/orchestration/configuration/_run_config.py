@@ -36,8 +36,9 @@ class RunConfig(Section):
     model_name: ClassVar[str] = "model"
 
     output: LocalPath = pathlib.Path("build/pipeline")
-    # A second thread would only contend for the work of small examples.
-    beam_pipeline_args: tuple[str, ...] = ("--direct_num_workers=1",)
+    # Given any, TFX packs its own sources for the workers of each component,
+    # which takes seconds, even where all run in this process.
+    beam_pipeline_args: tuple[str, ...] = ()
     enable_cache: bool = True
     cluster: ClusterConfig | None = None
 

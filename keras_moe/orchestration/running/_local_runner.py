@@ -23,6 +23,7 @@ from keras_moe.orchestration.running._outcome import read_outcome
 from keras_moe.orchestration.running._silence_frameworks import (
     silence_frameworks,
 )
+from keras_moe.start_up import garbage_left_alone
 from keras_moe.start_up import start_up_messages_left_out
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -127,7 +128,7 @@ class LocalRunner(Generic[ConfigT]):
 
         # Imported late: until then, the lines above can be read.
         console.print("[dim]Importing TFX[/]")
-        with start_up_messages_left_out():
+        with start_up_messages_left_out(), garbage_left_alone():
             from keras_moe.orchestration.running._reporting_runner import (
                 ReportingRunner,
             )

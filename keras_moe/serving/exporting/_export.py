@@ -118,7 +118,9 @@ def export(
 
     Example:
 
-    >>> model = keras_moe.models.SwitchTransformer.from_preset("switch_tiny")
+    >>> model = keras_moe.models.SwitchTransformer.from_preset(
+    ...     "switch_tiny", num_experts=0
+    ... )
     >>> keras_moe.serving.export(
     ...     model,
     ...     directory,

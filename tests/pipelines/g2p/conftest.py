@@ -12,10 +12,10 @@ data:
   fractions: [0.4, 0.1, 0.4, 0.1]
 teacher:
   preset: switch_tiny
-  training: {steps: 20, batch_size: 32}
+  training: {steps: 20, batch_size: 16}
 student:
   num_encoder_layers: 1
-  training: {steps: 90, batch_size: 32, peak_learning_rate: 0.005}
+  training: {steps: 90, batch_size: 16, peak_learning_rate: 0.005}
 exits:
   thresholds: [1.0, 0.5]
   tolerance: 0.3
