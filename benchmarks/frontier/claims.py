@@ -1,0 +1,165 @@
+"""Which system is chosen against which student, and what comes of it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.frontier.systems import Outcome
+from benchmarks.frontier.systems import System
+from benchmarks.shared.report import Report
+
+# What is chosen on validation words must do by so much better there than the
+# student, so that it does as well on others.
+_MARGIN = 0.98
+_TARGET_REDUCTION, _TARGET_SPEEDUP = 0.10, 1.5
+_REDRAWS = 1000
+_INTERVAL = (2.5, 97.5)
+
+
+class Choice(NamedTuple):
+    """The systems that are to beat one student.
+
+    Attributes:
+        accurate: errs least at no higher median latency; `None` if there is
+            none so fast.
+        fast: has the lowest median latency at no higher error; likewise.
+    """
+
+    accurate: System | None
+    fast: System | None
+
+
+class Comparison(NamedTuple):
+    """A student and those systems, on test words.
+
+    Attributes:
+        error_reduction: 1 - error of `accurate` over the student's; 0 where
+            it is slower after all.
+        interval: 95 % bootstrap interval of it.
+        speedup: latency of the student over that of `fast`; 0 where it errs
+            more after all.
+    """
+
+    error_reduction: float
+    interval: tuple[float, float]
+    speedup: float
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the student has nothing for it."""
+        return (
+            self.error_reduction >= _TARGET_REDUCTION
+            or self.speedup >= _TARGET_SPEEDUP
+        )
+
+
+def choose(student: Outcome, systems: Mapping[System, Outcome]) -> Choice:
+    """Chooses on validation words.
+
+    Args:
+        student: static.
+        systems: that adapt.
+    """
+    in_time = [
+        system
+        for system, found in systems.items()
+        if found.median_ms <= _MARGIN * student.median_ms
+    ]
+    as_good = [
+        system
+        for system, found in systems.items()
+        if found.error_rate <= _MARGIN * student.error_rate
+    ]
+    return Choice(
+        min(in_time, key=lambda s: systems[s].error_rate, default=None),
+        min(as_good, key=lambda s: systems[s].median_ms, default=None),
+    )
+
+
+def compare(
+    student: Outcome, choice: Choice, systems: Mapping[System, Outcome]
+) -> Comparison:
+    """Compares on test words.
+
+    Args:
+        student: static.
+        choice: what was chosen against it.
+        systems: those, measured.
+    """
+    reduction, interval, speedup = 0.0, (0.0, 0.0), 0.0
+    if choice.accurate is not None:
+        found = systems[choice.accurate]
+        if found.median_ms <= student.median_ms:
+            reduction = 1.0 - found.error_rate / student.error_rate
+            interval = _interval(1.0 - redrawn(found) / redrawn(student))
+    if choice.fast is not None:
+        found = systems[choice.fast]
+        if found.error_rate <= student.error_rate:
+            speedup = student.median_ms / found.median_ms
+    return Comparison(reduction, interval, speedup)
+
+
+def redrawn(found: Outcome, seed: int = 0) -> np.ndarray:
+    """Returns error rates on redraws of the words, `[redraws]`.
+
+    All systems have the same redraws: differences are of one draw of words.
+    """
+    draw = np.random.default_rng(seed)
+    number = found.edits.shape[1]
+    rates = np.empty(_REDRAWS)
+    for redraw in range(_REDRAWS):
+        rows = draw.integers(0, number, number)
+        counts = np.bincount(rows, minlength=number)
+        rates[redraw] = np.mean(
+            (found.edits @ counts) / (found.lengths @ counts)
+        )
+    return rates
+
+
+def error_interval(found: Outcome) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of an error rate, over words."""
+    return _interval(redrawn(found))
+
+
+def report_claims(
+    report: Report, comparisons: Mapping[str, Comparison]
+) -> None:
+    """Adds what each student is beaten by, and the claims.
+
+    Args:
+        report: where to.
+        comparisons: name of a student to what was compared.
+    """
+    for name, found in comparisons.items():
+        low, high = found.interval
+        key = name.replace(" ", "_")
+        report.add_figures(
+            {
+                f"{key}_error_reduction": found.error_reduction,
+                f"{key}_error_reduction_low": low,
+                f"{key}_error_reduction_high": high,
+                f"{key}_speedup": found.speedup,
+            }
+        )
+    every = comparisons.values()
+    report.add_claim(
+        "error_reduction_at_latency",
+        min(found.error_reduction for found in every),
+        _TARGET_REDUCTION,
+        ">=",
+    )
+    report.add_claim(
+        "speedup_at_error",
+        min(found.speedup for found in every),
+        _TARGET_SPEEDUP,
+        ">=",
+    )
+    report.add_claim(
+        "dominates_static", int(all(found.beaten for found in every)), 1, "=="
+    )
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, _INTERVAL)
+    return float(low), float(high)
