@@ -114,9 +114,7 @@ def train_students(
             run = Run(recipe, seed, state)
             if run.done:
                 continue
-            run.train(
-                teacher, lambda student: measure(student, splits["test"])
-            )
+            run.train(teacher, lambda student: measure(student, splits["test"]))
             figures = run.figures()
             console.print(
                 f"{recipe} (seed {seed}): "

@@ -44,6 +44,14 @@ class Answers(NamedTuple):
         return float(self.edits.sum() / self.lengths.sum())
 
     @property
+    def outputs(self) -> dict[str, np.ndarray]:
+        """What a deferral rule looks at."""
+        return {
+            "token_ids": self.token_ids,
+            "token_log_probability": self.token_log_probability,
+        }
+
+    @property
     def losses(self) -> np.ndarray:
         """What each word's answer errs, from 0 to 1, `[n]`."""
         return np.clip(self.edits / self.lengths, 0.0, 1.0)

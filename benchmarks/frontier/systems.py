@@ -89,7 +89,7 @@ class Split:
 
     answers: Sequence[Mapping[str, Answers]]
     places: np.ndarray
-    ms: Sequence[Mapping[str, np.ndarray]]
+    ms: list[Mapping[str, np.ndarray]]
     rule_ms: Sequence[float]
 
 
@@ -119,14 +119,7 @@ class Deferral:
     def _scores(self, system: System, seed: int, split: Split) -> np.ndarray:
         answers = split.answers[seed][system.first]
         rule = self.rules[seed][system.first, str(system.large)]
-        return np.asarray(
-            rule.scores(
-                {
-                    "token_ids": answers.token_ids,
-                    "token_log_probability": answers.token_log_probability,
-                }
-            )
-        )
+        return np.asarray(rule.scores(answers.outputs))
 
 
 def candidates(
