@@ -1,6 +1,6 @@
 """Error over cost on the CMU dictionary: does adapting beat a smaller model?
 
-    python -m benchmarks.frontier [--json FILE] [--words N] [--rounds N]
+    python -m benchmarks.frontier [--json FILE] [--longer 1.0]
 
 Static students of one, two and three decoder layers, taught alike; against
 students with early exits, and cascades: a small stage that defers what it is
@@ -43,8 +43,7 @@ from benchmarks.frontier import systems
 from benchmarks.frontier.systems import Outcome
 from benchmarks.frontier.systems import System
 from benchmarks.frontier.train import PLAN
-from benchmarks.frontier.train import SEEDS
-from benchmarks.frontier.train import STATE
+from benchmarks.frontier.train import add_options
 from benchmarks.frontier.train import train
 from benchmarks.frontier.train import use_one_thread
 from benchmarks.shared.dictionary import Entries
@@ -59,17 +58,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", type=pathlib.Path, default=RESULTS / "frontier.json"
     )
-    parser.add_argument("--state", type=pathlib.Path, default=STATE)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    add_options(parser)
     parser.add_argument("--words", type=int, default=300, help="timed")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
     use_one_thread()
     splits = load_splits()
-    train(splits, options.state, options.seeds)
-    stages = measure.load_stages(options.state, options.seeds)
+    plan = PLAN.longer(options.longer)
+    train(splits, options.state, options.seeds, plan)
+    stages = measure.load_stages(options.state, options.seeds, plan)
     report = Report("Error over cost on the CMU dictionary, test split")
-    report.add_figures({"seeds": len(options.seeds)})
+    report.add_figures(
+        {
+            "seeds": len(options.seeds),
+            "teacher_updates": plan.teacher_training.steps,
+            "student_updates": plan.student_training.steps,
+        }
+    )
     report_frontier(report, stages, splits, options)
     return report.finish(options.json)
 

@@ -1,6 +1,6 @@
 """Program: trains the models of the frontier benchmark.
 
-    python -m benchmarks.frontier.train [--seeds 0 1]
+    python -m benchmarks.frontier.train [--seeds 0 1] [--longer 1.0]
 
 One teacher, and for each seed: static students of one to three decoder layers,
 taught alike by what `benchmarks.distillation` found to be the best recipe; a
@@ -60,6 +60,24 @@ class Plan:
     teacher_training: training.TrainingConfig
     student_training: training.TrainingConfig
     fresh: dict[str, training.TrainingConfig]
+
+    def longer(self, factor: float) -> "Plan":
+        """Returns the plan with so many times the updates."""
+        trainings = (
+            self.teacher_training,
+            self.student_training,
+            *self.fresh.values(),
+        )
+        teacher, students, *fresh = (
+            dataclasses.replace(each, steps=round(factor * each.steps))
+            for each in trainings
+        )
+        return dataclasses.replace(
+            self,
+            teacher_training=teacher,
+            student_training=students,
+            fresh=dict(zip(self.fresh, fresh, strict=True)),
+        )
 
     @property
     def static(self) -> tuple[str, ...]:
@@ -207,14 +225,23 @@ def use_one_thread() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def main() -> None:
-    """Trains what is not trained yet."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what says which models are trained, and where they are kept."""
     parser.add_argument("--state", type=pathlib.Path, default=STATE)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument(
+        "--longer", type=float, default=1.0, help="factor of all updates"
+    )
+
+
+def main() -> None:
+    """Trains what is not trained yet."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.frontier.train")
+    add_options(parser)
     options = parser.parse_args()
     use_one_thread()
-    train(load_splits(), options.state, options.seeds)
+    plan = PLAN.longer(options.longer)
+    train(load_splits(), options.state, options.seeds, plan)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """What the frontier benchmark chooses and claims follows from its stages."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from benchmarks.frontier import claims
 from benchmarks.frontier import pictures
 from benchmarks.frontier import systems
+from benchmarks.frontier import train
 from benchmarks.frontier.answers import Answers
 from benchmarks.frontier.systems import Outcome
 from benchmarks.frontier.systems import System
@@ -159,3 +162,16 @@ def test_the_picture_is_written(tmp_path):
         path,
     )
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_longer_plan_has_more_updates_and_nothing_else():
+    longer = train.PLAN.longer(2.0)
+    for before, after in (
+        (train.PLAN.teacher_training, longer.teacher_training),
+        (train.PLAN.student_training, longer.student_training),
+        (train.PLAN.fresh["sprinter"], longer.fresh["sprinter"]),
+    ):
+        assert after == dataclasses.replace(before, steps=2 * before.steps)
+    assert longer.students == train.PLAN.students
+    assert train.PLAN.longer(1.0) == train.PLAN
+    assert longer.static == ("static 1", "static 2", "static 3")
