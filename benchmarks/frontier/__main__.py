@@ -1,6 +1,6 @@
 """Error over cost on the CMU dictionary: does adapting beat a smaller model?
 
-    python -m benchmarks.frontier [--json FILE] [--longer 1.0]
+    python -m benchmarks.frontier [--json FILE] [--student_updates N]
 
 Static students of one, two and three decoder layers, taught alike; against
 students with early exits, and cascades: a small stage that defers what it is
@@ -44,6 +44,7 @@ from benchmarks.frontier.systems import Outcome
 from benchmarks.frontier.systems import System
 from benchmarks.frontier.train import PLAN
 from benchmarks.frontier.train import add_options
+from benchmarks.frontier.train import plan_of
 from benchmarks.frontier.train import train
 from benchmarks.frontier.train import use_one_thread
 from benchmarks.shared.dictionary import Entries
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     use_one_thread()
     splits = load_splits()
-    plan = PLAN.longer(options.longer)
+    plan = plan_of(options)
     train(splits, options.state, options.seeds, plan)
     stages = measure.load_stages(options.state, options.seeds, plan)
     report = Report("Error over cost on the CMU dictionary, test split")

@@ -1,6 +1,6 @@
 """Program: trains the models of the frontier benchmark.
 
-    python -m benchmarks.frontier.train [--seeds 0 1] [--longer 1.0]
+    python -m benchmarks.frontier.train [--seeds 0 1] [--student_updates N]
 
 One teacher, and for each seed: static students of one to three decoder layers,
 taught alike by what `benchmarks.distillation` found to be the best recipe; a
@@ -36,6 +36,7 @@ from pipelines.g2p.modules import training
 
 STATE = pathlib.Path("build/frontier")
 SEEDS = (0, 1)
+TEACHER_UPDATES, STUDENT_UPDATES = 3000, 2400
 # Validation words scored while training, enough to see it go well.
 _VALIDATION_WORDS = 600
 
@@ -61,22 +62,27 @@ class Plan:
     student_training: training.TrainingConfig
     fresh: dict[str, training.TrainingConfig]
 
-    def longer(self, factor: float) -> "Plan":
-        """Returns the plan with so many times the updates."""
-        trainings = (
-            self.teacher_training,
-            self.student_training,
-            *self.fresh.values(),
-        )
-        teacher, students, *fresh = (
-            dataclasses.replace(each, steps=round(factor * each.steps))
-            for each in trainings
-        )
+    def with_updates(self, teacher: int, student: int) -> "Plan":
+        """Returns the plan with other numbers of updates.
+
+        Args:
+            teacher: of the teacher.
+            student: of each student; three times as many of those that start
+                afresh.
+        """
+        fresh = {
+            name: dataclasses.replace(each, steps=3 * student)
+            for name, each in self.fresh.items()
+        }
         return dataclasses.replace(
             self,
-            teacher_training=teacher,
-            student_training=students,
-            fresh=dict(zip(self.fresh, fresh, strict=True)),
+            teacher_training=dataclasses.replace(
+                self.teacher_training, steps=teacher
+            ),
+            student_training=dataclasses.replace(
+                self.student_training, steps=student
+            ),
+            fresh=fresh,
         )
 
     @property
@@ -87,7 +93,6 @@ class Plan:
 
 _DENSE: dict[str, Any] = {"num_experts": 0, "position_encoding": "rotary"}
 _TAUGHT = training.TrainingConfig(
-    steps=1000,
     # In so few updates, twice the words would be worth less than twice the
     # updates.
     batch_size=128,
@@ -122,17 +127,11 @@ PLAN = Plan(
     },
     # One exit: each costs a norm, a head and a branch for every token.
     exits={"exits": {"min_exit_layer": 1, "exit_interval": 3}},
-    teacher_training=dataclasses.replace(
-        _TAUGHT, steps=3000, peak_learning_rate=1.2e-3
-    ),
+    teacher_training=dataclasses.replace(_TAUGHT, peak_learning_rate=1.2e-3),
     student_training=_TAUGHT,
-    # An update of the sprinter costs a fifth of another student's.
-    fresh={
-        "sprinter": dataclasses.replace(
-            _TAUGHT, steps=3000, peak_learning_rate=3e-3
-        )
-    },
-)
+    # An update of the sprinter costs a third of another student's.
+    fresh={"sprinter": dataclasses.replace(_TAUGHT, peak_learning_rate=3e-3)},
+).with_updates(TEACHER_UPDATES, STUDENT_UPDATES)
 
 
 def make_teacher(state: pathlib.Path, plan: Plan = PLAN) -> Variant:
@@ -229,9 +228,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds what says which models are trained, and where they are kept."""
     parser.add_argument("--state", type=pathlib.Path, default=STATE)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument(
-        "--longer", type=float, default=1.0, help="factor of all updates"
-    )
+    parser.add_argument("--teacher_updates", type=int, default=TEACHER_UPDATES)
+    parser.add_argument("--student_updates", type=int, default=STUDENT_UPDATES)
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Returns the plan with the updates that were asked for."""
+    return PLAN.with_updates(options.teacher_updates, options.student_updates)
 
 
 def main() -> None:
@@ -240,8 +243,7 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     use_one_thread()
-    plan = PLAN.longer(options.longer)
-    train(load_splits(), options.state, options.seeds, plan)
+    train(load_splits(), options.state, options.seeds, plan_of(options))
 
 
 if __name__ == "__main__":
