@@ -36,7 +36,7 @@ from pipelines.g2p.modules import training
 
 STATE = pathlib.Path("build/frontier")
 SEEDS = (0, 1)
-TEACHER_UPDATES, STUDENT_UPDATES = 3000, 2400
+TEACHER_UPDATES, STUDENT_UPDATES = 6000, 2400
 # Validation words scored while training, enough to see it go well.
 _VALIDATION_WORDS = 600
 
