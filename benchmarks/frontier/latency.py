@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -151,7 +152,7 @@ def word_milliseconds(
     }
 
 
-def _freeze(program: Callable) -> Callable:
+def _freeze(program: Any) -> Callable[..., dict[str, tf.Tensor]]:
     """Returns the same program, with constants in the place of variables."""
     concrete = program.get_concrete_function()
     frozen = convert_variables_to_constants_v2(

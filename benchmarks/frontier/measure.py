@@ -125,6 +125,7 @@ def fit_rules(
 
 def time_stages(
     stages: Sequence[Mapping[str, Stage]],
+    programs: Sequence[Mapping[str, latency.Program]],
     answers: Sequence[Mapping[str, Answers]],
     rules: Sequence[Mapping[tuple[str, str], DeferralRule]],
     entries: Entries,
@@ -135,6 +136,7 @@ def time_stages(
 
     Args:
         stages: by seed, then by name.
+        programs: likewise, of `compile_stages`.
         answers: likewise.
         rules: by seed, then by the pair of stages.
         entries: the words of the split.
@@ -144,14 +146,15 @@ def time_stages(
     places = latency.timed_words(entries, words)
     rows = latency.rows_of(entries, places)
     times, rule_ms = [], []
-    for of_seed, of_pair in zip(stages, rules, strict=True):
-        programs = _stage_programs(of_seed)
-        programs["rule"] = latency.compile_cascade(
+    for seed, of_seed in enumerate(stages):
+        rule = latency.compile_cascade(
             [of_seed[SPRINTER].model, of_seed[TEACHER].model],
-            of_pair[SPRINTER, TEACHER],
+            rules[seed][SPRINTER, TEACHER],
             latency.NEVER,
         )
-        ms = latency.word_milliseconds(programs, rows, rounds)
+        ms = latency.word_milliseconds(
+            {**programs[seed], "rule": rule}, rows, rounds
+        )
         rule_ms.append(float(np.median(ms.pop("rule") - ms[SPRINTER])))
         times.append(ms)
     return Split(answers, places, times, rule_ms)
@@ -175,6 +178,7 @@ class Whole(NamedTuple):
 def time_whole(
     chosen: Sequence[System],
     stages: Sequence[Mapping[str, Stage]],
+    programs: Sequence[Mapping[str, latency.Program]],
     answers: Sequence[Mapping[str, Answers]],
     deferral: Deferral,
     entries: Entries,
@@ -185,6 +189,7 @@ def time_whole(
     Args:
         chosen: systems.
         stages: by seed, then by name.
+        programs: likewise, of `compile_stages`.
         answers: likewise.
         deferral: rules and thresholds.
         entries: the words of the split.
@@ -197,30 +202,29 @@ def time_whole(
     found: dict[System, list[np.ndarray]] = {each: [] for each in chosen}
     differ = 0
     for seed, of_seed in enumerate(stages):
-        programs = _stage_programs(of_seed)
+        timed = dict(programs[seed])
         for system in chosen:
             if system.large is None:
                 continue
             first = of_seed[system.first]
-            programs[system.name] = latency.compile_cascade(
+            timed[system.name] = latency.compile_cascade(
                 [first.model, of_seed[system.large].model],
                 deferral.rules[seed][system.first, system.large],
                 deferral.threshold(system, seed),
                 first.policy,
             )
             differ += _different(
-                programs[system.name], system, seed, split, deferral, rows
+                timed[system.name], system, seed, split, deferral, rows
             )
-        ms = latency.word_milliseconds(programs, rows, rounds)
+        ms = latency.word_milliseconds(timed, rows, rounds)
         for system in chosen:
             found[system].append(ms[system.name])
         split.ms.append(ms)
     return Whole(split, {k: np.stack(v) for k, v in found.items()}, differ)
 
 
-def _stage_programs(
-    of_seed: Mapping[str, Stage],
-) -> dict[str, latency.Program]:
+def compile_stages(of_seed: Mapping[str, Stage]) -> dict[str, latency.Program]:
+    """Returns the program of each stage of a seed alone."""
     programs: dict[str, latency.Program] = {}
     compiled: dict[int, latency.ExitingProgram] = {}
     for name, (model, policy) in of_seed.items():

@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks.frontier.answers import Answers
 from keras_moe.calibration import DeferralRule
 
-SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
+# Well below a half, from which on the median word is a deferred one.
+SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 
 
 class System(NamedTuple):
@@ -89,7 +90,7 @@ class Split:
 
     answers: Sequence[Mapping[str, Answers]]
     places: np.ndarray
-    ms: list[Mapping[str, np.ndarray]]
+    ms: list[dict[str, np.ndarray]]
     rule_ms: Sequence[float]
 
 

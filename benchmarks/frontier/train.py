@@ -57,7 +57,7 @@ class Plan:
 
     teacher: dict[str, Any]
     students: dict[str, dict[str, Any]]
-    exits: dict[str, dict[str, int]]
+    exits: dict[str, dict[str, Any]]
     teacher_training: training.TrainingConfig
     student_training: training.TrainingConfig
     fresh: dict[str, training.TrainingConfig]
