@@ -29,7 +29,7 @@ from keras_moe.models import SwitchTransformer
 TEACHER, SPRINTER = "teacher", "sprinter"
 # What deferred words may come to.
 LARGE = (TEACHER, "static 3")
-_EXIT_THRESHOLDS = (0.9, 0.7, 0.4, 0.1)
+_EXIT_THRESHOLDS = (0.9, 0.7, 0.4)
 
 
 class Stage(NamedTuple):

@@ -28,8 +28,8 @@ def draw(
     Args:
         static: the students that are to be beaten, by name.
         others: stages that stand by themselves, by name.
-        systems: that adapt. Of each family those are drawn that no other of
-            it beats.
+        systems: that adapt. Of each family, if it defers to none but
+            `others`, those are drawn that no other of it beats.
         chosen: those that were chosen, which are marked.
         path: a PNG.
     """
@@ -41,7 +41,9 @@ def draw(
     figure, panels = plt.subplots(
         1, 2, figsize=(11, 5), layout="constrained", sharey=True
     )
-    families = list(dict.fromkeys(system.family for system in systems))
+    # Cascades into a stage that is drawn as a student would crowd the panel.
+    shown = [s for s in systems if s.large is None or s.large in others]
+    families = list(dict.fromkeys(system.family for system in shown))
     for axes, (cost, word) in zip(panels, _PANELS.items(), strict=True):
         _draw_alone(axes, static, others, cost)
         for number, family in enumerate(families):

@@ -156,7 +156,7 @@ def test_the_picture_is_written(tmp_path):
     path = tmp_path / "frontier.png"
     pictures.draw(
         {"static 1": outcome(0.3, 1), "static 2": outcome(0.2, 2)},
-        {"teacher": outcome(0.1, 4)},
+        {"large": outcome(0.1, 4)},
         {A: outcome(0.3, 0.5), B: outcome(0.15, 0.9)},
         [B],
         path,
