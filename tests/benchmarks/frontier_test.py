@@ -95,6 +95,18 @@ def test_the_most_accurate_in_time_and_the_fastest_as_good_are_chosen():
     assert none == claims.Choice(None, None)
 
 
+def test_a_median_that_leaps_for_other_words_is_not_in_time():
+    near = outcome(0.1, 0.5)._replace(ms=np.repeat([[0.5, 9.0]], [51, 49], 1))
+    safe = near._replace(ms=np.repeat([[0.5, 9.0]], [80, 20], 1))
+    assert near.median_ms == safe.median_ms == 0.5
+    assert claims.cost_bound(near, "median_ms") > 5.0
+    assert claims.cost_bound(safe, "median_ms") == 0.5
+    assert claims.cost_bound(safe, "mean_ms") > safe.mean_ms
+    choice = claims.choose(outcome(0.2, 1.0), {A: near}, "median_ms")
+    assert choice == claims.Choice(accurate=None, fast=A)
+    assert claims.choose(outcome(0.2, 1.0), {B: safe}, "median_ms") == (B, B)
+
+
 def test_what_is_no_longer_so_on_test_words_counts_for_nothing():
     student = outcome(0.19, 1.0)
     choice = claims.Choice(accurate=B, fast=A)
