@@ -11,42 +11,27 @@ import pipelines  # noqa: F401
 
 # isort: split
 import argparse
-import dataclasses
 import functools
-import json
 import pathlib
 from typing import Any
 
-import keras
 import tensorflow as tf
 from rich.console import Console
 
-from benchmarks.distillation.lessons import read_lessons
 from benchmarks.distillation.teacher import BATCH_SIZE
 from benchmarks.distillation.teacher import STATE
 from benchmarks.distillation.teacher import TEACHER
 from benchmarks.distillation.teacher import make_teacher
 from benchmarks.shared.dictionary import load_splits
 from benchmarks.shared.dictionary import make_pairs
-from benchmarks.shared.kept_checkpoints import digest
-from benchmarks.shared.kept_checkpoints import kept_checkpoints
-from benchmarks.shared.learning_curve import LearningCurve
+from benchmarks.shared.taught_student import Recipe
+from benchmarks.shared.taught_student import TaughtStudent
 from benchmarks.shared.variant import error_rates
-from keras_moe.atomic_file import atomic_file
-from keras_moe.distillation import CachedTeacher
-from keras_moe.distillation import EarlyExitDistiller
-from keras_moe.distillation import SparseToDenseDistiller
-from keras_moe.distillation import initialize_dense_student
 from keras_moe.losses import token_crossentropy
 from keras_moe.models import SwitchTransformer
-from keras_moe.training import BudgetedSchedule
-from keras_moe.training import Trainer
-from keras_moe.weights import fingerprint
-from pipelines.g2p.modules import text
 from pipelines.g2p.modules import training
 from pipelines.g2p.modules.batches import array_pairs
 from pipelines.g2p.modules.batches import evaluation_batches
-from pipelines.g2p.modules.presets import from_preset
 
 STEPS = 1000
 SEEDS = (0, 1, 2)
@@ -65,23 +50,6 @@ STUDENT: dict[str, Any] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a student is made.
-
-    Attributes:
-        student_loss_weight: what labels count; the teacher has the rest.
-        initialised: whether it starts from the teacher's weights.
-        answers: whether half of its examples are the teacher's own answers.
-        per_exit: whether each of its exits is taught.
-    """
-
-    student_loss_weight: float
-    initialised: bool = False
-    answers: bool = False
-    per_exit: bool = False
-
-
 # Each recipe adds one thing to the recipe above it, as in table 6 of
 # arXiv:2101.03961.
 RECIPES = {
@@ -94,17 +62,7 @@ RECIPES = {
 }
 
 
-def make_student() -> SwitchTransformer:
-    """Returns a student that has learned nothing."""
-    return from_preset(
-        "switch_g2p_demo",
-        vocabulary_size=text.SOURCE_VOCABULARY_SIZE,
-        target_vocabulary_size=text.target_vocabulary_size(),
-        **STUDENT,
-    )
-
-
-class Run:
+class Run(TaughtStudent):
     """One recipe with one seed, and what is kept of it.
 
     Args:
@@ -114,71 +72,15 @@ class Run:
     """
 
     def __init__(self, recipe: str, seed: int, state: pathlib.Path = STATE):
-        self.recipe = recipe
-        self.seed = seed
-        self._state = state
-        self._name = f"{recipe.strip('+ ')}-{seed}"
-        self._settings = {
-            "recipe": dataclasses.asdict(RECIPES[recipe]),
-            "seed": seed,
-            "student": STUDENT,
-            "training": dataclasses.asdict(CONFIG),
-            "teacher": TEACHER,
-        }
-        kept = state / f"{self._name}-{digest(self._settings)}"
-        self._weights = kept.with_suffix(".weights.h5")
-        self._figures = kept.with_suffix(".json")
-
-    @property
-    def done(self) -> bool:
-        """Whether this run's student was trained and is kept."""
-        return self._figures.exists()
-
-    def figures(self) -> dict[str, float]:
-        """Returns the figures measured on the test split."""
-        return json.loads(self._figures.read_text())
-
-    def student(self) -> SwitchTransformer:
-        """Returns the trained student."""
-        student = make_student()
-        student.load_weights(self._weights)
-        return student
-
-    def train(self, teacher: SwitchTransformer, splits: dict) -> None:
-        """Trains and measures the student; keeps weights and figures."""
-        recipe = RECIPES[self.recipe]
-        keras.utils.set_random_seed(self.seed)
-        student = make_student()
-        if recipe.initialised:
-            initialize_dense_student(teacher, student)
-        distiller = (
-            EarlyExitDistiller if recipe.per_exit else SparseToDenseDistiller
-        )(
-            CachedTeacher(teacher.config.output_size),
-            student,
-            student_loss_weight=recipe.student_loss_weight,
+        super().__init__(
+            recipe.strip("+ "),
+            RECIPES[recipe],
+            STUDENT,
+            CONFIG,
+            seed,
+            state,
+            {"teacher": TEACHER},
         )
-        training.compile_model(distiller, CONFIG)
-        names = ("labels", "answers") if recipe.answers else ("labels",)
-        curve = LearningCurve(dict)
-        settings = {**self._settings, "teacher": fingerprint(teacher)}
-        with kept_checkpoints(
-            self._state,
-            self._name,
-            settings,
-            training.UPDATES_BETWEEN_CHECKPOINTS,
-        ) as checkpoints:
-            Trainer(distiller, checkpoints).fit(
-                read_lessons(self._state, names, BATCH_SIZE, self.seed),
-                steps_per_epoch=CONFIG.steps,
-                callbacks=[BudgetedSchedule(CONFIG), curve],
-                verbose=0,
-            )
-            measured = measure(student, splits["test"])
-            distiller.student.save_weights(self._weights)
-            figures = {**measured, "seconds": curve.points[-1]["seconds"]}
-            with atomic_file(self._figures) as partial:
-                partial.write_text(json.dumps(figures))
 
 
 def measure(model: SwitchTransformer, entries: list) -> dict[str, float]:
@@ -212,7 +114,7 @@ def train_students(
             run = Run(recipe, seed, state)
             if run.done:
                 continue
-            run.train(teacher, splits)
+            run.train(teacher, lambda student: measure(student, splits["test"]))
             figures = run.figures()
             console.print(
                 f"{recipe} (seed {seed}): "

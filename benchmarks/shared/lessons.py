@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from benchmarks.shared.dictionary import Entries
 from benchmarks.shared.dictionary import make_pairs
 from keras_moe.distillation import describe_teacher_logits
 from keras_moe.distillation import read_teacher_logits
@@ -26,18 +27,22 @@ _SHUFFLED = 1 << 17  # all of them
 
 
 def write_lessons(
-    teacher: SwitchTransformer, entries: list, state: pathlib.Path
+    teacher: SwitchTransformer,
+    entries: Entries,
+    state: pathlib.Path,
+    names: tuple[str, ...] = ("labels", "answers"),
 ) -> None:
     """Keeps the teacher's logits for the labels, and for its own answers.
 
     Args:
         teacher: trained.
         entries: the training split.
-        state: folder, in which `labels` and `answers` are made if missing.
+        state: folder, in which those of `names` are made that are missing.
+        names: `"labels"`, `"answers"` or both.
     """
     console = Console()
     pairs = None
-    for name in ("labels", "answers"):
+    for name in names:
         if not (state / name).exists():
             pairs = pairs or make_pairs(entries)
             source, target = pairs
@@ -64,7 +69,7 @@ def write_lessons(
 
 
 def _answered(
-    teacher: SwitchTransformer, entries: list
+    teacher: SwitchTransformer, entries: Entries
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns each word once, with the teacher's answer."""
     words = tf.constant([word for word, _ in entries])

@@ -1,0 +1,1 @@
+"""Error over cost: static students, exits, cascades, and both together."""
