@@ -80,6 +80,11 @@ def convert(
 
 
 def _check_target(target: pathlib.Path) -> None:
+    if target.suffix not in ("", ".keras"):
+        raise ValueError(
+            "`DST` must end with .keras, or be a directory's name without a "
+            f"suffix. Received: {target}."
+        )
     if target.exists():
         raise ValueError(f"`DST` must be new. Received: {target}.")
     if not target.parent.is_dir():

@@ -65,6 +65,7 @@ def test_what_is_refused(source, options, tmp_path):
     (tmp_path / "empty").mkdir()
     refused = {
         (source, source): "`DST` must be new",
+        (source, "m.h5"): "`DST` must end with .keras, or",
         (source, "none/m.keras"): "must lie in a directory that exists",
         (tmp_path / "none", "m.keras"): "must be a directory",
         (tmp_path / "empty", "m.keras"): "must hold config.json",

@@ -104,7 +104,8 @@ def _read_json(folder: pathlib.Path) -> Mapping[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise ValueError(
-            f"`directory` must hold config.json. Received: {folder}."
+            "`directory` must hold config.json; nothing is downloaded. "
+            f"Received: {folder}."
         )
     try:
         given = json.loads(path.read_text("utf-8"))

@@ -8,6 +8,8 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from keras_moe.conversion.checkpoints._sentencepiece_proto import NORMAL
+from keras_moe.conversion.checkpoints._sentencepiece_proto import UNKNOWN
 from keras_moe.conversion.checkpoints._sentencepiece_proto import USER_DEFINED
 from keras_moe.conversion.checkpoints._sentencepiece_proto import ModelProto
 from keras_moe.conversion.checkpoints._sentencepiece_tokenizer import (
@@ -65,12 +67,12 @@ def _from_json(
     given: Mapping[str, Any], ids: Mapping[str, int]
 ) -> SentencePieceTokenizer:
     found = read_tokenizer_json(given)
-    end_id = ids["end_id"]
+    end_id = ids.get("end_id", 1)
     if found.end is not None:
         end_id = _id_of(given, found.end)
     return SentencePieceTokenizer(
         found.model,
-        pad_id=ids["pad_id"],
+        pad_id=ids.get("pad_id", 0),
         end_id=end_id,
         adds_end=found.end is not None,
         splits_at=found.splits_at,
@@ -94,6 +96,14 @@ def _from_pieces(
         raise ValueError(
             f"`{path.name}` must be a SentencePiece model. Received: {error}."
         ) from error
+    if not proto.pieces:
+        raise ValueError(
+            f"`{path.name}` must be a SentencePiece model. Received: no pieces."
+        )
+    trained = proto.trainer_spec
+    ids = {"pad_id": trained.pad_id, "end_id": trained.eos_id, **ids}
+    for name in ("pad_id", "end_id"):
+        _check_own(name, ids[name], proto.pieces, path.name)
     known = {piece.piece for piece in proto.pieces}
     # T5 counts its sentinels backwards from the end of the vocabulary.
     marks = [_EXTRA.format(n) for n in reversed(range(ids["extra_ids"]))]
@@ -108,21 +118,29 @@ def _from_pieces(
     )
 
 
+def _check_own(name: str, number: int, pieces: Any, file: str) -> None:
+    """Refuses a piece that stands for text where one of no text is needed."""
+    kind = pieces[number].type if 0 <= number < len(pieces) else NORMAL
+    if kind in (NORMAL, UNKNOWN):
+        raise ValueError(
+            f"`{file}` must have a piece of no text for `{name}`: train it "
+            "with pad_id=0, eos_id=1, unk_id=2, bos_id=-1, as T5 is. Received: "
+            f"{name}={number}."
+        )
+
+
 def _settings(folder: pathlib.Path) -> dict[str, int]:
     """Returns the ids and the number of sentinels that the files name."""
     config = _read_json(folder / "config.json")
     tokens = _read_json(folder / "tokenizer_config.json")
-    extra = tokens.get("extra_ids", 100 if config else 0)
-    return {
-        "pad_id": _number(config, "pad_token_id", 0),
-        "end_id": _number(config, "eos_token_id", 1),
-        "extra_ids": extra,
-    }
-
-
-def _number(given: Mapping[str, Any], name: str, default: int) -> int:
-    value = given.get(name)
-    return value if isinstance(value, int) else default
+    found = {"extra_ids": tokens.get("extra_ids", 100 if config else 0)}
+    for ours, theirs in (
+        ("pad_id", "pad_token_id"),
+        ("end_id", "eos_token_id"),
+    ):
+        if isinstance(config.get(theirs), int):
+            found[ours] = config[theirs]
+    return found
 
 
 def _read_json(path: pathlib.Path) -> Mapping[str, Any]:

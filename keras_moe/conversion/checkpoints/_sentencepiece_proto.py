@@ -13,10 +13,12 @@ from google.protobuf import descriptor_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf import message_factory
 
-UNKNOWN, USER_DEFINED, BYTE = 2, 4, 6
+NORMAL, UNKNOWN, USER_DEFINED, BYTE = 1, 2, 4, 6
 UNIGRAM = 1
 
 _PACKAGE = "keras_moe_sentencepiece"
+# Of fields that a file need not have.
+_DEFAULTS = {"type": "1", "bos_id": "1", "eos_id": "2", "pad_id": "-1"}
 _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "Piece": {
         "piece": (1, "string"),
@@ -60,6 +62,8 @@ def _make() -> Any:
                 field.type_name = f".{_PACKAGE}.{kind}"
             else:
                 field.type = getattr(kinds, f"TYPE_{kind.upper()}")
+            if name in _DEFAULTS:
+                field.default_value = _DEFAULTS[name]
             if name == "pieces":
                 field.label = kinds.LABEL_REPEATED
     pool = descriptor_pool.DescriptorPool()

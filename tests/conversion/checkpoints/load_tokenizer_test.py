@@ -44,12 +44,8 @@ def train(sentences, **options):
         sentence_iterator=iter(sentences),
         model_writer=model,
         vocab_size=500,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
         minloglevel=2,
-        **options,
+        **{"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, **options},
     )
     return model.getvalue()
 
@@ -259,12 +255,26 @@ def test_files_that_are_no_tokenizers(sentences, tmp_path):
         with pytest.raises(ValueError, match="must be a SentencePiece model"):
             conversion.load_tokenizer(tmp_path)
     (tmp_path / "spiece.model").write_bytes(model)
-    (tmp_path / "config.json").write_text('{"eos_token_id": 7000}')
-    with pytest.raises(ValueError, match="`end_id` must be an id of the"):
-        conversion.load_tokenizer(tmp_path)
+    for wrong in (7000, 2, 9):  # none, the unknown piece, a word
+        text = json.dumps({"eos_token_id": wrong})
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=f"Received: end_id={wrong}"):
+            conversion.load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match="`tokenizer.json` must be JSON"):
         conversion.load_tokenizer(tmp_path)
+
+
+def test_ids_are_those_that_the_model_was_trained_with(sentences, tmp_path):
+    """SentencePiece's own defaults have no padding: a word would be padding."""
+    ids = {"pad_id": 3, "eos_id": 2, "unk_id": 0, "bos_id": 1}
+    path = tmp_path / "spiece.model"
+    path.write_bytes(train(sentences, **(ids | {"pad_id": -1})))
+    with pytest.raises(ValueError, match="train it with pad_id=0, eos_id=1"):
+        conversion.load_tokenizer(tmp_path)
+    path.write_bytes(train(sentences, **ids))
+    tokenizer = conversion.load_tokenizer(tmp_path)
+    assert (tokenizer.pad_id, tokenizer.end_id) == (3, 2)
 
 
 def test_spaces_that_are_joined_before(sentences, tmp_path):
