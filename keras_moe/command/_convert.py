@@ -100,7 +100,18 @@ def _read(
     dtype: str | None,
     progress: Any,
 ) -> SwitchTransformer:
+    is_prefix = source.with_name(source.name + ".index").exists()
+    if config is not None and not is_prefix:
+        raise ValueError(
+            "`--config` is for a checkpoint of mesh-tensorflow alone. Received "
+            f"it for {source}."
+        )
     if source.suffix == ".keras":
+        if dtype is not None:
+            raise ValueError(
+                "`--dtype` is for checkpoints of others. Received it for "
+                f"{source}, whose model has a dtype of its own."
+            )
         model = keras.saving.load_model(source, compile=False)
         if not isinstance(model, SwitchTransformer):
             raise ValueError(
@@ -112,7 +123,7 @@ def _read(
         return conversion.load_hugging_face(
             source, dtype=dtype, progress=progress
         )
-    if not source.with_name(source.name + ".index").exists():
+    if not is_prefix:
         raise ValueError(
             "`SRC` must be a directory, a `.keras` file or the prefix of a "
             f"checkpoint. Received: {source}."

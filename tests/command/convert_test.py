@@ -79,6 +79,17 @@ def test_what_is_refused(source, options, tmp_path):
     assert not (tmp_path / "m.keras").exists()
 
 
+def test_options_of_other_sources(source, tmp_path):
+    run(source, tmp_path / "a.keras")
+    for given, words in {
+        (source, "--config", "x.json"): "alone. Received it for",
+        (tmp_path / "a.keras", "--dtype", "bfloat16"): "a dtype of its own",
+    }.items():
+        given, *options = given
+        said = run(given, tmp_path / "b", *options, code=1).output
+        assert words in said.replace("\n", " ")
+
+
 def test_usage():
     assert run(code=2).output
     done = CliRunner().invoke(app, ["convert", "--help"])

@@ -56,6 +56,7 @@ _FIXED = {
     "router_bias": False,
     "router_dtype": "float32",
     "is_encoder_decoder": True,
+    "tie_encoder_decoder": False,
 }
 
 
@@ -122,6 +123,15 @@ def read_config(
     else:
         activation, gated = _read_projection(given)
         sizes["num_experts"] = 0
+    for field, said in (
+        ("dense_act_fn", activation),
+        ("is_gated_act", gated),
+    ):
+        if given.get(field, said) != said:
+            raise ValueError(
+                f"`{field}` must be {said!r}, as the rest of config.json has "
+                f"it. Received: {field}={given[field]!r}."
+            )
     if activation not in _ACTIVATIONS:
         raise ValueError(
             f"The activation must be one of {tuple(_ACTIVATIONS)}. Received: "

@@ -28,7 +28,8 @@ def load_tokenizer(directory: str | os.PathLike) -> SentencePieceTokenizer:
     does, or `spiece.model` as SentencePiece does. Ids are those of the
     original; T5's sentinels, `<extra_id_0>` and so on, are found in texts. (One
     text differs: `tokenizers` finds the unknown token where it is spelt out,
-    `<unk>`.)
+    `<unk>`.) Truncation and padding in the file are not applied, as
+    `transformers` does not apply them.
 
     Args:
         directory: of the checkpoint.

@@ -44,7 +44,8 @@ class Origin:
         for name in self.names:
             for chunk in self._parts(tensors[name]):
                 if self.scale != 1.0:
-                    chunk = chunk * chunk.dtype.type(self.scale)
+                    # In half precision the product would be rounded once more.
+                    chunk = chunk.astype("float32") * np.float32(self.scale)
                 yield chunk
 
     def _parts(self, tensor: StoredTensor) -> Iterator[np.ndarray]:

@@ -32,6 +32,8 @@ def refused(folder, *words):
         ({"router_bias": True}, ["`router_bias` must be False"]),
         ({"router_dtype": "bfloat16"}, ["`router_dtype` must be 'float32'"]),
         ({"dense_act_fn": "mish"}, ["The activation must be", "'mish'"]),
+        ({"is_gated_act": True}, ["`is_gated_act` must be False"]),
+        ({"tie_encoder_decoder": True}, ["`tie_encoder_decoder` must be"]),
         ({"d_ff": None}, ["`config.json` must have `d_ff`"]),
         ({"d_ff": "10"}, ["`d_ff` must be a number", "d_ff='10'"]),
         ({"d_model": 10**9}, ["of the shapes", "(1000000000, 12)"]),
@@ -61,6 +63,12 @@ def refused(folder, *words):
 def test_configs_that_do_not_fit(change, words, tmp_path):
     case.write(tmp_path, case.SWITCH | change, TENSORS)
     refused(tmp_path, *words)
+
+
+def test_an_activation_that_is_said_twice(tmp_path):
+    config = case.T5 | {"dense_act_fn": "gelu_new"}
+    case.write(tmp_path, config, case.tensors_of(case.T5))
+    refused(tmp_path, "`dense_act_fn` must be 'relu'")
 
 
 def test_tensors_that_do_not_fit(tmp_path):

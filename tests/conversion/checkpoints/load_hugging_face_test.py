@@ -108,6 +108,18 @@ def test_heads_that_are_scaled_otherwise(tied, scaled, tmp_path):
     np.testing.assert_allclose(answer(model)[0], wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_a_head_in_half_precision_is_scaled_in_full(tmp_path):
+    tensors = {
+        name: tensor.astype(ml_dtypes.bfloat16)
+        for name, tensor in case.tensors_of(case.T5_1_1).items()
+    }
+    config = case.T5_1_1 | {"scale_decoder_outputs": True}
+    case.write(tmp_path, config, tensors)
+    model = conversion.load_hugging_face(tmp_path)
+    head = tensors["lm_head.weight"].astype("float32").T * 8**-0.5
+    np.testing.assert_allclose(model.head.kernel, head, rtol=1e-6)
+
+
 def test_large_tensors_are_read_in_parts(tmp_path, monkeypatch):
     """Rows that do not fill the last part, and single ones."""
     stored = "keras_moe.conversion.checkpoints._stored_tensor"
