@@ -109,7 +109,8 @@ class IndexTuner:
         Args:
             queries: `[queries, dim]`: independent draws from those to come, in
                 no case the candidates themselves, which are found too easily.
-            target_recall: mean recall@k to be certified with the fewest bytes.
+            target_recall: mean recall@k to be certified with the fewest bytes;
+                below 1, which no sample proves.
             budget: bytes that a query may read; the certificate then says
                 which recall is certain.
 
