@@ -80,7 +80,7 @@ def check_fraction(**fractions: float) -> None:
     for name, fraction in fractions.items():
         if not 0.0 < fraction < 1.0:
             raise ValueError(
-                f"`{name}` must be between 0 and 1. Received: "
+                f"`{name}` must be between 0 and 1, both excluded. Received: "
                 f"{name}={fraction}."
             )
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from keras_moe.calibration._calibrate import calibrate
 from keras_moe.calibration._certificate import Certificate
 from keras_moe.calibration._checks import to_losses
+from keras_moe.calibration._checks import to_thresholds
 from keras_moe.calibration._deferral_rule import DeferralRule
 from keras_moe.calibration._deferral_share import deferral_share
 from keras_moe.calibration._p_values import PValue
@@ -51,7 +52,8 @@ def calibrate_cascade(
         small_losses: `[n]`, in [0, 1]: of the small stage's answers.
         large_losses: `[n]`, in [0, 1]: of the answers after deferring, by the
             large stage or by what is left of a longer cascade.
-        thresholds: `[m]`, in any order. Where the large stage is a specialist
+        thresholds: `[m]`, in any order; equal ones, such as quantiles of
+            scores with ties, count once. Where the large stage is a specialist
             deferring all is not safest: for risks that do not grow with the
             threshold take `correction="holm"`.
         tolerance: greatest expected loss; or
@@ -113,7 +115,10 @@ def calibrate_cascade(
             "`scores` must be numbers or infinity, as `rule.scores` gives "
             f"them. Received: NaN in {int(np.isnan(scores).sum())} rows."
         )
-    thresholds = np.sort(np.asarray(thresholds, "float64"))
+    thresholds = np.asarray(thresholds, "float64")
+    if thresholds.ndim == 1:
+        thresholds = np.unique(thresholds)
+    thresholds = to_thresholds(thresholds, correction)
     bounds_risk = budget is None
     # The rule works in float32, in which a threshold may lie elsewhere.
     deferred = scores[:, None].astype("float32") > thresholds.astype("float32")

@@ -79,10 +79,11 @@ class DeferralRule:
 
     kind: str = "probabilities"
     target: str = "confidence"
-    network: Network | None = None
+    # Thousands of numbers, which would drown what a message says.
+    network: Network | None = dataclasses.field(default=None, repr=False)
     threshold: float | None = None
     stages: tuple[str, str] | None = None
-    report: DeferralReport | None = None
+    report: DeferralReport | None = dataclasses.field(default=None, repr=False)
     pad_id: int = 0
     confidence: str = "sum"
 

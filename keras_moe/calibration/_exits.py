@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -121,6 +122,12 @@ def exit_answers(
             f"Received: policy={policy!r}."
         )
     policy.segments(model.config.num_decoder_layers)
+    if isinstance(token_ids, Mapping):
+        raise ValueError(
+            "`token_ids` must be an array, the sources' ids alone, as "
+            "`generate` takes them. Received: a dictionary of "
+            f"{sorted(token_ids)}."
+        )
     token_ids = np.asarray(token_ids, dtype="int32")
     if token_ids.ndim != 2 or not len(token_ids):
         raise ValueError(

@@ -16,8 +16,12 @@ def inputs_and_labels(data: Any) -> tuple[Any, Any]:
     Args:
         data: inputs; `(inputs, labels)`; or a `tf.data.Dataset` of batches of
             either.
+
+    Raises:
+        ValueError: if a data set is empty, or holds rows instead of batches.
     """
     if isinstance(data, tf.data.Dataset):
+        _check_batches(data, wanted=1)
         unpacked = data.map(_first_two)
         if not isinstance(unpacked.element_spec, tuple):
             return unpacked, None
@@ -36,6 +40,25 @@ def _first_two(*batch: Any) -> Any:
         batch if len(batch) > 1 else batch[0]
     )
     return inputs if labels is None else (inputs, labels)
+
+
+def _check_batches(data: tf.data.Dataset, wanted: int) -> None:
+    """Raises `ValueError` if tensors have too few axes to be batches."""
+    for spec in tf.nest.flatten(data.element_spec):
+        if spec.shape.rank is not None and spec.shape.rank < wanted:
+            raise ValueError(
+                "A `tf.data.Dataset` must hold batches of rows: call "
+                f"`.batch(256)` on it. Received: elements of the shape "
+                f"{spec.shape}."
+            )
+
+
+def _least_rank(model: keras.Model) -> int:
+    """Returns how many axes a batch of inputs has at least."""
+    tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    # Keras adds a last axis of 1 where it is missing.
+    ranks = [len(each.shape) - (each.shape[-1] == 1) for each in tensors]
+    return max(1, min(ranks, default=1))
 
 
 def pool_size(inputs: Any) -> int:
@@ -59,6 +82,8 @@ def ask(model: Any, inputs: Any) -> np.ndarray:
         inputs: arrays, or a `tf.data.Dataset` of batches.
     """
     if isinstance(model, keras.Model):
+        if isinstance(inputs, tf.data.Dataset):
+            _check_batches(inputs, _least_rank(model))
         return model.predict(inputs, verbose=0)
     if not callable(model):
         raise ValueError(

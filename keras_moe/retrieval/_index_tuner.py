@@ -109,7 +109,8 @@ class IndexTuner:
         Args:
             queries: `[queries, dim]`: independent draws from those to come, in
                 no case the candidates themselves, which are found too easily.
-            target_recall: mean recall@k to be certified with the fewest bytes.
+            target_recall: mean recall@k to be certified with the fewest bytes;
+                below 1, which no sample proves.
             budget: bytes that a query may read; the certificate then says
                 which recall is certain.
 
@@ -133,8 +134,10 @@ class IndexTuner:
         check_positive(budget=budget)
         vectors = self.index.vectors()
         queries = self._read_queries(queries, vectors)
+        order = np.random.default_rng(self.seed).permutation(len(queries))
+        queries = queries[order]
         neighbors = exact_search(vectors, queries, self.k)
-        self._refuse_candidates(neighbors)
+        self._refuse_candidates(neighbors, order)
         size = math.ceil(self.tuning_share * len(queries))
         size = min(size, len(queries) - 1)
         frontier = self._find_frontier(queries[:size], neighbors.rows[:size])
@@ -151,7 +154,7 @@ class IndexTuner:
         return tuned
 
     def _read_queries(self, queries: Any, vectors: np.ndarray) -> np.ndarray:
-        """Returns float32 queries in a random order."""
+        """Returns checked queries, float32."""
         array = np.asarray(queries)
         dim = vectors.shape[1]
         if array.ndim != 2 or array.shape[1] != dim:
@@ -177,16 +180,20 @@ class IndexTuner:
                 "`k` must be at most the number of candidates, "
                 f"{len(vectors)}. Received: k={self.k}."
             )
-        order = np.random.default_rng(self.seed).permutation(len(array))
-        return array[order]
+        return array
 
-    def _refuse_candidates(self, neighbors: Neighbors) -> None:
+    def _refuse_candidates(
+        self, neighbors: Neighbors, order: np.ndarray
+    ) -> None:
         same = neighbors.distances <= _ROUNDING[self.index.storage]
         if same.mean() > _REPEATED:
+            rows = np.sort(order[same])
+            first = ", ".join(map(str, rows[:5]))
             raise ValueError(
                 "`queries` must not be candidates of the index, which are "
-                "found more easily than anything people ask for. Received: "
-                f"{int(same.sum())} of {len(same)} that are."
+                "found more easily than anything people ask for: leave these "
+                f"out. Received: {len(rows)} of {len(same)} that are, at rows "
+                f"{first}{', ...' if len(rows) > 5 else ''}."
             )
 
     def _find_frontier(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_moe.calibration import Certificate
 from keras_moe.calibration import DeferralRule
@@ -36,6 +37,15 @@ def test_risk_takes_the_cheapest_and_cost_the_most_accurate(rows):
     assert rule.with_threshold(cost).threshold == 0.4
     with pytest.raises(ValueError, match="not one for this rule"):
         DeferralRule("logits").with_threshold(cost)
+
+
+@pytest.mark.parametrize("limit", [{"tolerance": 0.08}, {"budget": 0.65}])
+def test_equal_thresholds_count_once(rows, limit):
+    rule = DeferralRule()
+    tied = [0.4, 0.1, 0.4, 0.3, 0.5, 0.2, 0.1]
+    assert calibrate_cascade(rule, *rows, tied, **limit) == calibrate_cascade(
+        rule, *rows, _THRESHOLDS, **limit
+    )
 
 
 def test_nothing_is_granted_where_nothing_can_be_shown(rows):
@@ -95,6 +105,39 @@ def test_no_row_is_in_two_splits():
         check_disjoint({"train": ["a"], "fit": []})
 
 
+def test_rows_of_features_are_compared_by_what_they_hold():
+    x = np.random.default_rng(0).normal(size=(30, 2, 3)).astype("float32")
+    x[3] = 0.0
+    x[4, 1, 1] = np.nan
+    check_disjoint({"train": x[:10], "fit": x[10:20], "test": list(x[20:])})
+    for row in (3, 4):
+        same = np.copy(x[row : row + 1]).astype("float64") * -1.0 * -1.0
+        same = np.where(same == 0.0, -0.0, same)
+        for other in (same, list(same), tf.constant(same)):
+            with pytest.raises(ValueError, match="1 of 1 rows that are in"):
+                check_disjoint({"train": x, "fit": other})
+    # The width of a column of texts is that of its longest.
+    words = np.array([["a", "b"], ["long", "c"]])
+    with pytest.raises(ValueError, match="1 of 1 rows"):
+        check_disjoint({"train": words, "fit": np.array([["a", "b"]])})
+    check_disjoint({"train": np.array([1, 2]), "fit": np.array([3])})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"age": [1, 2]}, r"\['fit'\]` must be rows.*dict"),
+        ("text", r"\['fit'\]` must be rows.*str"),
+        ([{"age": 1}], r"\['fit'\]` must have rows that are.*type dict"),
+        ([[1, [2]]], r"\['fit'\]` must have rows that are"),
+        (7, r"\['fit'\]` must have rows that are"),
+    ],
+)
+def test_refuses_what_is_no_list_of_rows(rows, message):
+    with pytest.raises(ValueError, match=message):
+        check_disjoint({"train": ["a"], "fit": rows})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -103,7 +146,9 @@ def test_no_row_is_in_two_splits():
         ({"tolerance": 2.0}, "`tolerance`"),
         ({"confidence_level": 1.0}, "`confidence_level`"),
         ({"stage": -1}, "`stage` must not be negative"),
-        ({"thresholds": [0.1, 0.1]}, "`thresholds` must"),
+        ({"thresholds": [[0.1, 0.2]]}, "`thresholds` must"),
+        ({"thresholds": 0.1}, "`thresholds` must"),
+        ({"thresholds": []}, "`thresholds` must"),
         ({"scores": [np.nan, 0.0]}, "NaN in 1 rows"),
         ({"small_losses": [[0.0, 1.0]]}, r"must have the shape \[n\]"),
         ({"scores": [0.0]}, r"must have the shape \[n\]"),

@@ -260,6 +260,12 @@ def test_refuses_bad_input(data, change, message):
         DeferralRule.fit(**_off(data, **change(data)))
 
 
+def test_a_message_shows_no_thousand_numbers(for_specialist):
+    assert for_specialist.target == "gain"
+    assert "target='gain'" in repr(for_specialist)
+    assert len(repr(for_specialist)) < 200
+
+
 def test_refuses_a_threshold_that_is_no_number(for_specialist):
     with pytest.raises(ValueError, match="`threshold` must be a finite"):
         for_specialist.with_threshold(np.nan)

@@ -120,6 +120,10 @@ def test_bound_to_everything_but_the_threshold():
     [
         ({"token_ids": np.zeros((0, 3))}, "at least one row"),
         ({"token_ids": np.zeros(3)}, "must have the shape"),
+        (
+            {"token_ids": {"encoder_token_ids": np.ones((3, 2))}},
+            r"the sources' ids alone.*dictionary of \['encoder_token_ids'\]",
+        ),
         ({"thresholds": [0.5, 0.9, 0.7]}, "thresholds"),
         ({"correction": "none"}, "`correction` must be one of"),
         ({"max_length": 0}, "`max_length` must be a positive integer"),

@@ -215,3 +215,27 @@ def test_models_and_labels_that_do_not_fit():
         selector.probabilities(
             (first, lambda x: np.ones((30, 2)) / 2), (POOL, LABELS)
         )
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_data_set_of_rows_is_no_pool(labelled):
+    network = keras.Sequential(
+        [keras.Input([3]), keras.layers.Dense(2, activation="softmax")]
+    )
+    x = np.ones([8, 3], "float32")
+    rows = tf.data.Dataset.from_tensor_slices(
+        (x, np.zeros(8, "int32")) if labelled else x
+    )
+    with pytest.raises(ValueError, match=r"`\.batch\(256\)`"):
+        data.MarginSelector().select(network, rows, budget=2)
+    chosen = data.MarginSelector().select(network, rows.batch(5), budget=2)
+    assert len(chosen.indices) == 2
+
+
+def test_keras_adds_a_last_axis_of_one():
+    network = keras.Sequential(
+        [keras.Input([1]), keras.layers.Dense(2, activation="softmax")]
+    )
+    batches = tf.data.Dataset.range(6).batch(4)
+    chosen = data.MarginSelector().select(network, batches, budget=2)
+    assert len(chosen.indices) == 2

@@ -166,7 +166,7 @@ def test_one_table_of_embeddings_may_serve_both_sides(separate):
         model_dim=DIM,
         hidden_dim=16,
         num_heads=2,
-        num_experts=2,
+        num_experts=0,
     )
     embeddings = [p for p in axes_of(model) if p.endswith("/embeddings")]
     assert len(embeddings) == 1 + separate

@@ -189,7 +189,10 @@ def test_types_count(tmp_path):
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
 def test_quantized_models_are_others(tmp_path):
     model = SwitchTransformer.from_preset(
-        "switch_tiny", num_encoder_layers=1, num_decoder_layers=1
+        "switch_tiny",
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        num_experts=0,
     )
     model(INPUTS)
     before = weights.fingerprint(model)

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
 from keras_moe.types import Shape
+from keras_moe.types import Tensor
 from keras_moe.validation import check_size
 
 # Name and number of columns of each group.
@@ -79,3 +82,19 @@ def column_groups(input_shape: Shape, groups: Groups | None) -> np.ndarray:
             f"Received: groups of {sum(sizes)}."
         )
     return np.repeat(np.arange(len(sizes), dtype="int32"), sizes)
+
+
+def check_built(layer: keras.layers.Layer) -> None:
+    """Raises `ValueError` unless a layer knows its features."""
+    if not layer.built:
+        raise ValueError(
+            "The layer does not know its features yet: call it on data first, "
+            f"or `adapt` it. Received: {layer.name!r}, which is not built."
+        )
+
+
+def multiply(x: Tensor, attention: Tensor) -> Tensor:
+    """Returns a feature times its attention; 0 without, whatever it holds."""
+    # Masked before the product: 0 times NaN, here or in a gradient, is NaN.
+    x = ops.where(attention > 0, x, ops.zeros_like(x))
+    return x * ops.cast(attention, x.dtype)

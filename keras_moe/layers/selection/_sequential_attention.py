@@ -10,8 +10,10 @@ from keras import ops
 
 from keras_moe.backend import refuse_recomputation
 from keras_moe.layers._float_inputs import check_float
+from keras_moe.layers.selection._features import check_built
 from keras_moe.layers.selection._features import check_unique
 from keras_moe.layers.selection._features import column_groups
+from keras_moe.layers.selection._features import multiply
 from keras_moe.layers.selection._features import read_groups
 from keras_moe.layers.selection._schedule import Schedule
 from keras_moe.layers.selection._select_features import SelectFeatures
@@ -169,13 +171,13 @@ class SequentialAttention(keras.layers.Layer):
         if isinstance(inputs, dict):
             check_float(**inputs)
             return {
-                name: _multiply(inputs[name], attention[number])
+                name: multiply(inputs[name], attention[number])
                 for number, name in enumerate(self.names or [])
             }
         check_float(inputs=inputs)
         if self.groups is not None:
             attention = ops.take(attention, self.column_groups, axis=0)
-        return _multiply(inputs, attention)
+        return multiply(inputs, attention)
 
     def attention(self) -> Tensor:
         """Returns what each feature is multiplied by, float32 `[features]`."""
@@ -273,8 +275,9 @@ class SequentialAttention(keras.layers.Layer):
 
         Raises:
             ValueError: if one is unknown or comes twice, or fewer than
-                `num_features` are left.
+                `num_features` are left; or no data was seen yet.
         """
+        check_built(self)
         features = list(features)
         known = self._named(range(self.logits.shape[0]))
         if unknown := [each for each in features if each not in known]:
@@ -296,7 +299,11 @@ class SequentialAttention(keras.layers.Layer):
         """Returns what was picked so far, the first first.
 
         Numbers of columns; names, where features have some.
+
+        Raises:
+            ValueError: if no data was seen yet.
         """
+        check_built(self)
         pick = ops.convert_to_numpy(self.pick)
         order = np.argsort(pick, kind="stable")
         return self._named(order[np.sort(pick) >= 0])
@@ -311,7 +318,7 @@ class SequentialAttention(keras.layers.Layer):
                 default.
 
         Raises:
-            ValueError: if fewer are picked by now.
+            ValueError: if fewer are picked by now, or no data was seen yet.
         """
         wanted = self.num_features if num_features is None else num_features
         picked = self.selected()
@@ -341,10 +348,3 @@ class SequentialAttention(keras.layers.Layer):
             "num_runs": self.num_runs,
             "groups": self.groups,
         }
-
-
-def _multiply(x: Tensor, attention: Tensor) -> Tensor:
-    """Returns a feature times its attention; 0 without, whatever it holds."""
-    # Masked before the product: 0 times NaN, here or in a gradient, is NaN.
-    x = ops.where(attention > 0, x, ops.zeros_like(x))
-    return x * ops.cast(attention, x.dtype)

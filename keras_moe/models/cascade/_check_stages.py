@@ -43,7 +43,8 @@ def check_stages(
         if not isinstance(rule, DeferralRule) or rule.threshold is None:
             raise ValueError(
                 "`rules` must be `keras_moe.calibration.DeferralRule`s with a "
-                f"threshold. Received: rules[{number}]={rule!r}."
+                f"threshold. Received: rules[{number}]={rule!r}. Use "
+                "`rule.with_threshold(certificate)`."
             )
         if not loading:
             rule.check_stages(*stages[number : number + 2])

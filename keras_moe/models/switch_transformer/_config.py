@@ -41,7 +41,8 @@ class SwitchTransformerConfig:
         gated: whether they are gated linear units.
         num_experts: experts of each sparse block; 0 makes a dense model.
         moe_every: every how many blocks one is sparse (2: the second, the
-            fourth, ...), in encoder and decoder.
+            fourth, ...), in encoder and decoder. One of the two must be so
+            deep, unless `num_experts` is 0.
         encoder_router: how the encoder routes, a name of `SparseMoE`'s
             `router`: `"switch"`, `"top_k"`, `"gshard"`, `"glam"`, `"st_moe"`,
             `"bias_balanced"`, `"v_moe"` or `"expert_choice"` (which chooses
@@ -84,7 +85,8 @@ class SwitchTransformerConfig:
         start_id: id that the decoder starts from (in T5 the id of padding).
 
     Raises:
-        ValueError: if a size is out of its range.
+        ValueError: if a size is out of its range, or no block would hold the
+            experts.
     """
 
     vocabulary_size: int
@@ -135,6 +137,7 @@ class SwitchTransformerConfig:
             moe_every=self.moe_every,
             num_experts=self.num_experts or None,
         )
+        self._check_sparse_blocks()
         check_rate(
             dropout_rate=self.dropout_rate,
             expert_dropout_rate=self.expert_dropout_rate,
@@ -181,6 +184,18 @@ class SwitchTransformerConfig:
             raise ValueError(
                 "`end_id` must differ from `pad_id`. Received: "
                 f"end_id={self.end_id}, pad_id={self.pad_id}."
+            )
+
+    def _check_sparse_blocks(self) -> None:
+        deepest = max(self.num_encoder_layers, self.num_decoder_layers)
+        if self.num_experts and self.moe_every > deepest:
+            raise ValueError(
+                "`moe_every` must leave a block of the encoder or the decoder "
+                "to hold experts; `num_experts=0` makes a dense model. "
+                f"Received: moe_every={self.moe_every}, "
+                f"num_experts={self.num_experts}, "
+                f"num_encoder_layers={self.num_encoder_layers}, "
+                f"num_decoder_layers={self.num_decoder_layers}."
             )
 
     def _check_attention(self) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -68,8 +69,9 @@ def export_endpoints(
             and a server refuses another in its place.
 
     Raises:
-        ValueError: if `directory` is not new or empty, or an argument or what
-            a function returns is not as described.
+        ValueError: if `directory` is not new or empty, an argument or what a
+            function returns is not as described, or what a function reads is
+            not in `tracked`.
 
     Example:
 
@@ -138,7 +140,7 @@ def write_endpoints(
     # An export that was killed may have left this folder.
     _remove(partial)
     try:
-        archive.write_out(partial, verbose=False)
+        _write_out(archive, partial)
         model = saved_model_pb2.SavedModel.FromString(
             _read(os.path.join(partial, SAVED_MODEL))
         )
@@ -194,6 +196,25 @@ def _traced(
         function, input_signature=list(specs), autograph=False
     ).get_concrete_function()
     return lambda *tensors: graph(*tensors)
+
+
+def _write_out(archive: keras.export.ExportArchive, folder: str) -> None:
+    try:
+        archive.write_out(folder, verbose=False)
+    except AssertionError as error:
+        if "untracked" not in str(error):
+            raise
+        raise ValueError(
+            "What a function reads must be written with it: give its owner, "
+            "such as a `TextVectorization` or a loaded tokeniser, in "
+            f"`tracked=[...]`. Received: {_owner(error)}, which is not tracked."
+        ) from error
+
+
+def _owner(error: AssertionError) -> str:
+    """Returns what TensorFlow names as the object that is not tracked."""
+    named = re.search(r"Trackable referencing this tensor = (.*)", str(error))
+    return named[1] if named else str(error)
 
 
 def _read(path: str) -> bytes:

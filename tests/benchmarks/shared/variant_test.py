@@ -24,6 +24,7 @@ def make_variant(folder, steps=5):
         "hidden_dim": 16,
         "num_heads": 2,
         "num_experts": 2,
+        "moe_every": 1,
     }
     return Variant("small", small, config, 0.1, folder)
 

@@ -232,3 +232,16 @@ def test_logits_that_are_nan_pick_no_feature_twice():
     for _ in range(20):
         layer(X, training=True)
     assert len(set(layer.selected())) == 4
+
+
+def test_a_layer_that_has_seen_no_data_says_so():
+    layer = SequentialAttention(2, total_steps=9)
+    for ask in (
+        layer.selected,
+        layer.to_select_layer,
+        lambda: layer.exclude([1]),
+    ):
+        with pytest.raises(ValueError, match="call it on data first"):
+            ask()
+    layer(np.ones([3, 4], "float32"))
+    assert layer.selected() == []

@@ -97,6 +97,11 @@ def test_stages_are_compared_once():
     assert large.calls == 1
 
 
+def test_a_rule_without_a_threshold_is_told_where_to_get_one():
+    with pytest.raises(ValueError, match="threshold=None.*with_threshold"):
+        Cascade([_classifier(), _classifier()], DeferralRule())
+
+
 def _edited(path, target, change_weights, change_config):
     """Writes a file of Keras anew, with weights or configuration changed."""
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, "w") as out:

@@ -53,7 +53,8 @@ def test_base_size_is_the_papers():
 
 
 def test_which_blocks_are_sparse():
-    config = SwitchTransformerConfig(**SIZES, moe_every=3)
+    sizes = {**SIZES, "num_encoder_layers": 6, "moe_every": 3}
+    config = SwitchTransformerConfig(**sizes)
     assert [config.is_sparse(i) for i in range(6)] == [0, 0, 1, 0, 0, 1]
     assert not SwitchTransformerConfig(**{**SIZES, "num_experts": 0}).is_sparse(
         1
@@ -72,6 +73,7 @@ def test_which_blocks_are_sparse():
         ({"num_heads": 3}, "`model_dim`.*num_heads=3"),
         ({"hidden_dim": -1}, "`hidden_dim`"),
         ({"moe_every": 0}, "`moe_every`"),
+        ({"moe_every": 9}, "`moe_every` must leave a block.*moe_every=9"),
         ({"num_experts": -1}, "`num_experts`"),
         ({"num_experts": 1.5}, "`num_experts`"),
         ({"key_dim": 0}, "`key_dim`"),

@@ -21,6 +21,7 @@ def test_says_so_for_each_layer(tmp_path, monkeypatch):
         num_random_features=16,
         num_encoder_layers=1,
         num_decoder_layers=1,
+        num_experts=0,
     )
     ids = np.ones((1, 3), "int32")
     model({"encoder_token_ids": ids, "decoder_token_ids": ids})
