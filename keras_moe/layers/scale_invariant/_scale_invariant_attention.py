@@ -48,7 +48,8 @@ class ScaleInvariantAttention(HeadProjections):
             `query` where Keras propagates one, and so the others.
         value_mask: bool `(batch, keys)`, false for padding.
         key_mask: bool `(batch, keys)`, false for padding.
-        attention_mask: bool, broadcast to `(batch, heads, queries, keys)`.
+        attention_mask: bool, `(batch, queries, keys)`, or broadcast to `(batch,
+            heads, queries, keys)`.
         use_causal_mask: whether positions see no later ones.
         bias: refused; scores are of a degree that a bias is not.
         training: unused.
