@@ -137,7 +137,8 @@ def over_sum(x: Tensor) -> Tensor:
     Args:
         x: `[..., n]`, not negative.
     """
-    largest = ops.max(x, axis=-1, keepdims=True)
+    # Of an empty batch there is a maximum only with `initial`.
+    largest = ops.max(x, axis=-1, keepdims=True, initial=0)
     # The quotient does not depend on it: neither does a gradient.
     largest = ops.stop_gradient(ops.where(largest > 0, largest, 1.0))
     x = x / largest
