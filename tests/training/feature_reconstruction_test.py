@@ -103,7 +103,7 @@ def test_features_of_several_axes_and_a_decoder_of_ones_own():
 
 
 def test_padding_is_not_reconstructed():
-    """Neither in the loss nor in its gradient, nor examples of padding alone."""
+    """Nor are examples of padding alone, which also have no gradient."""
     keras.utils.set_random_seed(2)
     inputs = keras.Input((3, 2))
     x = keras.layers.Masking()(inputs)
