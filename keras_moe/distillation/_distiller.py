@@ -172,9 +172,7 @@ class Distiller(TracedOnce):
             input_perturbation, "seed_generator", None
         )
         self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
-        self.distillation_loss_tracker = keras.metrics.Mean(
-            name="distillation_loss"
-        )
+        self.distillation_loss_tracker = keras.metrics.Mean("distillation_loss")
         self.total_loss_tracker = keras.metrics.Mean(name="total_loss")
         teacher.trainable = False
         if student.built:
@@ -230,6 +228,12 @@ class Distiller(TracedOnce):
         """Trains as Keras does, after a look at the batches."""
         x = watch_batches(x, y, self.pad_id, options.get("sample_weight"))
         return super().fit(x, y, *args, **options)
+
+    @property
+    def has_own_train_step(self) -> bool:
+        """Whether `train_step` does more than that of Keras."""
+        derived = type(self).train_step is not Distiller.train_step
+        return derived or self._perturb is not None
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Makes one update, on perturbed inputs if so asked for."""
@@ -314,13 +318,8 @@ class Distiller(TracedOnce):
 
     def weighted_losses(self) -> list[tuple[Any, float]]:
         """Returns the distillation losses and their weights."""
-        return list(
-            zip(
-                self.distillation_losses,
-                self.distillation_loss_weights,
-                strict=True,
-            )
-        )
+        weights = self.distillation_loss_weights
+        return list(zip(self.distillation_losses, weights, strict=True))
 
     def teacher_outputs(self, x: Any) -> NamedOutputs:
         """Returns the teacher's outputs by name, cut off from gradients."""

@@ -147,6 +147,7 @@ class DTensorEngine(MeshEngine):
                 "`optimizer` must be given for a model that is not compiled. "
                 "Received: optimizer=None."
             )
+        _refuse_own_step(model)
         compute = _loss_of(model, loss, training=True)
 
         def step(x: Any, y: Any) -> Tensor:
@@ -280,6 +281,24 @@ def _reindex(optimizer: keras.optimizers.Optimizer | None) -> None:
         reindex_variables(optimizer)
         # `LossScaleOptimizer` wraps the optimizer that has the slots.
         optimizer = getattr(optimizer, "inner_optimizer", None)
+
+
+def _refuse_own_step(model: keras.Model) -> None:
+    """Raises `ValueError` for a model that does not train as Keras does.
+
+    A model whose `train_step` is that of Keras at times says by
+    `has_own_train_step` when it is not.
+    """
+    # An attribute of the model may stand in place of the method.
+    step = getattr(model.train_step, "__func__", model.train_step)
+    differs = step is not keras.Model.train_step
+    if getattr(model, "has_own_train_step", differs):
+        raise ValueError(
+            "`model` must have the `train_step` of Keras: the step for a loop "
+            "of one's own would leave out another one. After `distribute`, "
+            "`fit` calls the model's own. Received: a "
+            f"{type(model).__name__}, which has its own `train_step`."
+        )
 
 
 def _loss_of(

@@ -145,6 +145,10 @@ class MeshEngine(abc.ABC):
         Returns:
             A function of a batch's inputs and labels, as `batch` returns them,
             which returns the loss as a scalar.
+
+        Raises:
+            ValueError: on TensorFlow, if there is no optimizer, or the model
+                has a `train_step` of its own, which would be left out.
         """
 
     def evaluate(

@@ -156,15 +156,17 @@ class RelativeClipSGD(keras.optimizers.Optimizer):
         Returns:
             A scalar in [0, 1].
         """
-        length, size = _squared_norm(gradients), _squared_norm(weights)
+        length, size = _norm(gradients), _norm(weights)
         if self.clip_factor is None:
             return ops.ones_like(length)
         rate = ops.cast(self.learning_rate, length.dtype)
-        # (clip_factor^2) 2 w |x|^2 < e |g|^2, with nothing that could be 0 / 0.
-        most = 2 * self.clip_factor**2 * self.weight_decay * size
-        clipped = rate * length > most
-        ratio = most / ops.where(clipped, rate * length, 1)
-        return ops.where(clipped, ops.sqrt(ratio), 1)
+        # A rate of 0 moves nothing, whatever is clipped: it must not divide.
+        rate = ops.where(rate > 0, rate, 1)
+        # |g| > clip_factor sqrt(2 w / e) |x|, with nothing that could be 0 / 0,
+        # and no squares, which overflow or vanish.
+        most = self.clip_factor * ops.sqrt(2 * self.weight_decay / rate) * size
+        clipped = length > most
+        return ops.where(clipped, most / ops.where(clipped, length, 1), 1)
 
     def update_step(
         self, gradient: Tensor, variable: Any, learning_rate: Tensor
@@ -185,10 +187,18 @@ class RelativeClipSGD(keras.optimizers.Optimizer):
         return {**super().get_config(), "clip_factor": self.clip_factor}
 
 
-def _squared_norm(tensors: Sequence[Any]) -> Tensor:
-    """Returns the sum of squares of all, in float32 or, if any is, float64."""
+def _norm(tensors: Sequence[Any]) -> Tensor:
+    """Returns the norm of all, in float32 or, if any is, float64.
+
+    Squares are those of shares of the largest entry.
+    """
     dtype = keras.backend.result_type(
         "float32", *{keras.backend.standardize_dtype(t.dtype) for t in tensors}
     )
-    squares = [ops.sum(ops.square(ops.cast(t, dtype))) for t in tensors]
-    return ops.sum(ops.stack(squares))
+    cast = [ops.cast(t, dtype) for t in tensors]
+    # A weight may have no entries: then the largest is 0.
+    most = [ops.max(ops.abs(t), initial=0) for t in cast]
+    largest = ops.max(ops.stack(most))
+    unit = ops.where(largest > 0, largest, 1)
+    squares = [ops.sum(ops.square(t / unit)) for t in cast]
+    return largest * ops.sqrt(ops.sum(ops.stack(squares)))

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers._float_inputs import check_float
 from keras_moe.training.exits._wrapping_model import WrappingModel
 from keras_moe.types import Tensor
@@ -20,6 +21,10 @@ class AdversarialTrainer(WrappingModel):
     `num_steps` steps along the gradient of the loss, none of them out of the
     `radius`. The loss is a mixture of that of inputs as they are and of those.
     Evaluation and prediction are those of the model, on inputs as they are.
+
+    Rows of the input that a `keras.layers.Masking` of the model hides are
+    padding, and stay as they are: moved, they would count. Padding that a model
+    finds in another way is moved.
 
     With `keras_moe.distillation.Distiller`, of which the fine-tuned model is
     then the teacher, this follows DAFT: fine-tune a trained model adversarially
@@ -45,7 +50,9 @@ class AdversarialTrainer(WrappingModel):
             `"2"` the root of the sum of their squares.
         alpha: share of the attacked inputs in the loss, from 0, which is plain
             training, to 1.
-        bounds: the least and largest number that an input may hold, if any.
+        bounds: the least and largest number that an input may hold, if any. A
+            number that is out of them already is moved by no more than the
+            radius, and no further out.
         seed: seed of the random starts.
 
     Raises:
@@ -162,10 +169,11 @@ class AdversarialTrainer(WrappingModel):
         clean = ops.convert_to_tensor(x)
         check_float(x=clean)
         clean = ops.stop_gradient(clean)
+        padding = self._padding(clean)
         start = keras.random.uniform(
             ops.shape(clean), -1.0, 1.0, clean.dtype, self.seed_generator
         )
-        moved = self._near(clean + self.radius * start, clean)
+        moved = self._near(clean + self.radius * start, clean, padding)
         for _ in range(self.num_steps):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(moved)
@@ -175,7 +183,7 @@ class AdversarialTrainer(WrappingModel):
                 # In half precision a small gradient would be 0.
                 loss = self.optimizer.scale_loss(loss)
             step = self._direction(tape.gradient(loss, moved))
-            moved = self._near(moved + self.step_size * step, clean)
+            moved = self._near(moved + self.step_size * step, clean, padding)
         return ops.stop_gradient(moved)
 
     def _direction(self, gradient: Tensor) -> Tensor:
@@ -185,9 +193,26 @@ class AdversarialTrainer(WrappingModel):
         length = _length(gradient)
         return gradient / ops.where(length > 0, length, 1)
 
-    def _near(self, moved: Tensor, clean: Tensor) -> Tensor:
+    def _padding(self, clean: Tensor) -> Tensor | None:
+        """Returns bool `(batch, ..., 1)`, true for rows that `Masking` hides.
+
+        `None` if the model has no such layer.
+        """
+        padding = None
+        for layer in flatten_layers(self.model):
+            if isinstance(layer, keras.layers.Masking):
+                read = ops.cast(clean, layer.compute_dtype)
+                hidden = ops.expand_dims(~layer.compute_mask(read), -1)
+                padding = hidden if padding is None else padding | hidden
+        return padding
+
+    def _near(
+        self, moved: Tensor, clean: Tensor, padding: Tensor | None
+    ) -> Tensor:
         """Returns what is nearest to `moved` and may be an input."""
         change = moved - clean
+        if padding is not None:
+            change = ops.where(padding, 0, change)
         if self.norm == "inf":
             change = ops.clip(change, -self.radius, self.radius)
         else:
@@ -198,10 +223,22 @@ class AdversarialTrainer(WrappingModel):
                 1,
             )
         moved = clean + change
-        return moved if self.bounds is None else ops.clip(moved, *self.bounds)
+        if self.bounds is None:
+            return moved
+        least, most = self.bounds
+        return ops.clip(
+            moved, ops.minimum(clean, least), ops.maximum(clean, most)
+        )
 
 
 def _length(x: Tensor) -> Tensor:
-    """Returns the norm of each example, to be broadcast to `x`."""
+    """Returns the norm of each example, to be broadcast to `x`.
+
+    Squares are those of shares of the largest entry: of small gradients they
+    would be 0.
+    """
     axes = tuple(range(1, len(x.shape)))
-    return ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
+    largest = ops.max(ops.abs(x), axis=axes, keepdims=True, initial=0)
+    shares = x / ops.where(largest > 0, largest, 1)
+    squares = ops.sum(ops.square(shares), axis=axes, keepdims=True)
+    return largest * ops.sqrt(squares)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_moe.keras_internals import get_mask
 from keras_moe.losses import weighted_mean
 from keras_moe.losses._replica_share import replica_share
 from keras_moe.training.exits._wrapping_model import WrappingModel
@@ -44,6 +45,8 @@ class FeatureReconstruction(WrappingModel):
     Output:
         `{"outputs": ..., "features": ...}`; `predict` gives the outputs alone.
         The metric `reconstruction_loss` is the distance before its weight.
+        Where features have a mask, padding is in neither; where outputs have
+        one, the decoder reads zeros.
         `save` and `export` are those of the model, without the decoder.
 
     Raises:
@@ -124,12 +127,16 @@ class FeatureReconstruction(WrappingModel):
         loss = super().compute_loss(
             x, y, y_pred["outputs"], sample_weight, training
         )
-        decoded = self.decoder(_flat(y_pred["outputs"]))
-        difference = _flat(y_pred["features"]) - ops.cast(decoded, "float32")
-        values = ops.mean(ops.square(difference), axis=-1)
-        distance = weighted_mean(values, None, sample_weight)
+        outputs, _ = _flat(y_pred["outputs"])
+        features, real = _flat(y_pred["features"])
+        difference = features - ops.cast(self.decoder(outputs), "float32")
+        squares = ops.square(ops.where(real, difference, 0.0))
+        number = ops.sum(ops.cast(real, "float32"), axis=-1)
+        values = ops.sum(squares, axis=-1) / ops.maximum(number, 1.0)
+        # An example that is all padding has no distance.
+        distance = weighted_mean(values, number > 0, sample_weight)
         self.reconstruction_loss.update_state(
-            ops.stop_gradient(distance), sample_weight=ops.shape(values)[0]
+            ops.stop_gradient(distance), sample_weight=ops.sum(number > 0)
         )
         if not self.alpha:
             return loss
@@ -161,5 +168,19 @@ def _size(x: Tensor, name: str) -> int:
     return size
 
 
-def _flat(x: Tensor) -> Tensor:
-    return ops.reshape(ops.cast(x, "float32"), (-1, _size(x, "features")))
+def _flat(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns float32 `(batch, size)` with zeros for padding, and what is none.
+
+    Args:
+        x: `(batch, ...)`, maybe with a mask of its first axes.
+    """
+    mask = get_mask(x)
+    real = ops.ones_like(x, dtype="bool")
+    if mask is not None:
+        mask = ops.cast(mask, "bool")
+        for _ in range(len(x.shape) - len(mask.shape)):
+            mask = ops.expand_dims(mask, -1)
+        real = real & mask
+    values = ops.where(real, ops.cast(x, "float32"), 0.0)
+    shape = (-1, _size(x, "features"))
+    return ops.reshape(values, shape), ops.reshape(real, shape)

@@ -18,6 +18,7 @@ _MATCHING = {
     *("linear", "relu", "leaky_relu", "elu", "softplus"),
     *("sigmoid", "softmax", "tanh"),
 }
+_MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 _LEAST_RATE = 0.25
 
 
@@ -52,8 +53,9 @@ class LocoProp(WrappingModel):
 
     Raises:
         ValueError: if an argument is out of its range, or the model is not such
-            a stack; also for layers with float16, LoRA, int8, regularisers or
-            an activation without a matching loss (`variant="m"`).
+            a stack (a class of one's own that derives from `Dense` is none);
+            also for layers with float16, LoRA, int8, regularisers or an
+            activation without a matching loss (`variant="m"`).
         RuntimeError: on another backend than TensorFlow.
 
     Example:
@@ -98,23 +100,30 @@ class LocoProp(WrappingModel):
         self.activation_learning_rate = activation_learning_rate
         self.built = True
 
-    def compile(self, optimizer: Any = "rmsprop", *args, **kwargs) -> None:
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, *args, **kwargs
+    ) -> None:
         """Sets the optimizer of local steps, the loss and metrics.
 
         Args:
             optimizer: for all layers; its slots are those of plain training.
+            loss: a mean over the batch, as losses of Keras are by default.
             *args: see `keras.Model.compile`.
             **kwargs: likewise.
 
         Raises:
-            ValueError: for an optimizer that scales losses.
+            ValueError: for an optimizer that scales losses or accumulates
+                gradients, or a loss that is no mean over the batch.
         """
+        optimizer = keras.optimizers.get(optimizer)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError(
                 "`optimizer` must not scale losses: local steps have none. "
                 "Received: a LossScaleOptimizer."
             )
-        super().compile(optimizer, *args, **kwargs)
+        _refuse_accumulation(optimizer)
+        _check_means(loss)
+        super().compile(optimizer, loss, *args, **kwargs)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         return self.model(inputs, training=training)
@@ -181,7 +190,10 @@ class LocoProp(WrappingModel):
         share = max(1 - step / self.num_local_steps, _LEAST_RATE)
         if share < 1:  # whatever the optimizer makes of its rate
             for weight, old in zip(weights, before, strict=True):
-                weight.assign(old + share * (weight - old))
+                moved = old + share * (weight - old)
+                # A shorter step may end outside of what the constraint allows.
+                limit = weight.constraint
+                weight.assign(moved if limit is None else limit(moved))
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
@@ -195,6 +207,30 @@ def _moved(value: Tensor, gradient: Tensor, factor: Tensor) -> Tensor:
     return value - ops.cast(factor, value.dtype) * ops.cast(
         gradient, value.dtype
     )
+
+
+def _refuse_accumulation(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises `ValueError` if gradients of local steps would be added up."""
+    # `MultiOptimizer` has a list of them.
+    for each in (optimizer, *getattr(optimizer, "optimizers", ())):
+        steps = getattr(each, "gradient_accumulation_steps", None)
+        if steps and steps > 1:
+            raise ValueError(
+                "`optimizer` must not accumulate gradients: of local steps "
+                "each begins where the one before ended. Received: "
+                f"gradient_accumulation_steps={steps}."
+            )
+
+
+def _check_means(loss: Any) -> None:
+    """Raises `ValueError` unless the loss is a mean over the batch."""
+    for each in keras.tree.flatten(loss):
+        if getattr(each, "reduction", _MEANS[0]) not in _MEANS:
+            raise ValueError(
+                "`loss` must be a mean over the batch: how far targets are "
+                "moved follows from it. Received: "
+                f"{type(each).__name__} with reduction={each.reduction!r}."
+            )
 
 
 def _stack_of(model: keras.Model, variant: str) -> list[keras.layers.Dense]:
@@ -245,7 +281,8 @@ def _chain(model: keras.Model) -> list[keras.layers.Dense] | None:
     x = outputs[0]
     while x is not inputs[0]:
         call = symbolic_call(x)
-        if call is None or not isinstance(call[0], keras.layers.Dense):
+        # A class that derives from Dense may compute something else.
+        if call is None or type(call[0]) is not keras.layers.Dense:
             return None
         if call[0] in layers:
             return None

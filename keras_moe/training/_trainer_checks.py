@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_moe.keras_internals import strategy_of_optimizer
+from keras_moe.training._loco_prop import LocoProp
 
 
 def check_model(model: keras.Model) -> None:
@@ -67,14 +68,20 @@ def _check_replicas(model: keras.Model) -> None:
 def check_accumulation(
     model: keras.Model, gradient_accumulation_steps: int
 ) -> None:
-    """Raises `ValueError` if the optimizer accumulates gradients by itself.
+    """Raises `ValueError` if gradients cannot be accumulated as asked for.
 
-    On one device it may, if `Trainer` does not.
+    On one device the optimizer may do so, if `Trainer` does not.
 
     Args:
         model: compiled.
         gradient_accumulation_steps: batches of an update of `Trainer`.
     """
+    if gradient_accumulation_steps > 1 and isinstance(model, LocoProp):
+        raise ValueError(
+            "`gradient_accumulation_steps` must be 1 for `LocoProp`, which "
+            "makes several updates of each batch. Received: "
+            f"gradient_accumulation_steps={gradient_accumulation_steps}."
+        )
     given = getattr(model.optimizer, "gradient_accumulation_steps", None)
     replicas = model.distribute_strategy.num_replicas_in_sync
     if given and (replicas > 1 or gradient_accumulation_steps > 1):

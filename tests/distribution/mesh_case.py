@@ -15,9 +15,12 @@ import tensorflow as tf
 
 from benchmarks.sharding.program import make_devices
 from keras_moe import distribution
+from keras_moe.distillation import Distiller
+from keras_moe.distillation import TokenDistillation
 from keras_moe.layers import RandomFeatureAttention
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import SwitchRouter
+from keras_moe.training import LocoProp
 from tests.distribution import trap_case
 from tests.distribution.mesh_layers_case import attention
 from tests.distribution.mesh_layers_case import default_names
@@ -32,6 +35,26 @@ from tests.distribution.mesh_model_case import make_model
 from tests.distribution.mesh_training_case import fit
 from tests.distribution.mesh_training_case import life
 from tests.distribution.mesh_training_case import own_loop
+
+
+def own_step():
+    """A model that makes local steps, which an engine would leave out."""
+    stack = keras.Sequential([keras.Input((DIM,)), keras.layers.Dense(2)])
+    trainer = LocoProp(stack)
+    trainer.compile("sgd", "mse")
+    return trainer
+
+
+def distiller(perturbation=None):
+    teacher, student = (
+        keras.Sequential([keras.Input((DIM,)), keras.layers.Dense(2)])
+        for _ in range(2)
+    )
+    trainer = Distiller(
+        teacher, student, TokenDistillation(), input_perturbation=perturbation
+    )
+    trainer.compile("sgd", "sparse_categorical_crossentropy")
+    return trainer
 
 
 def refusals():
@@ -50,6 +73,9 @@ def refusals():
     refused("rows", on.batch, np.zeros((3, 2)))
     model = make_model()
     refused("optimizer", on.train_step, make_model(compiled=False))
+    refused("own_step", on.train_step, own_step())
+    refused("perturbed", on.train_step, distiller(keras.layers.Dropout(0.5)))
+    refused("plain_distiller", on.train_step, distiller())
     layouts = keras.distribution.LayoutMap(on.device_mesh)
     unmatched = distribution.engine(layouts)
     refused("unmatched", unmatched.distribute, model)

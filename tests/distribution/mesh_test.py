@@ -152,11 +152,17 @@ def test_a_model_on_a_mesh_lives_as_any_other(found):
         ("indivisible", "6 is not divisible by the 4 devices"),
         ("groups", "Groups must be spread evenly over 8 devices"),
         ("dense", "Use covariance='per_dimension'"),
+        ("own_step", "LocoProp, which has its own `train_step`"),
+        ("perturbed", "Distiller, which has its own `train_step`"),
         ("eager", "run_eagerly=True"),
     ],
 )
 def test_what_cannot_be_done_is_refused(found, name, message):
     assert re.search(message, found["refusals()"][name])
+
+
+def test_a_distiller_that_trains_as_keras_does_is_not_refused(found):
+    assert "plain_distiller" not in found["refusals()"]
 
 
 def test_a_refused_model_is_left_alone(found):

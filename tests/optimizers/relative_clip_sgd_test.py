@@ -80,6 +80,17 @@ def test_the_scale_of_the_start_is_the_unit_of_the_root_of_the_rate():
     np.testing.assert_allclose(c * one, other, rtol=1e-6)
 
 
+@pytest.mark.parametrize("of_gradient", [1e-15, 1.0, 1e15, 1e20])
+@pytest.mark.parametrize("of_weights", [1e-15, 1e-10, 1.0, 1e15])
+def test_no_scale_overflows_or_vanishes(of_weights, of_gradient):
+    x = (of_weights * START).astype("float32")
+    g = (of_gradient * START[::-1]).astype("float32")
+    path = run(x, lambda _: g, 1, learning_rate=0.3, weight_decay=0.01)
+    most = 2 * np.sqrt(2 * 0.01 / 0.3) * of_weights
+    step = 0.3 * g.astype("float64") * min(1.0, most / of_gradient)
+    np.testing.assert_allclose(path[1], (1 - 0.003) * x - step, rtol=1e-5)
+
+
 def test_weights_settle_at_the_norm_of_the_theory_and_are_not_clipped():
     rate, decay, sigma = 0.2, 0.1, 3.0
 

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_moe.distillation import Distiller
 from keras_moe.distillation import TokenDistillation
@@ -60,6 +61,40 @@ def test_bounds_hold():
     x = np.clip(X, 0, 1)
     attacked = compiled(bounds=(0.0, 1.0)).attack(x, Y)
     assert 0 <= np.min(attacked) and np.max(attacked) <= 1
+
+
+def test_numbers_out_of_bounds_stay_near():
+    x = np.where(X > 1, 5.0, np.where(X < -1, -5.0, X)).astype("float32")
+    attacked = np.asarray(compiled(bounds=(0.0, 1.0)).attack(x, Y))
+    inside = (x >= 0) & (x <= 1)
+    assert (np.abs(attacked - x) <= 0.3 + 1e-5).all()
+    assert (attacked[x == 5] <= 5).all() and (attacked[x == -5] >= -5).all()
+    assert (attacked[inside] >= 0).all() and (attacked[inside] <= 1).all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_a_step_has_length_1_at_any_scale_of_the_gradient(scale):
+    """Squares of small gradients would be 0, those of large ones infinite."""
+    trainer = compiled(norm="2")
+    gradient = ops.convert_to_tensor((scale * X).astype("float32"))
+    sizes = np.linalg.norm(trainer._direction(gradient), axis=-1)
+    np.testing.assert_allclose(sizes, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mask_value", [0.0, -1.0])
+@pytest.mark.parametrize("norm", ["inf", "2"])
+def test_padding_stays(norm, mask_value):
+    inputs = keras.Input((3, 2))
+    x = keras.layers.Masking(mask_value)(inputs)
+    x = keras.layers.SimpleRNN(4)(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    x = X.reshape(-1, 3, 2).copy()
+    x[::2, 2] = mask_value
+    x[1::2, 2, 0] = mask_value  # a row that is not padding
+    trainer = compiled(keras.Sequential([model]), norm=norm, num_steps=2)
+    moved = np.asarray(trainer.attack(x, Y)) != x
+    assert not moved[::2, 2].any()
+    assert moved[1::2, 2].any(axis=-1).all() and moved[:, :2].all()
 
 
 def test_a_gradient_of_zero_is_no_nan():

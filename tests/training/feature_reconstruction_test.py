@@ -102,6 +102,37 @@ def test_features_of_several_axes_and_a_decoder_of_ones_own():
     assert np.isfinite(trainer.evaluate(X[..., None], Y, verbose=0)).all()
 
 
+def test_padding_is_not_reconstructed():
+    """Nor are examples of padding alone, which also have no gradient."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((3, 2))
+    x = keras.layers.Masking()(inputs)
+    x = keras.layers.Dense(4, name="features")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    model.get_layer("features").bias.assign([1.0, 2.0, 3.0, 4.0])
+    trainer = FeatureReconstruction(model, "features", alpha=2.0)
+    trainer.compile("sgd", "mse", run_eagerly=True)
+    data = X.reshape(-1, 3, 2).copy()
+    real = np.arange(3) < (np.arange(16) % 4)[:, None]
+    data[~real] = 0
+    loss = trainer.evaluate(
+        data, np.zeros((16, 3, 2)), 4, verbose=0, return_dict=True
+    )
+    features, outputs = (
+        np.where(real[..., None], trainer(data)[name], 0).reshape(16, -1)
+        for name in ("features", "outputs")
+    )
+    far = (features - outputs @ trainer.decoder.kernel.numpy()) ** 2
+    far = far.reshape(16, 3, 4).mean(-1)
+    each = [far[i, :n].mean() for i, n in enumerate(real.sum(-1)) if n]
+    np.testing.assert_allclose(
+        loss["reconstruction_loss"], np.mean(each), rtol=1e-5
+    )
+    kept = trainer.decoder.kernel.numpy()
+    trainer.fit(data[::4], np.zeros((4, 3, 2)), verbose=0)  # all padding
+    np.testing.assert_array_equal(trainer.decoder.kernel, kept)
+
+
 def frozen():
     model = make()
     model.trainable = False

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_moe.training import LocoProp
+from keras_moe.training import Trainer
 
 X = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
 Y = np.tanh(X[:, :3] * X[:, 1:4])
@@ -88,6 +89,17 @@ def test_local_steps_equal_numpy(variant):
     assert int(trainer.optimizer.iterations) == steps
 
 
+@pytest.mark.parametrize("constraint", ["unit_norm", "non_neg"])
+def test_constraints_hold_after_each_shorter_step(constraint):
+    model = stack("tanh", "linear", kernel_constraint=constraint)
+    fit(LocoProp(model, num_local_steps=4), keras.optimizers.SGD(0.5))
+    for layer in model.layers:
+        kernel = layer.kernel.numpy()
+        np.testing.assert_allclose(
+            layer.kernel_constraint(kernel), kernel, atol=1e-6
+        )
+
+
 def test_it_learns_and_saves_the_model_alone(tmp_path):
     model = stack("relu", "linear")
     trainer = LocoProp(model, num_local_steps=4)
@@ -142,6 +154,15 @@ def frozen():
     return model
 
 
+class Doubled(keras.layers.Dense):
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training)
+
+
+def derived():
+    return keras.Sequential([keras.Input((5,)), Doubled(3)])
+
+
 def with_lora():
     model = stack("relu", "linear")
     model.layers[0].enable_lora(2)
@@ -152,6 +173,7 @@ def with_lora():
     ("make", "message"),
     [
         (branching, "must be a stack of .*Add"),
+        (derived, "must be a stack of .*Doubled"),
         (lambda: keras.Sequential([keras.layers.Dense(2)]), "built"),
         (
             lambda: keras.Sequential(
@@ -185,3 +207,33 @@ def test_errors_name_the_argument():
         LocoProp(stack("relu")).compile(scaling, "mse")
     with pytest.raises(NotImplementedError, match="LocoProp"):
         LocoProp(stack("relu")).get_config()
+
+
+def multi_optimizer(**options):
+    return keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(
+            keras.optimizers.SGD(), {"dense.*": keras.optimizers.SGD(**options)}
+        )
+    )
+
+
+@pytest.mark.parametrize("make", [keras.optimizers.SGD, multi_optimizer])
+def test_gradients_are_not_accumulated(make):
+    """Local steps would be left out, or be of one gradient."""
+    trainer = LocoProp(stack("relu"))
+    with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
+        trainer.compile(make(gradient_accumulation_steps=2), "mse")
+    trainer.compile(make(), "mse")
+    with pytest.raises(ValueError, match="must be 1 for `LocoProp`"):
+        Trainer(trainer, gradient_accumulation_steps=2)
+
+
+def test_losses_are_means():
+    """Of a sum, targets would move by the size of the batch too far."""
+    trainer = LocoProp(stack("relu"))
+    for reduction in ("sum", "none"):
+        loss = keras.losses.MeanSquaredError(reduction=reduction)
+        with pytest.raises(ValueError, match=f"reduction='{reduction}'"):
+            trainer.compile("sgd", loss=[loss])
+    for loss in ("mse", keras.losses.mean_squared_error, None):
+        trainer.compile("sgd", loss)

@@ -46,13 +46,17 @@ def visible_pairs(
     """Returns which keys each query sees, `[b, n, t, s]` or broadcast to it.
 
     Args:
-        attention_mask: broadcast to `[b, n, t, s]`.
+        attention_mask: `[b, t, s]`, one for all heads, as of Keras's attention;
+            or broadcast to `[b, n, t, s]`.
         value_mask: `[b, s]`, false for padding.
         causal_shape: t and s, if queries see no later keys.
     """
     visible = None
     if attention_mask is not None:
         visible = ops.cast(attention_mask, "bool")
+        if len(visible.shape) == 3:
+            # Else rows of the batch would be taken for heads.
+            visible = ops.expand_dims(visible, 1)
     visible = intersect_masks(visible, by_time(value_mask))
     if causal_shape is not None:
         row, column = (ops.arange(length) for length in causal_shape)

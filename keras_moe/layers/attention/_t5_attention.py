@@ -51,7 +51,8 @@ class T5Attention(keras.layers.Layer):
         value: `(batch, keys, dim)`.
         bias: added to the scores; broadcast to `(batch, num_heads, queries,
             keys)`.
-        attention_mask: bool, broadcast to the same shape; false hides a key.
+        attention_mask: bool, `(batch, queries, keys)`, or broadcast to the same
+            shape; false hides a key.
         query_mask: not needed: queries do not influence each other.
         value_mask: bool `(batch, keys)`, false for padding; taken from `value`
             where Keras propagates one.

@@ -81,7 +81,9 @@ def leaf_attention(
     """
     shared = ops.matmul(of_queries, ops.swapaxes(of_keys, -1, -2))
     is_shared = shared > 0.5
-    most = ops.max(ops.where(is_shared, scores, -1e30), axis=-1, keepdims=True)
+    most = ops.where(is_shared, scores, -1e30)
+    # Of an empty batch there is a maximum only with `initial`.
+    most = ops.max(most, axis=-1, keepdims=True, initial=-1e30)
     above = ops.where(is_shared, scores - ops.stop_gradient(most), 0.0)
     weights = ops.exp(above) * shared
     total = ops.sum(weights, axis=-1, keepdims=True)

@@ -48,7 +48,8 @@ class ScaleInvariantAttention(HeadProjections):
             `query` where Keras propagates one, and so the others.
         value_mask: bool `(batch, keys)`, false for padding.
         key_mask: bool `(batch, keys)`, false for padding.
-        attention_mask: bool, broadcast to `(batch, heads, queries, keys)`.
+        attention_mask: bool, `(batch, queries, keys)`, or broadcast to `(batch,
+            heads, queries, keys)`.
         use_causal_mask: whether positions see no later ones.
         bias: refused; scores are of a degree that a bias is not.
         training: unused.
@@ -136,7 +137,8 @@ def over_sum(x: Tensor) -> Tensor:
     Args:
         x: `[..., n]`, not negative.
     """
-    largest = ops.max(x, axis=-1, keepdims=True)
+    # Of an empty batch there is a maximum only with `initial`.
+    largest = ops.max(x, axis=-1, keepdims=True, initial=0)
     # The quotient does not depend on it: neither does a gradient.
     largest = ops.stop_gradient(ops.where(largest > 0, largest, 1.0))
     x = x / largest

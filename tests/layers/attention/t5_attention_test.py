@@ -78,6 +78,28 @@ def test_attention_sees_the_masks_of_keras():
     )
 
 
+@pytest.mark.parametrize(
+    "kind", [layers.T5Attention, layers.ScaleInvariantAttention]
+)
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_mask_of_three_axes_is_one_for_all_heads(kind, batch):
+    """As for `keras.layers.MultiHeadAttention`; 2 is the number of heads."""
+    layer, x = kind(2, 4), data(batch, 5)
+    mask = np.random.random((batch, 5, 5)) < 0.6
+    mask[..., 0] = True
+    received = layer(x, x, attention_mask=mask)
+    for row in range(batch):
+        alone = layer(
+            x[row : row + 1],
+            x[row : row + 1],
+            attention_mask=mask[None, None, row],
+        )
+        np.testing.assert_allclose(received[row], alone[0], atol=1e-5)
+    inputs = keras.Input((5, DIM)), keras.Input((5, 5), dtype="bool")
+    outputs = layer(inputs[0], inputs[0], attention_mask=inputs[1])
+    assert outputs.shape == (None, 5, DIM)
+
+
 def test_attention_contract():
     run_layer_test(
         layers.T5Attention,

@@ -108,6 +108,15 @@ def test_a_row_that_is_wholly_masked_attends_to_nothing(leaf_only):
         assert gradient is None or np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("leaf_only", [False, True])
+def test_an_empty_batch_gives_an_empty_output(leaf_only):
+    layer = make(leaf_only=leaf_only)
+    assert layer(data(0, 5), data(0, 4)).shape == (0, 5, DIM)
+    none_seen = layer(data(2, 5), data(2, 0))
+    expected = np.broadcast_to(layer.output_projection.bias, none_seen.shape)
+    np.testing.assert_array_equal(none_seen, expected)
+
+
 def test_membership_is_exactly_one_leaf_and_has_a_gradient():
     decisions = tf.constant(np.random.normal(size=(1, 2, 50, 7)), "float32")
     with tf.GradientTape() as tape:

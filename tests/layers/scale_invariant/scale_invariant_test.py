@@ -85,6 +85,16 @@ def test_padding_of_nan_changes_nothing_and_has_no_gradient():
     np.testing.assert_array_equal(np.asarray(out)[~mask], 0)
 
 
+def test_an_empty_batch_gives_an_empty_output():
+    attention = layers.ScaleInvariantAttention(2, 3)
+    assert attention(data(0, 5), data(0, 4)).shape == (0, 5, DIM)
+    assert attention(data(2, 5), data(2, 0)).shape == (2, 5, DIM)
+    block = layers.ScaleInvariantBlock(2, 3, 7)
+    assert block(data(0, 5)).shape == (0, 5, DIM)
+    mask = np.ones((0, 5), bool)
+    assert block(data(0, 5), padding_mask=mask).shape == (0, 5, DIM)
+
+
 def test_sums_neither_overflow_nor_vanish_nor_divide_zeros():
     x = np.array([[3e38, 1e38], [2e-38, 0.0], [0.0, 0.0]], "float32")
     expected = [[0.75, 0.25], [1, 0], [0, 0]]
