@@ -232,10 +232,12 @@ class SequentialAttention(keras.layers.Layer):
 
         Returns:
             Numbers or names of features that are constant, or not finite
-            everywhere: they are never picked, and passed on as 0.
+            everywhere: they are never picked, and passed on as 0, and so is
+            what was excluded before.
 
         Raises:
-            ValueError: if fewer than `num_features` are left.
+            ValueError: if one is picked already, or fewer than `num_features`
+                are left.
         """
         if not self.built:
             self.build(keras.tree.map_structure(np.shape, data))
@@ -252,14 +254,14 @@ class SequentialAttention(keras.layers.Layer):
         return self._named(unusable)
 
     def exclude(self, features: Iterable[Any]) -> None:
-        """Makes features be never picked.
+        """Makes features be never picked, beside those excluded before.
 
         Args:
             features: numbers or names, as `selected` returns them.
 
         Raises:
-            ValueError: if one is unknown or comes twice, or fewer than
-                `num_features` are left.
+            ValueError: if one is unknown, comes twice or is picked already, or
+                fewer than `num_features` are left.
         """
         features = list(features)
         known = self._named(range(self.logits.shape[0]))
@@ -269,14 +271,20 @@ class SequentialAttention(keras.layers.Layer):
             )
         if features:
             check_unique("features", features)
-        left = len(known) - len(features)
-        if left < self.num_features:
+        if picked := [each for each in self.selected() if each in features]:
+            raise ValueError(
+                "`features` must not be picked already. Received: "
+                f"{picked}, which are."
+            )
+        before = ops.convert_to_numpy(self.usable) > 0
+        usable = before & [each not in features for each in known]
+        if (left := int(usable.sum())) < self.num_features:
             raise ValueError(
                 f"There must be at least num_features={self.num_features} "
                 f"features that can be picked. Received: {left}, without "
-                f"{features}."
+                f"{self._named(np.flatnonzero(~usable))}."
             )
-        self.usable.assign([float(each not in features) for each in known])
+        self.usable.assign(usable.astype("float32"))
 
     def selected(self) -> list:
         """Returns what was picked so far, the first first.
