@@ -236,14 +236,24 @@ class WriteWeighted(beam.DoFn):
 
 
 def weighted(record: bytes, weight: float) -> bytes:
-    """Returns a record with a weight, times that which it had before."""
+    """Returns a record with a weight, times that which it had before.
+
+    Raises:
+        ValueError: if that is not one number of at least 0.
+    """
     example = tf.train.Example.FromString(record)
-    values = example.features.feature[EXAMPLE_WEIGHT].float_list.value
-    before = list(values) or [1.0]
-    if len(before) != 1 or not 0.0 <= before[0] < np.inf:
+    feature = example.features.feature[EXAMPLE_WEIGHT]
+    kind = feature.WhichOneof("kind")
+    before = list(getattr(feature, kind).value if kind else []) or [1.0]
+    if (
+        kind == "bytes_list"
+        or len(before) != 1
+        or not 0.0 <= before[0] < np.inf
+    ):
         raise ValueError(
             f"`{EXAMPLE_WEIGHT}` must be one number of at least 0. Received: "
             f"{before} of an example."
         )
-    values[:] = [weight * before[0]]
+    # A float also where it was an integer, as all weights are that are written.
+    feature.float_list.value[:] = [weight * before[0]]
     return example.SerializeToString(deterministic=True)

@@ -199,27 +199,39 @@ def test_keys_that_repeat_or_are_missing(models, tmp_path):
         assert names.count([name.encode()]) in (0, 2)
 
 
-def test_weights_of_rounds_before_count(models, tmp_path):
-    weight = case.tf.train.FloatList(value=[0.5])
-    rows = [case.example(row, example_weight=weight) for row in range(20)]
-    made = run(
-        data.RandomSelector(),
-        [],
-        case.write(tmp_path / "pool", {"train": rows}),
-        tmp_path,
-        budget=5,
-    )
-    weights = [each["example_weight"] for each in case.read(made, "train")]
-    assert weights == [[0.5]] * 5
+def weights_of_five(feature, place):
+    rows = [case.example(row) for row in range(20)]
+    for row in rows:
+        row.features.feature["example_weight"].CopyFrom(feature)
+    pool = case.write(place / "pool", {"train": rows})
+    made = run(data.RandomSelector(), [], pool, place, budget=5)
+    return [each["example_weight"] for each in case.read(made, "train")]
 
 
-@pytest.mark.parametrize("bad", [[-1.0], [float("nan")], [1.0, 1.0]])
+FLOATS, INTEGERS, TEXTS = (
+    lambda values, kind=kind: case.tf.train.Feature(**{kind: {"value": values}})
+    for kind in ("float_list", "int64_list", "bytes_list")
+)
+
+
+@pytest.mark.parametrize(
+    "weight", [FLOATS([0.5]), INTEGERS([5]), INTEGERS([0])]
+)
+def test_weights_of_rounds_before_count(weight, tmp_path):
+    (value,) = getattr(weight, weight.WhichOneof("kind")).value
+    assert weights_of_five(weight, tmp_path) == [[float(value)]] * 5
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *map(FLOATS, [[-1.0], [float("nan")], [1.0, 1.0]]),
+        *(INTEGERS([-1]), INTEGERS([1, 1]), TEXTS([b"2"])),
+    ],
+)
 def test_weights_that_are_none(bad, tmp_path):
-    weight = case.tf.train.FloatList(value=bad)
-    rows = [case.example(row, example_weight=weight) for row in range(20)]
-    pool = case.write(tmp_path / "pool", {"train": rows})
     with pytest.raises(ValueError, match="must be one number of at least 0"):
-        run(data.RandomSelector(), [], pool, tmp_path, budget=5)
+        weights_of_five(bad, tmp_path)
 
 
 @pytest.mark.parametrize(
