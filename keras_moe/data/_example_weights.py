@@ -27,8 +27,8 @@ def with_example_weights(
     Returns:
         Batches `(inputs, labels, weights)`, without the column; weights are
         float32 `[batch]`, times those that there were before. A batch with a
-        weight that is negative or no number, or without any above 0, stops
-        whoever reads it.
+        weight that is negative or no number, in the column or before, or
+        without any above 0 in the end, stops whoever reads it.
 
     Raises:
         ValueError: if the inputs have no such column.
@@ -55,13 +55,14 @@ def with_example_weights(
     def take(*batch: Any) -> tuple[Any, Any, tf.Tensor]:
         inputs, labels, before = keras.utils.unpack_x_y_sample_weight(batch)
         weights = tf.cast(tf.reshape(inputs[name], [-1]), tf.float32)
-        weights = _not_all_zero(assert_weights(weights), name)
+        weights = assert_weights(weights)
         others = {key: inputs[key] for key in inputs if key != name}
         if before is not None:
-            before = tf.cast(before, tf.float32)
+            # Before the product, where two negative ones would hide.
+            before = assert_weights(tf.cast(before, tf.float32))
             shape = [-1] + [1] * (before.shape.rank - 1)
-            weights = tf.reshape(weights, shape) * before
-        return others, labels, weights
+            weights = assert_weights(tf.reshape(weights, shape) * before)
+        return others, labels, _not_all_zero(weights, name)
 
     return dataset.map(take, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -69,7 +70,10 @@ def with_example_weights(
 def _not_all_zero(weights: tf.Tensor, name: str) -> tf.Tensor:
     check = tf.debugging.Assert(
         tf.reduce_any(weights > 0.0),
-        [f"`{name}` must not be 0 for all examples of a batch."],
+        [
+            f"`{name}`, times the weights before, must not be 0 for all "
+            "examples of a batch."
+        ],
     )
     with tf.control_dependencies([check]):
         return tf.identity(weights)

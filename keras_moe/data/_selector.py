@@ -178,7 +178,8 @@ class Selector:
             keys: of the rows, for draws that do not depend on their order:
                 texts, bytes or integers. Rows of the same key have the same
                 draw. By default, the rows' numbers.
-            chosen: rows that were chosen before, which are left out.
+            chosen: rows that were chosen before, which are left out: their
+                numbers, or a bool mask `[n]`.
 
         Returns:
             A `Selection`. Its weights have a mean of 1 over draws.
@@ -261,7 +262,16 @@ def warn_of_starving(cut: Cut) -> None:
 
 
 def _checked_rows(chosen: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
-    rows = np.asarray(chosen, "int64").reshape(-1)
+    rows = np.asarray(chosen)
+    if rows.shape == (size,) and rows.dtype == bool:
+        return np.flatnonzero(rows)
+    # Nothing is of any type. Cast, a mask would be rows 0 and 1.
+    if rows.size and rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"`chosen` must be integers, rows of the pool, or a mask of its "
+            f"{size} rows. Received: shape={rows.shape} of {rows.dtype}."
+        )
+    rows = rows.astype("int64").reshape(-1)
     if len(rows) and not (0 <= rows.min() and rows.max() < size):
         raise ValueError(
             f"`chosen` must be rows of the pool, in [0, {size}). Received: "

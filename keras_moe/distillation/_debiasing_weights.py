@@ -55,7 +55,8 @@ def debiasing_weights(
             f"{_first(d, np.isfinite(d) & (d > 0.0))}."
         )
     try:
-        return 1.0 / (1.0 + p * (d - 1.0))
+        # Without `d - 1`, in which a small d would be lost, and 1 / 0 be left.
+        return 1.0 / (1.0 - p + p * d)
     except ValueError as error:
         raise ValueError(
             "`error_rate` and `distortion` must be of shapes that fit. "

@@ -21,7 +21,9 @@ class LatentExploration:
 
     Random exploration, the default, adds noise to the code of each example:
     `z' = z + noise_scale * std(z) * N(0, 1)`, with the deviation of each
-    dimension over the batch. Gradient exploration, with a teacher and a
+    dimension over the rows of the batch whose codes are finite. Of one row
+    there is none: the root mean square of its code takes its place. Gradient
+    exploration, with a teacher and a
     student, goes on from there to where they disagree: `num_steps` steps of
     length `step_size` up the KL divergence of their answers.
 
@@ -109,8 +111,7 @@ class LatentExploration:
         """Returns other inputs, of the same shape and dtype."""
         codes = ops.cast(_infer(self.encoder, inputs), "float32")
         noise = keras.random.normal(ops.shape(codes), seed=self.seed_generator)
-        spread = ops.std(codes, axis=0, keepdims=True)
-        codes = codes + self.noise_scale * spread * noise
+        codes = codes + self.noise_scale * _spread(codes) * noise
         if self.teacher is not None:
             for _ in range(self.num_steps):
                 slope = gradient(self._disagreement, codes)
@@ -129,6 +130,20 @@ def _infer(model: Any, inputs: Tensor) -> Tensor:
     if isinstance(model, keras.layers.Layer):
         return model(inputs, training=False)
     return model(inputs)
+
+
+def _spread(codes: Tensor) -> Tensor:
+    """Returns the deviation of each dimension over finite rows, `[1, dim]`."""
+    finite = ops.all(ops.isfinite(codes), axis=-1, keepdims=True)
+    codes = ops.where(finite, codes, 0.0)
+    rows = ops.sum(ops.cast(finite, "float32"))
+    number = ops.maximum(rows, 1.0)
+    mean = ops.sum(codes, axis=0, keepdims=True) / number
+    from_mean = ops.where(finite, codes - mean, 0.0)
+    variance = ops.sum(from_mean * from_mean, axis=0, keepdims=True) / number
+    # Each row but one is 0.
+    length = ops.max(ops.sqrt(ops.mean(codes * codes, axis=-1)))
+    return ops.where(rows > 1.0, ops.sqrt(variance), length)
 
 
 def _directions(slope: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def supervision_complexity(
         model: the student, of one output `[n, outputs]`, with trainable
             weights. Memory grows with `n * outputs * weights` and the square
             of n: a few hundred examples and a small model.
-        x: inputs of n examples.
+        x: inputs of n examples, at least 2.
         targets: `[n, outputs]`, such as a teacher's probabilities; or int
             `[n]`, classes.
         ridge: share of K's mean diagonal that is added to it, for K is nearly
@@ -44,7 +44,8 @@ def supervision_complexity(
 
     Raises:
         ValueError: if targets do not fit the outputs or are no numbers, the
-            model has no trainable weights, or an argument is out of its range.
+            model has no trainable weights, there are fewer than 2 examples, or
+            an argument is out of its range.
         RuntimeError: on a backend other than TensorFlow.
 
     Example:
@@ -73,6 +74,12 @@ def supervision_complexity(
             f"{model.name}, without any."
         )
     kernel, outputs = _tangent_kernel(model, x)
+    if len(kernel) < 2:
+        # Less its mean, any target of one example is 0.
+        raise ValueError(
+            "`x` must be at least 2 examples: targets are compared. Received: "
+            f"{len(kernel)}."
+        )
     y = _centred(targets, len(kernel), outputs)
     trace = float(np.trace(kernel))
     if not np.isfinite(trace) or trace <= 0.0:

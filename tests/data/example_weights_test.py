@@ -65,6 +65,33 @@ def test_weights_that_are_none(bad):
         weights_of(found)
 
 
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("tokens", [(), (4,)])
+def test_weights_before_that_are_none(bad, tokens):
+    before = np.ones((6, *tokens), "float32")
+    before[4] = bad
+    # Neither a 0 nor another negative one hides it.
+    column = np.array([1.0, 1.0, 1.0, 2.0, 0.0, 1.0])
+    found = data.with_example_weights(batches(column, before=before))
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="must be numbers of at least 0"
+    ):
+        weights_of(found)
+
+
+def test_a_product_that_is_no_weight():
+    half = np.array([1.0, 0.0, 1.0, 0.0, 1.0, 0.0])
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="must not be 0 for all"
+    ):
+        weights_of(data.with_example_weights(batches(half, before=1 - half)))
+    large = np.full(6, 1e30)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="must be numbers of at least 0"
+    ):
+        weights_of(data.with_example_weights(batches(large, before=large)))
+
+
 def test_weights_that_are_all_zero():
     found = data.with_example_weights(batches(np.zeros(6)))
     with pytest.raises(

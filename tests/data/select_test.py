@@ -137,6 +137,30 @@ def test_rows_chosen_before_are_left_out():
     assert sorted([*before, *after.indices]) == both.tolist()
 
 
+def test_rows_chosen_before_as_a_mask():
+    rows = np.array([3, 7, 8])
+    mask = np.isin(POOL, rows)
+    one, other = (
+        data.RandomSelector().select(None, POOL, 37, chosen=chosen).indices
+        for chosen in (rows, mask)
+    )
+    np.testing.assert_array_equal(one, POOL[~mask])
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ([2.9], r"integers.*Received: shape=\(1,\) of float64"),
+        ([True, False], r"a mask of its 40 rows. .*shape=\(2,\) of bool"),
+        (["3"], "Received: shape="),
+    ],
+)
+def test_rows_chosen_before_of_another_type(chosen, message):
+    with pytest.raises(ValueError, match=message):
+        data.RandomSelector().select(None, POOL, 1, chosen=chosen)
+
+
 @pytest.mark.parametrize("chosen", [[-1], [40]])
 def test_rows_chosen_before_that_are_none(chosen):
     with pytest.raises(ValueError, match=r"rows of the pool, in \[0, 40\)"):

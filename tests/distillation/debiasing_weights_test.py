@@ -23,6 +23,12 @@ def test_a_teacher_that_is_right_weighs_1():
     np.testing.assert_array_equal(debiasing_weights(RANDOM.random(3), 1.0), 1.0)
 
 
+@pytest.mark.parametrize("distortion", [1e-17, 1e-300, 1e300])
+def test_a_teacher_that_is_wrong_weighs_the_inverse(distortion):
+    found = debiasing_weights(1.0, distortion)
+    np.testing.assert_allclose(found, 1 / distortion, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("p", "distortion", "message"),
     [

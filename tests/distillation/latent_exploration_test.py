@@ -40,6 +40,36 @@ def test_noise_is_as_wide_as_codes_are():
     assert np.abs(again - moved).mean() > 0.1
 
 
+def test_one_row_is_explored_at_the_scale_of_its_code():
+    explore = LatentExploration(encoder, decoder, noise_scale=0.5, seed=0)
+    x = FEATURES[:1]
+    code = np.asarray(encoder(x))
+    moved = [np.asarray(encoder(explore(x))) - code for _ in range(500)]
+    expected = 0.5 * np.sqrt(np.mean(code**2))
+    np.testing.assert_allclose(np.std(moved), expected, rtol=0.06)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_no_number_spoils_no_other(value):
+    broken = FEATURES.copy()
+    broken[2, 1] = value
+    others = np.arange(len(FEATURES)) != 2
+
+    def spread(x):
+        # The same noise in each.
+        explore = LatentExploration(encoder, decoder, seed=0)
+        return np.asarray(encoder(explore(x))) - np.asarray(encoder(x))
+
+    deviation = np.asarray(encoder(FEATURES[others])).std(axis=0)
+    whole = np.asarray(encoder(FEATURES)).std(axis=0)
+    np.testing.assert_allclose(
+        (spread(broken) / deviation)[others],
+        (spread(FEATURES) / whole)[others],
+        rtol=1e-2,
+        atol=1e-3,
+    )
+
+
 def test_the_gradient_leads_to_where_they_disagree():
     teacher, student = classifier(0), classifier(1)
 

@@ -141,3 +141,9 @@ def test_models_that_learn_nothing():
     broken.layers[0].kernel.assign(np.full((3, 8), np.nan))
     with pytest.raises(ValueError, match="a tangent kernel of trace nan"):
         supervision_complexity(broken, X, LABELS)
+
+
+def test_one_example_has_no_complexity():
+    with pytest.raises(ValueError, match="at least 2 examples.*Received: 1"):
+        supervision_complexity(make(), X[:1], LABELS[:1])
+    assert supervision_complexity(make(), X[:2], np.array([0, 1])) > 0.0

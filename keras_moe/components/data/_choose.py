@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +30,7 @@ class Scored(NamedTuple):
     """A row with what the choice depends on.
 
     Attributes:
-        rank: the greater, the sooner it is chosen. The record decides last.
+        rank: the greater, the sooner it is chosen. Each row has its own.
         score: how much it is wanted.
         shard: that it is written to.
         row: the row.
@@ -94,12 +95,16 @@ class ScoreShard(beam.DoFn):
         # Sorted, so that batches and every bit of an answer are the same.
         rows = sorted(given)
         keys = [row.key for row in rows]
+        copies: Counter[bytes] = Counter()
         for row, score, before in zip(
             rows, self._scores(rows), [None, *keys[:-1]], strict=True
         ):
             u = draw(row.key or row.record, self._seed, self._round)
-            last = hashlib.sha256(row.record).digest()
-            order = (*rank(score, u, self._selector.is_drawn), last)
+            # Equal in both, rows are told apart by their content, and copies
+            # by their number: tied ranks would miss the budget.
+            last = hashlib.sha256(row.record).digest(), -copies[row.record]
+            copies[row.record] += 1
+            order = (*rank(score, u, self._selector.is_drawn), *last)
             repeats = bool(row.key) and row.key == before
             yield Scored(order, score, shard, row, repeats)
 
@@ -236,14 +241,24 @@ class WriteWeighted(beam.DoFn):
 
 
 def weighted(record: bytes, weight: float) -> bytes:
-    """Returns a record with a weight, times that which it had before."""
+    """Returns a record with a weight, times that which it had before.
+
+    Raises:
+        ValueError: if that is not one number of at least 0.
+    """
     example = tf.train.Example.FromString(record)
-    values = example.features.feature[EXAMPLE_WEIGHT].float_list.value
-    before = list(values) or [1.0]
-    if len(before) != 1 or not 0.0 <= before[0] < np.inf:
+    feature = example.features.feature[EXAMPLE_WEIGHT]
+    kind = feature.WhichOneof("kind")
+    before = list(getattr(feature, kind).value if kind else []) or [1.0]
+    if (
+        kind == "bytes_list"
+        or len(before) != 1
+        or not 0.0 <= before[0] < np.inf
+    ):
         raise ValueError(
             f"`{EXAMPLE_WEIGHT}` must be one number of at least 0. Received: "
             f"{before} of an example."
         )
-    values[:] = [weight * before[0]]
+    # A float also where it was an integer, as all weights are that are written.
+    feature.float_list.value[:] = [weight * before[0]]
     return example.SerializeToString(deterministic=True)

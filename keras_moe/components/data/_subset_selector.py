@@ -124,11 +124,6 @@ class SubsetSelectorExecutor(base_beam_executor.BaseBeamExecutor):
 
 
 def _write_report(written: int, chosen: Chosen, uri: str) -> None:
-    if not written:
-        raise ValueError(
-            "An example must be chosen. Received: none, for all examples are "
-            "the same."
-        )
     report = {
         "examples": written,
         "pool": chosen.cut.pool,
@@ -162,12 +157,14 @@ class SubsetSelector(base_beam_component.BaseBeamComponent):
     Writes the chosen examples of some splits, each with a feature
     `example_weight`, and the other splits as they are. A draw is a hash of an
     example's key, the seed and the round: a second run, and any number of
-    workers, write the same files. It is what `Selector.select` chooses in
-    memory with the same keys.
+    workers, write the same files, of exactly `budget` examples. They are those
+    that `Selector.select` chooses in memory with the same keys, where each
+    example has its own.
 
-    Examples of the same key have the same draw: of equal scores, they come
-    together, or not at all. Examples without a key are drawn by their content.
-    Both are counted.
+    Examples of the same key have the same draw. Where the budget ends among
+    some of equal scores, their content decides (in memory, their place), and of
+    copies as many are kept as it takes. Examples without a key are drawn by
+    their content. Both are counted.
 
     A trainer takes the weights out of the inputs by
     `keras_moe.data.with_example_weights`. TFX's Transform keeps only what

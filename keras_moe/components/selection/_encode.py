@@ -8,8 +8,8 @@ import numpy as np
 from keras_moe.components.selection._feature_table import Column
 
 _MOST_CATEGORIES = 1000
-# Variation that rounding alone may make.
-_SMALLEST = 1e-6
+# Variation, as a share of a number, that rounding to float32 alone may make.
+_ROUNDING = 1e-6
 
 Inputs = dict[str, np.ndarray]
 
@@ -35,8 +35,10 @@ def encode(
 ) -> Encoded:
     """Returns features as a network reads them.
 
-    What is missing is the mean, or a category of its own, and so are categories
-    beyond the thousand most frequent.
+    What is missing is a category of its own, and so are categories beyond the
+    thousand most frequent. Missing numbers are the mean; where training lacks
+    some, another number beside them says whether they are there, which may be
+    all that a feature tells.
 
     Args:
         train: whose means and categories count.
@@ -54,8 +56,7 @@ def encode(
             encoded.evaluation[name] = _numbered(other, known)
             encoded.categories[name] = len(known) + 1
         else:
-            seen = column.values[column.there]
-            scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), _SMALLEST)
+            scale = _scale(column)
             encoded.train[name] = _scaled(column, *scale)
             encoded.evaluation[name] = _scaled(other, *scale)
     return encoded
@@ -70,9 +71,16 @@ def _useless(column: Column) -> str | None:
         return "constant" if len(set(column.values)) == 1 else None
     if not np.isfinite(seen).all():
         return "not finite"
-    spread = np.abs(seen - seen[:1]).max()
-    largest = np.abs(seen).max()
-    return "constant" if spread <= _SMALLEST * largest else None
+    varies = _varies(column).any() or not column.there.all()
+    return None if varies else "constant"
+
+
+def _varies(column: Column) -> np.ndarray:
+    """Returns which numbers of a column differ by more than rounding."""
+    seen = column.values[column.there]
+    spread = np.abs(seen - seen[:1]).max(axis=0)
+    rounding = 0.0 if column.is_whole else _ROUNDING
+    return spread > rounding * np.abs(seen).max(axis=0)
 
 
 def _unlike(column: Column, other: Column | None) -> str | None:
@@ -95,9 +103,27 @@ def _numbered(column: Column, known: list[bytes]) -> np.ndarray:
     return np.where(column.there, found, 0).astype("int32")
 
 
+def _scale(column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and deviation of numbers, and of whether they are there.
+
+    A deviation of what does not vary is 1: by one near 0, a number that
+    evaluation alone has would be huge.
+    """
+    seen, there = column.values[column.there], column.there
+    deviation = np.where(_varies(column), seen.std(axis=0), 1.0)
+    if there.all():
+        return seen.mean(axis=0), deviation
+    return (
+        np.append(seen.mean(axis=0), there.mean()),
+        np.append(deviation, there.std()),
+    )
+
+
 def _scaled(
     column: Column, mean: np.ndarray, deviation: np.ndarray
 ) -> np.ndarray:
-    values = (column.values - mean) / deviation
     there = np.expand_dims(column.there, 1)
-    return np.where(there, values, 0.0).astype("float32")
+    values = np.where(there, column.values, mean[: column.values.shape[1]])
+    if len(mean) > values.shape[1]:
+        values = np.concatenate([values, there], axis=1)
+    return ((values - mean) / deviation).astype("float32")

@@ -25,10 +25,12 @@ class Column(NamedTuple):
     Attributes:
         values: float64 `[examples, size]`, or bytes `[examples]`.
         there: bool `[examples]`, false where an example has none.
+        is_whole: whether values are integers, which no rounding changes.
     """
 
     values: np.ndarray
     there: np.ndarray
+    is_whole: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -130,4 +132,4 @@ def _column(values: np.ndarray, sizes: np.ndarray) -> Column | None:
     numbers = np.zeros((len(sizes), max(size, 1)))
     if size:
         numbers[there] = values.reshape(-1, size)
-    return Column(numbers, there)
+    return Column(numbers, there, values.dtype.kind == "i")

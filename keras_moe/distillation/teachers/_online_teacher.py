@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 
 from keras_moe.distillation.teachers._cached_teacher import CachedTeacher
 
@@ -19,7 +20,9 @@ class OnlineTeacher(keras.callbacks.Callback):
 
     The epoch alone says which checkpoint it is: a training that is resumed goes
     on with the right one. The weights are loaded at the start of an epoch;
-    after the training, the teacher is the last one it was.
+    after the training, the teacher is the last one it was. Where another begins
+    with the same callback, the teacher is again as the first was given it; its
+    weights are kept for that, unless a checkpoint teaches from epoch 0 on.
 
     Source: [Harutyunyan et al., 2023](https://arxiv.org/abs/2301.12245),
     section 4.
@@ -72,9 +75,14 @@ class OnlineTeacher(keras.callbacks.Callback):
             for epoch in sorted(checkpoints)
         }
         self._loaded: pathlib.Path | None = None
+        # The teacher whose weights were replaced, and what they were.
+        self._given: tuple[keras.Model, list[np.ndarray]] | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Refuses a model whose teacher has no weights to load."""
+        """Gives a teacher the weights it came with.
+
+        Refuses a model whose teacher has no weights to load.
+        """
         teacher = getattr(self.model, "teacher", None)
         if teacher is None or isinstance(teacher, CachedTeacher):
             raise ValueError(
@@ -83,6 +91,9 @@ class OnlineTeacher(keras.callbacks.Callback):
                 f"{teacher!r}."
             )
         self._loaded = None
+        if self._given is not None and self._given[0] is teacher:
+            teacher.set_weights(self._given[1])
+        self._given = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Loads the checkpoint that teaches in this epoch."""
@@ -90,7 +101,10 @@ class OnlineTeacher(keras.callbacks.Callback):
             path for first, path in self.checkpoints.items() if first <= epoch
         ]
         if due and due[-1] != self._loaded:
-            self.model.teacher.load_weights(due[-1])
+            teacher = self.model.teacher
+            if self._loaded is None and 0 not in self.checkpoints:
+                self._given = teacher, teacher.get_weights()
+            teacher.load_weights(due[-1])
             self._loaded = due[-1]
 
 

@@ -15,6 +15,8 @@ from keras_moe.layers.selection._features import check_unique
 from keras_moe.layers.selection._features import column_groups
 from keras_moe.layers.selection._features import multiply
 from keras_moe.layers.selection._features import read_groups
+from keras_moe.layers.selection._picks import shares
+from keras_moe.layers.selection._picks import with_best
 from keras_moe.layers.selection._schedule import Schedule
 from keras_moe.layers.selection._select_features import SelectFeatures
 from keras_moe.layers.selection._unusable import find_unusable
@@ -136,8 +138,13 @@ class SequentialAttention(keras.layers.Layer):
                 f"`num_features` must be at most the {number} features of the "
                 f"inputs. Received: num_features={self.num_features}."
             )
+        # Not cast to half precision in a call: rounded, different logits tie.
         self.logits = self.add_weight(
-            name="logits", shape=(number,), initializer="zeros", dtype="float32"
+            name="logits",
+            shape=(number,),
+            initializer="zeros",
+            dtype="float32",
+            autocast=False,
         )
         # Where the logits stood when they last began anew: an optimizer, and
         # not a call, moves what is trained.
@@ -183,25 +190,17 @@ class SequentialAttention(keras.layers.Layer):
         """Returns what each feature is multiplied by, float32 `[features]`."""
         picked = ops.convert_to_tensor(self.pick) >= 0
         usable = ops.convert_to_tensor(self.usable)
-        shares = self._shares()
         number = ops.sum(ops.cast(picked, "int32"))
-        shares = ops.where(number < self.num_features, shares, 0.0)
-        attention = ops.where(picked, 1.0, shares)
+        left = ops.where(number < self.num_features, self._shares(), 0.0)
+        attention = ops.where(picked, 1.0, left)
         warm = ops.convert_to_tensor(self.step) <= self.schedule.warmup
         return ops.where(warm, usable, attention)
 
     def _shares(self) -> Tensor:
-        """Returns the softmax over features that may be picked; 0 for others.
-
-        0 for all where there are none, without NaN in a gradient.
-        """
+        """Returns the softmax over what may be picked; 0 for others."""
         picked = ops.convert_to_tensor(self.pick) >= 0
         free = ops.where(picked, 0.0, ops.convert_to_tensor(self.usable))
-        logits = ops.cast(self.logits, "float32") - self.start
-        logits = ops.where(free > 0, logits, -1e30)
-        greatest = ops.stop_gradient(ops.max(logits))
-        exponentials = free * ops.exp(logits - greatest)
-        return exponentials / ops.maximum(ops.sum(exponentials), 1e-30)
+        return shares(self.logits - self.start, free)
 
     def advance(self) -> None:
         """Counts a training step; ends a run, or picks, where that is due."""
@@ -210,33 +209,20 @@ class SequentialAttention(keras.layers.Layer):
         ended = ops.any(ends == updates)
         runs = ops.sum(ops.cast(ends <= updates, "int32"))
         picks = ended & (runs % self.num_runs == 0)
-        shares = ops.stop_gradient(self._shares()) / self.num_runs
-        mean = self.mean_attention + ops.where(ended, shares, 0.0)
+        share = ops.stop_gradient(self._shares()) / self.num_runs
+        mean = self.mean_attention + ops.where(ended, share, 0.0)
         before = ops.convert_to_tensor(self.pick)
-        pick = ops.where(picks, self._with_best(mean), before)
-        logits = ops.stop_gradient(ops.cast(self.logits, "float32"))
+        usable = ops.convert_to_tensor(self.usable)
+        best = with_best(
+            before, mean, usable, self.num_per_step, self.num_features
+        )
+        pick = ops.where(picks, best, before)
+        logits = ops.stop_gradient(ops.convert_to_tensor(self.logits))
         start = ops.where(ended, logits, ops.convert_to_tensor(self.start))
         self.pick.assign(pick)
         self.mean_attention.assign(ops.where(picks, 0.0, mean))
         self.start.assign(start)
         self.step.assign(updates + 1)
-
-    def _with_best(self, attention: Tensor) -> Tensor:
-        """Returns `pick` with the features of the greatest attention."""
-        pick = ops.convert_to_tensor(self.pick)
-        free = (pick < 0) & (ops.convert_to_tensor(self.usable) > 0)
-        # A logit that is NaN comes last, but whatever is picked was free.
-        attention = ops.where(ops.isfinite(attention), attention, -1.0)
-        attention = ops.where(free, attention, -np.inf)
-        _, best = ops.top_k(attention, self.num_per_step)
-        before = ops.max(pick) + 1
-        number = attention.shape[0]
-        for place in range(self.num_per_step):
-            chosen = ops.arange(number, dtype="int32") == best[place]
-            order = before + place
-            chosen = chosen & free & (order < self.num_features)
-            pick = ops.where(chosen, order, pick)
-        return pick
 
     # === Before and after ===
 
@@ -248,10 +234,12 @@ class SequentialAttention(keras.layers.Layer):
 
         Returns:
             Numbers or names of features that are constant, or not finite
-            everywhere: they are never picked, and passed on as 0.
+            everywhere: they are never picked, and passed on as 0, and so is
+            what was excluded before.
 
         Raises:
-            ValueError: if fewer than `num_features` are left.
+            ValueError: if one is picked already, or fewer than `num_features`
+                are left.
         """
         if not self.built:
             self.build(keras.tree.map_structure(np.shape, data))
@@ -268,14 +256,14 @@ class SequentialAttention(keras.layers.Layer):
         return self._named(unusable)
 
     def exclude(self, features: Iterable[Any]) -> None:
-        """Makes features be never picked.
+        """Makes features be never picked, beside those excluded before.
 
         Args:
             features: numbers or names, as `selected` returns them.
 
         Raises:
-            ValueError: if one is unknown or comes twice, or fewer than
-                `num_features` are left; or no data was seen yet.
+            ValueError: if one is unknown, comes twice or is picked already, or
+                fewer than `num_features` are left; or no data was seen yet.
         """
         check_built(self)
         features = list(features)
@@ -286,14 +274,20 @@ class SequentialAttention(keras.layers.Layer):
             )
         if features:
             check_unique("features", features)
-        left = len(known) - len(features)
-        if left < self.num_features:
+        if picked := [each for each in self.selected() if each in features]:
+            raise ValueError(
+                "`features` must not be picked already. Received: "
+                f"{picked}, which are."
+            )
+        before = ops.convert_to_numpy(self.usable) > 0
+        usable = before & [each not in features for each in known]
+        if (left := int(usable.sum())) < self.num_features:
             raise ValueError(
                 f"There must be at least num_features={self.num_features} "
                 f"features that can be picked. Received: {left}, without "
-                f"{features}."
+                f"{self._named(np.flatnonzero(~usable))}."
             )
-        self.usable.assign([float(each not in features) for each in known])
+        self.usable.assign(usable.astype("float32"))
 
     def selected(self) -> list:
         """Returns what was picked so far, the first first.

@@ -24,10 +24,15 @@ def paths(tmp_path):
     return found
 
 
-def distill(online, **options):
-    teacher = classifier(0)
-    distiller = SparseToDenseDistiller(teacher, classifier(1))
+def made():
+    distiller = SparseToDenseDistiller(classifier(0), classifier(1))
     distiller.compile(keras.optimizers.SGD(0.1), LOSS)
+    return distiller
+
+
+def distill(online, distiller=None, **options):
+    distiller = distiller or made()
+    teacher = distiller.teacher
     seen = []
     watch = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: seen.append(
@@ -67,6 +72,31 @@ def test_a_training_that_is_resumed_has_the_teacher_of_its_epoch(paths):
     # Used again, it begins again.
     seen, _ = distill(online, epochs=1)
     np.testing.assert_array_equal(seen[0], answers(10))
+
+
+def test_a_second_training_begins_with_the_teacher_that_was_given(paths):
+    online, distiller = OnlineTeacher({1: paths[0], 2: paths[1]}), made()
+    for epochs, initial_epoch, seeds in [
+        (3, 0, (0, 10, 11)),
+        (2, 0, (0, 10)),
+        # Without an epoch of a checkpoint, and from the middle.
+        (1, 0, (0,)),
+        (3, 2, (11,)),
+        (1, 0, (0,)),
+    ]:
+        seen, _ = distill(
+            online, distiller, epochs=epochs, initial_epoch=initial_epoch
+        )
+        for found, seed in zip(seen, seeds, strict=True):
+            np.testing.assert_array_equal(found, answers(seed))
+    # What another teacher came with is another's.
+    seen, _ = distill(online, epochs=1)
+    np.testing.assert_array_equal(seen[0], answers(0))
+    other = SparseToDenseDistiller(classifier(5), classifier(1))
+    other.compile("sgd", LOSS)
+    for _ in range(2):
+        seen, _ = distill(online, other, epochs=2)
+        np.testing.assert_array_equal(seen[0], answers(5))
 
 
 def test_bad_input(paths, tmp_path):

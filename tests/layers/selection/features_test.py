@@ -132,8 +132,30 @@ def test_what_is_left_out_must_be_known_and_leave_enough():
     with pytest.raises(ValueError, match="num_features=2.*Received: 0"):
         layer.adapt(np.ones((9, 3)))
     assert layer.usable.numpy().tolist() == [1, 1, 1]
-    layer.exclude([1])
+
+
+def test_what_was_left_out_stays_out():
+    layer = selection(k=2)
+    layer.build((None, 4))
+    layer.exclude([0])
     layer.exclude([])
+    assert layer.adapt(X[:, :4]) == []
+    assert layer.usable.numpy().tolist() == [0, 1, 1, 1]
+    layer.exclude([0, 1])
+    assert layer.usable.numpy().tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match=r"Received: 1, without \[0, 1, 3\]"):
+        layer.exclude([3])
+    assert layer.usable.numpy().tolist() == [0, 0, 1, 1]
+
+
+def test_what_is_picked_cannot_be_left_out():
+    layer = selection()
+    layer.build((None, 3))
+    layer.pick.assign([-1, 0, -1])
+    with pytest.raises(ValueError, match=r"picked already. Received: \[1\]"):
+        layer.exclude([0, 1])
+    with pytest.raises(ValueError, match=r"picked already. Received: \[1\]"):
+        layer.adapt(np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 4.0]]))
     assert layer.usable.numpy().tolist() == [1, 1, 1]
 
 

@@ -200,6 +200,19 @@ def test_half_precision_picks_exactly_k(policy):
     assert layer.selected()[0] in (2, 5) and len(set(layer.selected())) == 3
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_tells_close_logits_apart(policy):
+    layer = SequentialAttention(
+        1, total_steps=10, warmup_fraction=0.0, dtype=policy
+    )
+    layer.build((None, 3))
+    layer.step.assign(9)
+    # The three are one number in either half precision.
+    layer.logits.assign([8.0, 8.001, 8.0015])
+    layer(np.ones((1, 3)), training=True)
+    assert layer.selected() == [2]
+
+
 def test_layer():
     run_layer_test(
         SequentialAttention,
