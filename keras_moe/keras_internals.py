@@ -35,10 +35,9 @@ def flatten_layers(
 ) -> list[keras.layers.Layer]:
     """Returns a layer and all layers below it, each before its sublayers.
 
-    Stands for `Layer._flatten_layers()`. Models have the public `layers`, which
-    leaves out layers within layers; without this function, nothing would find
-    the experts in a block. A layer that is used in two places comes once.
-    Siblings come in an order of Keras's own, not in that of their making.
+    Stands for `Layer._flatten_layers()`. The public `layers` of models leaves
+    out layers within layers, such as the experts in a block. A layer that is
+    used twice comes once. Siblings come in an order of Keras's own.
 
     Args:
         layer: any.
@@ -51,9 +50,8 @@ def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns the layers right below a layer, in the order they were made.
 
     Stands for `Layer._flatten_layers(include_self=False, recursive=False)`.
-    Names of weights and figures of layers go by this order: another one would
-    give weights other names in checkpoints. A layer that is an attribute twice
-    comes once.
+    Names of weights in checkpoints go by this order. A layer that is an
+    attribute twice comes once.
 
     Args:
         layer: any.
@@ -104,9 +102,8 @@ def query_projection(
 ) -> keras.layers.EinsumDense:
     """Returns the layer that makes the queries of Keras's attention.
 
-    Stands for `MultiHeadAttention._query_dense`, which has no public name.
-    Keras quantises the projections one by one: whether attention is quantised
-    shows in them alone.
+    Stands for `MultiHeadAttention._query_dense`, which has no public name. Only
+    the projections show whether attention is quantised.
 
     Args:
         attention: built.
@@ -117,9 +114,8 @@ def query_projection(
 def functional_nodes(model: keras.Model) -> list[Any]:
     """Returns the calls of layers that make up a Functional model.
 
-    Stands for `Functional._nodes_by_depth`. Without it, the calls of this model
-    could not be told from those that the same layers have in another. The order
-    of the calls means nothing.
+    Stands for `Functional._nodes_by_depth`. The same layers may have other
+    calls in another model. The order of the calls means nothing.
 
     Args:
         model: Functional.
@@ -149,7 +145,7 @@ def compile_metrics(model: keras.Model) -> keras.metrics.Metric | None:
     """Returns Keras's holder of the metrics given to `compile`, or `None`.
 
     Stands for `Trainer._compile_metrics`. The public `metrics` lacks them until
-    they are built, and so cannot say whether there will be any.
+    they are built.
 
     Args:
         model: a model whose constructor has run.
@@ -160,8 +156,7 @@ def compile_metrics(model: keras.Model) -> keras.metrics.Metric | None:
 def compile_loss(model: keras.Model) -> Any:
     """Returns Keras's holder of the loss given to `compile`, or `None`.
 
-    Stands for `Trainer._compile_loss`. The public `loss` is what the user gave,
-    before Keras made functions and trackers of it.
+    Stands for `Trainer._compile_loss`. The public `loss` is what the user gave.
 
     Args:
         model: compiled.
@@ -180,8 +175,7 @@ def compute_loss(
     """Returns the loss as the model's own training step computes it.
 
     Stands for `Trainer._compute_loss`, which gives `training` to a
-    `compute_loss` of the user's that takes it, and leaves it out where it is
-    not taken.
+    `compute_loss` of the user's where that takes it.
 
     Args:
         model: compiled.
@@ -200,9 +194,8 @@ def compute_loss(
 def get_mask(x: Tensor) -> Tensor | None:
     """Returns the mask that travels with a tensor; `None` without one.
 
-    Stands for the attribute `_keras_mask`, by which layers hand masks on and
-    Keras's losses leave out padding. On JAX, whose arrays take no attributes,
-    Keras keeps masks in a table.
+    Stands for the attribute `_keras_mask`, by which layers hand masks on. On
+    JAX, whose arrays take no attributes, Keras keeps masks in a table.
 
     Args:
         x: a tensor.
@@ -225,8 +218,7 @@ def symbolic_call(
 ) -> tuple[keras.Operation, tuple[Any, ...], dict[str, Any]] | None:
     """Returns the call that a symbolic tensor is an output of.
 
-    Stands for `KerasTensor._keras_history` and `Operation._inbound_nodes`. By
-    these a Functional model knows how its outputs are made of its inputs.
+    Stands for `KerasTensor._keras_history` and `Operation._inbound_nodes`.
 
     Args:
         x: any tensor.
@@ -248,8 +240,7 @@ def symbolic_call(
 def backend_variable(variable: keras.Variable) -> Any:
     """Returns the backend's object of a variable: `tf.Variable`, for one.
 
-    Stands for `Variable._value`. The public `value` may be a cast copy (under
-    autocasting), or another value (in a stateless scope).
+    Stands for `Variable._value`. The public `value` may be a cast copy.
 
     Args:
         variable: built.
@@ -265,8 +256,7 @@ def replace_backend_variable(
     """Puts another backend variable, that lies otherwise, into a variable.
 
     Stands for assignments to `Variable._value` and `Variable._layout`. The
-    public `assign` changes numbers, and leaves them on the device where they
-    lie. On JAX, Keras spreads what is assigned later by `_layout`.
+    public `assign` leaves numbers on the device where they lie.
 
     Args:
         variable: built; its shape and dtype are those of `value`.
@@ -297,9 +287,8 @@ def trained_variables(
 def reindex_variables(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes an optimizer find its weights after `replace_backend_variable`.
 
-    Stands for `Optimizer._trainable_variables_indices` and `_var_key`: Keras
-    finds the slots of a weight by the identity of the weight's backend
-    variable. With a stale index, `apply` raises that it knows no such variable.
+    Stands for `Optimizer._trainable_variables_indices` and `_var_key`. Keras
+    finds slots by the identity of backend variables; `apply` raises otherwise.
 
     Args:
         optimizer: built.
@@ -333,9 +322,8 @@ def strategy_of_optimizer(optimizer: keras.optimizers.Optimizer) -> Any:
 def in_stateless_scope() -> bool:
     """Whether variables are read and written in a `keras.StatelessScope`.
 
-    Stands for `keras.src`'s function of the same name; the scope itself is
-    public. In such a scope an update of a metric is kept in the scope, and
-    Keras's loops on JAX throw it away.
+    Stands for `keras.src`'s function of the same name. In such a scope an
+    update of a metric is kept in the scope, and Keras's loops on JAX lose it.
     """
     return stateless_scope.in_stateless_scope()
 
@@ -344,23 +332,19 @@ def in_stateless_scope() -> bool:
 def zeros_for_random_values() -> Iterator[None]:
     """Lets variables that are made meanwhile begin with zeros, not at random.
 
-    For models whose weights are to be loaded. Stands for `_initializer` of a
-    variable that was made in a stateless scope, which Keras calls when the
-    scope ends. Drawing the values of a large kernel takes twice its memory
-    more, which is not given back. Where the context ends by an error, no values
-    are made at all.
+    Stands for `_initializer` of a variable made in a stateless scope, which
+    Keras calls when the scope ends. Drawing the values of a large kernel, that
+    is to be loaded, takes twice its memory more. After an error none are made.
     """
     with keras.StatelessScope():
+        waiting = global_state.get_global_attribute(
+            "uninitialized_variables", [], set_to_default=True
+        )
         try:
             yield
         except BaseException:
-            _waiting_variables().clear()
+            waiting.clear()
             raise
-        for variable in _waiting_variables():
+        for variable in waiting:
             if isinstance(variable._initializer, RandomInitializer):
                 variable._initializer = keras.initializers.Zeros()
-
-
-def _waiting_variables() -> list[keras.Variable]:
-    """Returns the variables whose values Keras makes when the scope ends."""
-    return global_state.get_global_attribute("uninitialized_variables") or []
