@@ -54,13 +54,17 @@ class Stateful(keras.layers.Layer):
 
     def call(self, x, training=None):
         size = ops.mean(ops.square(x))
-        self.add_loss(0.1 * self.scale * size)
+        # Read once, as a kernel is: of two reads TensorFlow now and then, on a
+        # busy machine, runs one after the update of the same step, and the
+        # loss that is logged is then of the next weights.
+        scale = 1.0 * self.scale
+        self.add_loss(0.1 * scale * size)
         self.tracker.update_state(size)
         if training:
             self.moving.assign(0.9 * self.moving + 0.1 * size)
             noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
             x = x + 0.1 * self.moving * noise
-        return self.scale * x
+        return scale * x
 
 
 def make_model(forward=True, optimizer=None, stateful=None):
