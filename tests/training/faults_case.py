@@ -55,8 +55,8 @@ class Stateful(keras.layers.Layer):
     def call(self, x, training=None):
         size = ops.mean(ops.square(x))
         # Read once, as a kernel is: of two reads TensorFlow now and then, on a
-        # busy machine, runs one after the update of the same step, and the
-        # loss that is logged is then of the next weights.
+        # Of two reads of a weight TensorFlow now and then runs one after the
+        # update of the same step: the loss is then that of the next weights.
         scale = 1.0 * self.scale
         self.add_loss(0.1 * scale * size)
         self.tracker.update_state(size)
