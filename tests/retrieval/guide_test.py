@@ -84,7 +84,8 @@ def test_from_texts_to_a_server(tmp_path, monkeypatch):
     answer = named["answer"]
     first = answer["identifiers"][0][0].decode().split()
     assert len(set(first) & set(named["query"][0].split())) >= 3
-    assert 0.8 < answer["scores"][0][0] <= 1.0
+    # Vectors that were not normalised would give 0.1.
+    assert 0.7 < answer["scores"][0][0] <= 1.0
     assert named["tuned"].bytes_per_query < named["vectors"].numpy().nbytes / 2
 
 
