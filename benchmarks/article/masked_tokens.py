@@ -133,10 +133,11 @@ def compare(task: Task, seeds: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
         contestant = Contestant(kind, task)
         for scale in SCALES:
             # Of a seed that is not reported.
-            chosen = min(
-                rates,
-                key=lambda r: _number(contestant.losses(scale, r, 0)[0]),  # noqa: B023
-            )
+            tried = {
+                rate: _number(contestant.losses(scale, rate, 0)[0])
+                for rate in rates
+            }
+            chosen = min(tried, key=tried.__getitem__)
             found = [contestant.losses(scale, chosen, s)[1] for s in seeds]
             figures[f"{kind}_loss_{scale}"] = float(np.mean(found))
             figures[f"{kind}_rate_{scale}"] = chosen

@@ -40,7 +40,7 @@ def measure(seed: int) -> dict[str, float]:
             )
             for scale in NOISES
         },
-        "mixup": {None: lambda student: _mix(seed)},
+        "mixup": {None: lambda student: _Mix(seed)},
         "generator_random": {
             scale: lambda student, scale=scale: LatentExploration(
                 encoder, decoder, scale, seed=seed
@@ -134,7 +134,7 @@ def _autoencoder(
     return encoder, decoder
 
 
-class _mix:  # noqa: N801 (called as a function is)
+class _Mix:
     """Mixup of inputs: each with another of its batch."""
 
     def __init__(self, seed: int):

@@ -99,7 +99,7 @@ def _read_index(path: pathlib.Path) -> Mapping[str, set[str]]:
 def _open(path: pathlib.Path) -> dict[str, StoredTensor]:
     with _opened(path) as file:
         found = {}
-        for name in file.keys():  # noqa: SIM118
+        for name in file.keys():  # noqa: SIM118 (no mapping)
             part = file.get_slice(name)
             if part.get_dtype() not in _DTYPES:
                 raise ValueError(
