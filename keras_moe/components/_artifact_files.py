@@ -10,12 +10,14 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 import keras
 from tfx import types
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
+from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from keras_moe.model_folder import KERAS_MODEL
@@ -126,6 +128,22 @@ def copy_tree(
                     os.path.join(target, name),
                     overwrite=True,
                 )
+
+
+def split_patterns(
+    examples: list[types.Artifact], splits: Iterable[str]
+) -> list[str]:
+    """Returns patterns of the files of some splits, in the order of these.
+
+    Args:
+        examples: of an input.
+        splits: their names.
+    """
+    return [
+        io_utils.all_files_pattern(uri)
+        for split in splits
+        for uri in artifact_utils.get_split_uris(examples, split)
+    ]
 
 
 def load_keras_model(model: list[types.Artifact]) -> keras.Model:

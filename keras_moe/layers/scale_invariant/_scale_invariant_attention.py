@@ -8,6 +8,7 @@ from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._head_projections import HeadProjections
 from keras_moe.layers.attention._masks import by_time
 from keras_moe.layers.attention._masks import intersect_masks
+from keras_moe.layers.attention._masks import refuse
 from keras_moe.layers.attention._masks import visible_pairs
 from keras_moe.layers.attention._masks import zero_rows
 from keras_moe.layers.attention._masks import zero_where_masked
@@ -15,6 +16,11 @@ from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.types import Config
 from keras_moe.types import Tensor
+
+_NO_BIAS = (
+    "`bias` must be None: added to scores, it would make the output depend on "
+    "the scale of the weights. Add positions to the embeddings."
+)
 
 
 @register
@@ -106,7 +112,7 @@ class ScaleInvariantAttention(HeadProjections):
         training: bool | None = None,
     ) -> Tensor:
         check_float(query=query, value=value, key=key)
-        _refuse_bias(bias)
+        refuse(_NO_BIAS, bias=bias)
         key = value if key is None else key
         seen = intersect_masks(value_mask, key_mask)
         lengths = (ops.shape(query)[1], ops.shape(value)[1])
@@ -136,7 +142,7 @@ class ScaleInvariantAttention(HeadProjections):
     def compute_output_spec(self, query: Tensor, value: Tensor, *args, **named):
         """Returns the spec of the output; refuses what `call` would."""
         check_float(query=query, value=value)
-        _refuse_bias(named.get("bias"))
+        refuse(_NO_BIAS, bias=named.get("bias"))
         if named.get("attention_mask") is None:
             warn_of_lost_mask(self, value, named.get("value_mask"))
         return super().compute_output_spec(query, value, *args, **named)
@@ -183,12 +189,3 @@ def over_sum(x: Tensor) -> Tensor:
     x = x / largest
     total = ops.sum(x, axis=-1, keepdims=True)
     return x / ops.where(total > 0, total, 1.0)
-
-
-def _refuse_bias(bias: Tensor | None) -> None:
-    if bias is not None:
-        raise ValueError(
-            "`bias` must be None: added to scores, it would make the output "
-            "depend on the scale of the weights. Add positions to the "
-            f"embeddings. Received: bias of type {type(bias).__name__}."
-        )
