@@ -32,10 +32,13 @@ def read_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
     downloaded to a temporary directory, which is removed after the block.
 
     Example:
-    ```python
-    with keras_moe.components.read_locally(artifact.uri) as directory:
-        model = keras.saving.load_model(directory / "model.keras")
-    ```
+
+    >>> with keras_moe.components.written_locally(directory) as folder:
+    ...     (folder / "card.md").write_text("A small model.")
+    14
+    >>> with keras_moe.components.read_locally(directory) as folder:
+    ...     print((folder / "card.md").read_text())
+    A small model.
 
     Args:
         uri: of a file or of a directory.
@@ -76,10 +79,10 @@ def written_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
     publishes no artifact of a component that failed.
 
     Example:
-    ```python
-    with keras_moe.components.written_locally(artifact.uri) as directory:
-        model.save(directory / "model.keras")
-    ```
+
+    >>> with keras_moe.components.written_locally(directory) as folder:
+    ...     (folder / "card.md").write_text("A small model.")
+    14
 
     Args:
         uri: of a directory.

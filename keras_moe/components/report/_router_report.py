@@ -49,6 +49,13 @@ class ReportArgs:
     Attributes:
         example_files: patterns of the files of the splits.
         custom_config: what the pipeline wants the function to know.
+
+    Example:
+
+    >>> def inputs_fn(args: keras_moe.components.ReportArgs):
+    ...     files = tf.io.gfile.glob(args.example_files)
+    ...     ...  # read them, and return the inputs of the teacher
+    >>> inputs_fn(keras_moe.components.ReportArgs(["Split-validation/*"], {}))
     """
 
     example_files: Sequence[str]
