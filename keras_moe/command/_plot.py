@@ -79,7 +79,7 @@ def plot(
                 document = _curve_of(document)
             _check_fields(draw, document, source)
             draw(**document, title=title, path=target)
-    show({"drawn": str(what), "file": str(target)}, as_json)
+    show({"picture": str(what), "file": str(target)}, as_json)
 
 
 def _read(source: pathlib.Path) -> dict[str, Any]:
@@ -160,7 +160,13 @@ def _curve_of(document: dict[str, Any]) -> dict[str, Any]:
     scores = document.get("scores")
     if not isinstance(scores, dict):
         return document
-    return {**document, "scores": {int(n): s for n, s in scores.items()}}
+    try:
+        return {**document, "scores": {int(n): s for n, s in scores.items()}}
+    except ValueError as error:
+        raise ValueError(
+            "The keys of `scores` must be numbers of features. Received: "
+            f"{sorted(scores)[:5]}."
+        ) from error
 
 
 def _check_fields(
