@@ -138,7 +138,7 @@ def calibrate(
             min_exit_layer=min_exit_layer,
             exit_interval=exit_interval,
         )
-        settings = {
+        settings: dict[str, Any] = {
             "thresholds": tested,
             "tolerance": tolerance,
             "confidence_level": confidence_level,
@@ -163,11 +163,7 @@ def calibrate(
         full = next(answers).token_ids
         losses, layers = [], []
         for early in track(
-            answers,
-            "thresholds",
-            total=len(tested),
-            console=console,
-            disable=as_json,
+            answers, total=len(tested), console=console, disable=as_json
         ):
             losses.append(measure(early.token_ids, full))
             layers.append(early.mean_exit_layer())

@@ -87,8 +87,10 @@ def export(
             "--batch_sizes": batch_sizes,
             "--lengths": lengths,
         }
-        granted = certificate and Certificate.load(certificate)
-        shapes = {
+        granted = None
+        if certificate is not None:
+            granted = Certificate.load(certificate)
+        shapes: dict[str, Any] = {
             "batch_sizes": to_sizes("--batch_sizes", batch_sizes),
             "lengths": to_sizes("--lengths", lengths),
         }

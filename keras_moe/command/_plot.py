@@ -60,26 +60,34 @@ def plot(
         is_page = what == Picture.EXIT_DEPTH and target.suffix == ".html"
         check_target(target, ".html" if is_page else ".png")
         document = _read(source)
-        if what == Picture.EXPERT_LOAD:
-            figure = visualization.plot_expert_load(
-                _loads_of(document, source), title=title
-            )
-            save_png(figure, target, _DPI)
-        else:
-            draw: Callable[..., Any] = {
-                Picture.RISK_VERSUS_SPEED: visualization.plot_risk_versus_speed,
-                Picture.FEATURE_CURVE: visualization.plot_feature_curve,
-                Picture.EXIT_DEPTH: visualization.exit_depth_html
-                if is_page
-                else visualization.plot_exit_depth,
-            }[what]
-            if what == Picture.RISK_VERSUS_SPEED:
-                document = _risks_of(document, source)
-            elif what == Picture.FEATURE_CURVE:
-                document = _curve_of(document)
-            _check_fields(draw, document, source)
-            draw(**document, title=title, path=target)
+        draw, arguments = _drawing_of(what, document, source, is_page)
+        _check_fields(draw, arguments, source)
+        draw(**arguments, title=title, path=target)
     show({"picture": str(what), "file": str(target)}, as_json)
+
+
+def _drawing_of(
+    what: Picture, document: dict[str, Any], source: pathlib.Path, is_page: bool
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Returns the function that draws, and its arguments."""
+    match what:
+        case Picture.RISK_VERSUS_SPEED:
+            risks = _risks_of(document, source)
+            return visualization.plot_risk_versus_speed, risks
+        case Picture.EXPERT_LOAD:
+            return _draw_loads, {"loads": _loads_of(document, source)}
+        case Picture.FEATURE_CURVE:
+            return visualization.plot_feature_curve, _curve_of(document)
+    if is_page:
+        return visualization.exit_depth_html, document
+    return visualization.plot_exit_depth, document
+
+
+def _draw_loads(
+    loads: LayerLoads, title: str | None, path: pathlib.Path
+) -> None:
+    figure = visualization.plot_expert_load(loads, title=title)
+    save_png(figure, path, _DPI)
 
 
 def _read(source: pathlib.Path) -> dict[str, Any]:
