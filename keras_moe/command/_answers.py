@@ -42,7 +42,7 @@ def errors_in_one_line(headline: str, as_json: bool) -> Iterator[Console]:
     except _EXPECTED as error:
         # TensorFlow's would name a place in its graph, too.
         said = getattr(error, "message", None) or str(error)
-        said = " ".join(str(said).split())
+        said = _printable(" ".join(str(said).split()))
         if as_json:
             typer.echo(json.dumps({"error": said}))
         else:
@@ -84,14 +84,23 @@ def in_words(value: Any) -> str:
         return "\n".join(_line(name, each) for name, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(in_words, value)) or "none"
-    return str(value)
+    return _printable(str(value))
 
 
 def _line(name: str, value: Any) -> str:
+    name = _printable(name)
     if not isinstance(value, dict):
         return f"{name}: {in_words(value)}"
     if any(isinstance(each, dict) for each in value.values()):
         return f"{name}\n{textwrap.indent(in_words(value), '  ')}"
     return f"{name}: " + ", ".join(
-        f"{n} {in_words(v)}" for n, v in value.items()
+        f"{_printable(n)} {in_words(v)}" for n, v in value.items()
+    )
+
+
+def _printable(text: str) -> str:
+    """Escapes what a file could do to the terminal that shows its words."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
     )

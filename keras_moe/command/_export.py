@@ -112,9 +112,11 @@ def export(
                 )
             else:
                 _refuse_options(sequence, model)
-                endpoint = _call_endpoint(model), _specs_of(model)
+                specs = _specs_of(model)
                 serving.export_endpoints(
-                    folder, {"serving_default": endpoint}, [model]
+                    folder,
+                    {"serving_default": (_call_endpoint(model), specs)},
+                    [model],
                 )
         facts = {"version": str(folder), **facts_of_saved_model(folder)}
     show(facts, as_json)
@@ -177,12 +179,13 @@ def _specs_of(model: keras.Model) -> list[tf.TensorSpec]:
 
 def _call_endpoint(model: keras.Model) -> Callable[..., dict[str, tf.Tensor]]:
     """Returns a function from a model's inputs to its outputs, by name."""
+    # A `Sequential` has no `input` before something calls it.
+    one = isinstance(model, keras.Sequential)
+    structure = model.inputs[0] if one else model.input
 
     def answer(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model(
-            keras.tree.pack_sequence_as(model.input, list(tensors)),
-            training=False,
-        )
+        inputs = keras.tree.pack_sequence_as(structure, list(tensors))
+        outputs = model(inputs, training=False)
         if isinstance(outputs, Mapping):
             return dict(outputs)
         found = keras.tree.flatten(outputs)

@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,7 +84,7 @@ def _json_of(
 ) -> dict[str, Any]:
     try:
         document = json.loads(archive.read(name))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RuntimeError, zlib.error) as error:
         raise ValueError(
             f"{path} must be a `.keras` file with {name} as JSON. {error}"
         ) from error
@@ -107,7 +108,7 @@ def _shapes_of(
     try:
         with h5py.File(io.BytesIO(archive.read(_WEIGHTS)), "r") as file:
             file.visititems(visit)
-    except (KeyError, OSError, RuntimeError) as error:
+    except (KeyError, OSError, RuntimeError, zlib.error) as error:
         raise ValueError(
             f"{path} must hold {_WEIGHTS}, whole. {error}"
         ) from error

@@ -16,6 +16,8 @@ from keras_moe.serving.versions._version_bundle import read_saved_model
 
 # TensorFlow's own entry, which is no signature that requests can name.
 _INITIALIZER = "__saved_model_init_op"
+# The tag of the graph that servers load.
+_SERVED = "serve"
 _MOST_BYTES = 64 << 20
 
 
@@ -30,10 +32,18 @@ def facts_of_saved_model(folder: pathlib.Path) -> dict[str, Any]:
         tf.errors.OpError: if the graph is damaged, or the certificate beside
             it is not its own.
     """
-    (graph, *more) = read_saved_model(folder).meta_graphs
-    if more:
+    graph = next(
+        (
+            each
+            for each in read_saved_model(folder).meta_graphs
+            if _SERVED in each.meta_info_def.tags
+        ),
+        None,
+    )
+    if graph is None:
         raise ValueError(
-            f"{folder} must hold one graph. Received: {len(more) + 1}."
+            f"{folder} must hold a graph with the tag {_SERVED!r}, as servers "
+            "want it. Received: none."
         )
     files = [path for path in folder.rglob("*") if path.is_file()]
     origin = read_origin(folder)

@@ -34,3 +34,10 @@ def test_plain_values_in_words():
         *("none: none", "yes: yes", "many: 12,345", "few: 0.5, 0.333333"),
         *("empty: none", "deep", "  shape: x [None], y 1"),
     ]
+
+
+def test_words_of_a_file_do_nothing_to_the_terminal():
+    words = in_words({"a\x1b[2J": "b\nc", "d": {"e\x07": {}, "f": "\u202eg"}})
+    assert words.splitlines() == [
+        *(r"a\x1b[2J: b\nc", "d", r"  e\x07: ", r"  f: \u202eg"),
+    ]

@@ -4,7 +4,10 @@ import pytest
 import tensorflow as tf
 
 from keras_moe import calibration
+from keras_moe.command._export import _call_endpoint
+from keras_moe.command._export import _decoding_of
 from keras_moe.command._texts import texts_of
+from keras_moe.generation import EarlyExitPolicy
 from keras_moe.models import SwitchTransformerConfig
 from tests.command.command_line import facts
 from tests.command.command_line import refusal
@@ -69,6 +72,34 @@ def test_a_model_that_does_not_say_what_it_takes(tmp_path):
     keras.Sequential([keras.layers.Dense(2)]).save(tmp_path / "m.keras")
     said = refusal("export", tmp_path / "m.keras", tmp_path / "mine")
     assert "must say what it takes" in said
+
+
+def test_inputs_and_outputs_in_lists():
+    inputs = [keras.Input([2], name="a"), keras.Input([2], name="b")]
+    added = keras.layers.Add(name="added")(inputs)
+    doubled = keras.layers.Rescaling(2.0, name="doubled")(added)
+    answer = _call_endpoint(keras.Model(inputs, [added, doubled]))
+    found = answer(tf.ones([1, 2]), tf.ones([1, 2]))
+    assert set(found) == {"added", "doubled"}
+    np.testing.assert_array_equal(found["doubled"], [[4.0, 4.0]])
+    model = keras.Sequential([keras.Input([2]), keras.layers.Rescaling(3.0)])
+    found = _call_endpoint(model)(tf.ones([1, 2]))
+    np.testing.assert_array_equal(found["outputs"], [[3.0, 3.0]])
+
+
+def test_how_a_certificate_has_a_model_decode():
+    def granted(policy):
+        losses = np.zeros([200, 1])
+        return calibration.calibrate(losses, [0.75], 0.05, policy=policy)
+
+    policy = EarlyExitPolicy("state", threshold=0.75, min_exit_layer=2)
+    exits = granted(calibration.exit_policy(policy, max_length=7))
+    assert _decoding_of(exits, None) == (policy, 7)
+    assert _decoding_of(exits, 9) == (policy, 9)  # `export` refuses it
+    assert _decoding_of(granted({"kind": "cascade"}), None) == (None, 64)
+    assert _decoding_of(None, 5) == (None, 5)
+    with pytest.raises(ValueError, match="must be one of early exits or of"):
+        _decoding_of(granted({"k": 10}), None)
 
 
 class Model:

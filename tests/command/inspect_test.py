@@ -168,7 +168,13 @@ def test_what_is_refused(folder, tmp_path):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("config.json", config)
             archive.writestr("metadata.json", "{}")
+    damaged = bytearray(whole)
+    place = whole.index(b"config.json") + len("config.json") + 20
+    damaged[place : place + 8] = b"\xff" * 8
+    (tmp_path / "damaged.keras").write_bytes(damaged)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "no_graph").mkdir()
+    (tmp_path / "no_graph/saved_model.pb").touch()
     for name, words in {
         "none": "must be a file or a directory",
         "lies.json": "is not a certificate. `threshold` must be one of",
@@ -179,7 +185,9 @@ def test_what_is_refused(folder, tmp_path):
         "any.zip": "if it is an archive",
         "bad.keras": "config.json as JSON",
         "bare.keras": "model.weights.h5",
+        "damaged.keras": "config.json",
         "empty": "has no saved_model.pb",
+        "no_graph": "must hold a graph with the tag 'serve'",
     }.items():
         assert words in refusal("inspect", tmp_path / name), name
     said = refusal("inspect", folder / "rule.json", "--fingerprint")
