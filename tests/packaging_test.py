@@ -57,10 +57,10 @@ def test_what_the_wheel_holds(built):
     }
     sources = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "keras_moe").rglob("*.py")
+        for path in (ROOT / "keras_moe").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert sources <= names
-    assert "keras_moe/py.typed" in names
     assert f"{name}.dist-info/licenses/LICENSE" in names
     for extra in ("jax", "ann", "cli", "serving", "tfx"):
         assert f"Provides-Extra: {extra}\n" in said
@@ -114,30 +114,13 @@ def runs(python):
 @pytest.mark.large
 @pytest.mark.timeout(1800)
 def test_the_example_of_the_readme_runs_as_printed(python, tmp_path):
-    (block,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
-    block += f"""
+    example = f"""{readme_example()}
 import importlib.util
 assert not [n for n in {ABSENT} if importlib.util.find_spec(n)]
 assert keras_moe.__version__ == {__version__!r}, keras_moe.__version__
 assert "site-packages" in keras_moe.__file__, keras_moe.__file__
 """
-    (tmp_path / "example.py").write_text(block)
-    variables = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "KERAS_BACKEND")
-    }
-    done = subprocess.run(
-        [python, "example.py"],
-        cwd=tmp_path,
-        env=variables | {"KERAS_HOME": str(tmp_path / "keras")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert not done.returncode, done.stderr[-3000:]
+    run_example(python, example, tmp_path)
     assert (tmp_path / "exported" / "saved_model.pb").is_file()
 
 
@@ -152,3 +135,38 @@ def test_the_command_says_what_it_needs(python):
     )
     assert done.returncode == 1
     assert "pip install keras-moe[cli]" in done.stderr
+
+
+@pytest.mark.large
+@pytest.mark.timeout(1800)
+def test_jax_trains_the_example(python, built, tmp_path):
+    environment.run(
+        [UV, "pip", "install", "-q", "--python", python, f"{built[0]}[jax]"],
+        environment.with_index(),
+    )
+    # A SavedModel is TensorFlow's.
+    example, _, _ = readme_example().partition("model.export")
+    example += 'assert keras.backend.backend() == "jax"\n'
+    run_example(python, example, tmp_path, KERAS_BACKEND="jax")
+
+
+def readme_example():
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return block
+
+
+def run_example(python, example, folder, **variables):
+    """Runs a program as a user would, in the user's own folder."""
+    (folder / "example.py").write_text(example)
+    ours = ("PYTHONPATH", "KERAS_BACKEND")
+    kept = {name: v for name, v in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [python, "example.py"],
+        cwd=folder,
+        env={**kept, "KERAS_HOME": str(folder / "keras"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert not done.returncode, done.stderr[-3000:]
