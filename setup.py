@@ -46,6 +46,9 @@ EXTRAS = {
     "serving": SERVING,
     # An index for many queries at once, beside the one in the graph.
     "ann": ["faiss-cpu>=1.15"],
+    # Keras's other backend, on a CPU; what `components` and `serving` do is
+    # TensorFlow's. For a GPU or a TPU install JAX as its pages say.
+    "jax": ["jax>=0.10,<0.11"],
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
     # The command `keras-moe`.

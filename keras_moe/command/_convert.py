@@ -13,6 +13,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from keras_moe import conversion
+from keras_moe.command._answers import AsJson
+from keras_moe.command._answers import errors_in_one_line
 from keras_moe.models import SwitchTransformer
 from keras_moe.models import SwitchTransformerConfig
 
@@ -45,13 +47,10 @@ def convert(
     dtype: Annotated[
         str | None, typer.Option(help="Such as bfloat16; float32 unless given.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was done as JSON.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Convert a checkpoint of Switch Transformers or T5."""
-    console = Console(stderr=True)
-    try:
+    with errors_in_one_line("Not converted.", as_json) as console:
         _check_target(target)
         used: dict[str, tuple[str, ...]] = {}
         with Progress(console=console, disable=as_json) as bar:
@@ -69,13 +68,6 @@ def convert(
                 known = progress if not used else None
                 conversion.save_hugging_face(model, target, progress=known)
             bar.update(task, total=len(used), completed=len(used))
-    except (ValueError, TypeError, OSError) as error:
-        if as_json:
-            typer.echo(json.dumps({"error": str(error)}))
-        else:
-            console.print("[red]Not converted.[/]", end=" ")
-            console.print(str(error), markup=False, highlight=False)
-        raise typer.Exit(1) from error
     _report(model, target, used, as_json)
 
 
