@@ -50,7 +50,9 @@ class PageHandler:
         self._api = api
         folder = importlib.resources.files("keras_moe.serving.server") / "page"
         self._files = {
-            file.name: file.read_bytes() for file in folder.iterdir()
+            file.name: file.read_bytes()
+            for file in folder.iterdir()
+            if file.is_file()
         }
 
     def show(self, call: Call, path: re.Match[str], body: bytes) -> Response:
