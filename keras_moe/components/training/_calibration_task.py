@@ -20,6 +20,8 @@ class CalibrationTaskArgs:
         models: the trained models, as they will be served: of `ExitCalibrator`
             the student alone; of `CascadeCalibrator` the stages, from the
             cheapest on.
+        model_folders: of the SavedModels of these, in whatever store they are:
+            what lies beside a graph goes no further by itself.
         example_files: patterns of the files of the splits, in whatever store
             they are: TensorFlow reads them.
         transform_graph_path: directory of the TFX Transform's output, likewise,
@@ -40,6 +42,7 @@ class CalibrationTaskArgs:
     """
 
     models: tuple[keras.Model, ...]
+    model_folders: tuple[str, ...]
     example_files: Sequence[str]
     transform_graph_path: str | None
     max_length: int

@@ -42,6 +42,11 @@ def test_demo_pushes_serves_and_reports(flags, capfd):
     extra = config.serving_dir / version / "assets.extra"
     assert (extra / "model.keras").is_file()
     assert (extra / "tf_serving_warmup_requests").is_file()
+    page = json.loads((extra / "page.json").read_text())
+    # Of two decoder layers, as the teacher has.
+    assert page["outputs"]["phonemes"]["layers"] == 2
+    (picture,) = page["pictures"]
+    assert (extra / picture["file"]).read_bytes().startswith(b"\x89PNG")
     # What is served is what was certified.
     certificate = Certificate.load(extra / "certificate.json")
     assert certificate.tolerance == config.exits.tolerance
