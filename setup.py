@@ -48,6 +48,8 @@ EXTRAS = {
     "ann": ["faiss-cpu>=1.15"],
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
+    # Checkpoints of T5X.
+    "t5x": ["msgpack>=1.1", "tensorstore>=0.1.80"],
     # The command `keras-moe`.
     "cli": ["rich", "typer>=0.15"],
     # The CMU dictionary that the demo trains on (see README, "Licences").
