@@ -49,7 +49,7 @@ EXTRAS = {
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
     # Checkpoints of T5X.
-    "t5x": ["msgpack>=1.1", "tensorstore>=0.1.80"],
+    "t5x": ["msgpack>=1.1"],
     # The command `keras-moe`.
     "cli": ["rich", "typer>=0.15"],
     # The CMU dictionary that the demo trains on (see README, "Licences").

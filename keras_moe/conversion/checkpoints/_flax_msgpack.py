@@ -1,7 +1,6 @@
 """The file in which Flax keeps a tree of arrays: msgpack, and nothing runs."""
 
 import dataclasses
-import importlib
 import pathlib
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -127,19 +126,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def import_msgpack() -> ModuleType:
     """Returns `msgpack`, of the extra `[t5x]`."""
-    return _needed("msgpack")
-
-
-def import_tensorstore() -> ModuleType:
-    """Returns `tensorstore`, of the extra `[t5x]`."""
-    return _needed("tensorstore")
-
-
-def _needed(module: str) -> ModuleType:
     try:
-        return importlib.import_module(module)
+        import msgpack
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"`keras_moe.conversion.load_t5x` needs {module}. Install it with "
+            "`keras_moe.conversion.load_t5x` needs msgpack. Install it with "
             "`pip install keras-moe[t5x]`."
         ) from error
+    return msgpack

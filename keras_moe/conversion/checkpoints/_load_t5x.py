@@ -46,10 +46,10 @@ def load_t5x(
 
     Reads T5 1.0, 1.1, mT5 and Flan-T5 (`t5x/examples/t5`), and Flaxformer's
     sparse models of one gate, in the format of T5X: `checkpoint`, a msgpack
-    file, and arrays beside it in zarr's format. The extra `[t5x]` brings the
-    readers of both; neither JAX nor T5X is needed, no code of the checkpoint
-    runs, and tensors are read some rows at a time. The optimizer's state is
-    left where it is.
+    file, and arrays beside it in zarr's format. The extra `[t5x]` brings
+    `msgpack`; neither JAX nor T5X is needed, no code of the checkpoint runs,
+    and tensors are read some rows at a time. The optimizer's state is left
+    where it is.
 
     Logits are equal to theirs where no expert is full; they drop tokens in
     evaluation, too.

@@ -22,8 +22,14 @@ def refused(folder, *words, **options):
         assert word in str(raised.value)
 
 
-@pytest.mark.parametrize("leaf", [case.spec, "PLACEHOLDER://{}".format])
-@pytest.mark.parametrize("family", ["SWITCH", "T5", "T5_1_1"])
+@pytest.mark.parametrize(
+    ("family", "leaf"),
+    [
+        ("SWITCH", case.spec),
+        ("T5", "PLACEHOLDER://{}".format),
+        ("T5_1_1", case.spec),
+    ],
+)
 def test_logits(family, leaf, tmp_path):
     theirs, tensors = SWITCH
     if family != "SWITCH":
@@ -87,10 +93,13 @@ def test_a_tensor_is_missing(lost, tmp_path):
     [
         (case.spec("../elsewhere"), ["a directory beside checkpoint"]),
         (case.spec("/etc"), ["a directory beside checkpoint", "'/etc'"]),
-        (case.spec("nothing"), ["must lie in nothing as zarr"]),
+        (case.spec("nothing"), ["`nothing` must be a directory in zarr"]),
         ("PLACEHOLDER://..", ["a directory beside checkpoint"]),
-        ("name", ["must lie in name as zarr"]),
-        (case.spec("x") | {"driver": "json"}, ["must be stored as zarr"]),
+        ("name", ["`name` must be a directory in zarr"]),
+        (
+            case.spec("x") | {"driver": "json"},
+            [f"`{QUERY}` must be"],
+        ),
         (case.spec("x") | {"kvstore": None}, ["must be an array, or the name"]),
         (7, ["must be an array, or the name", "int"]),
         (case.packed(np.ones((2, 2), "int32")), ["must be an array of floats"]),
@@ -103,7 +112,7 @@ def test_a_tensor_is_missing(lost, tmp_path):
     ],
 )
 def test_leaves_that_lie(leaf, words, tmp_path):
-    refused(case.write(tmp_path, SWITCH[1], **{QUERY: leaf}), QUERY, *words)
+    refused(case.write(tmp_path, SWITCH[1], **{QUERY: leaf}), *words)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +123,7 @@ def test_leaves_that_lie(leaf, words, tmp_path):
             {"shape": [1 << 40, 12], "chunks": [1 << 39, 12]},
             ["a file too short for a chunk of"],
         ),
-        ({"shape": [8, 12], "chunks": [8]}, ["chunks of 1 axes"]),
+        ({"shape": [8, 12], "chunks": [8]}, ["must have a `chunks`", "[8]"]),
         ({"shape": [-8, 12]}, ["must have a `shape`"]),
         ({"shape": []}, ["must have a `shape`"]),
         ({"dtype": "|O"}, ["must have a `dtype`", "'|O'"]),
