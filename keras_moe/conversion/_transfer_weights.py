@@ -71,6 +71,13 @@ def transfer_weights(
     )
     for old, new in pairs.plain:
         copy_assets(old, new)
+        # A block that makes its layers itself forgets which were frozen.
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
+    for _, sparse in pairs.sparse:
+        if not sparse.trainable:
+            # Keras tells sublayers only when the attribute is set.
+            sparse.trainable = False
     return report
 
 
