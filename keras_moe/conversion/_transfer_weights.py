@@ -76,8 +76,9 @@ def transfer_weights(
             new.trainable = old.trainable
     for _, sparse in pairs.sparse:
         if not sparse.trainable:
-            # Keras tells sublayers only when the attribute is set.
-            sparse.trainable = False
+            # The argument of a constructor does not reach sublayers.
+            for part in flatten_layers(sparse, include_self=False):
+                part.trainable = False
     return report
 
 

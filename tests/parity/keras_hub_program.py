@@ -31,7 +31,12 @@ def main(folder: str) -> None:
     t5 = keras_hub.models.T5Backbone(**SIZES, dropout=0.1)
     said["T5Backbone"] = report(t5, folder)
     llama = keras_hub.models.LlamaBackbone(
-        50, num_layers=1, num_query_heads=2, hidden_dim=8, intermediate_dim=16
+        vocabulary_size=50,
+        num_layers=1,
+        num_query_heads=2,
+        num_key_value_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
     )
     found = conversion.find_feed_forwards(llama)
     said["LlamaBackbone"] = {

@@ -29,7 +29,7 @@ def open_t5x(directory: pathlib.Path) -> dict[str, StoredTensor]:
         ModuleNotFoundError: without `msgpack`.
     """
     tree = read_tree(_find(directory))
-    target = tree
+    target: Any = tree
     for key in ("optimizer", "target"):
         target = target.get(key) if isinstance(target, dict) else None
     if not isinstance(target, dict):

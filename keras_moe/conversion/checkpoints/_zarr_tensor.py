@@ -80,12 +80,12 @@ class _Rows:
         parts, start = [], rows.start
         while start < rows.stop:
             number = start // step
-            at_hand = self._band and (self._band.number, self._band.row)
-            if at_hand != (number, start):
-                self._band = _Band(self._folder, self._header, number)
-                self._band.take(start - number * step)
+            band = self._band
+            if band is None or (band.number, band.row) != (number, start):
+                band = self._band = _Band(self._folder, self._header, number)
+                band.take(start - number * step)
             stop = min(rows.stop, (number + 1) * step)
-            parts.append(self._band.take(stop - start))
+            parts.append(band.take(stop - start))
             start = stop
         if rows.stop == self._header.shape[0]:
             self._band = None
@@ -159,7 +159,8 @@ def _read_header(folder: pathlib.Path) -> _Header:
             f"`{folder.name}/{_HEADER}` must be JSON. Received: {error}."
         ) from error
     given = given if isinstance(given, dict) else {}
-    shape, chunks = given.get("shape"), given.get("chunks")
+    shape: Any = given.get("shape")
+    chunks: Any = given.get("chunks")
     compressor = given.get("compressor")
     kind = compressor.get("id") if isinstance(compressor, dict) else compressor
     separator = given.get("dimension_separator", ".")
@@ -167,7 +168,7 @@ def _read_header(folder: pathlib.Path) -> _Header:
         "zarr_format": given.get("zarr_format") == 2,
         "dtype": str(given.get("dtype")) in _DTYPES,
         "shape": _is_shape(shape),
-        "chunks": _is_shape(chunks) and len(chunks) == len(shape or ()),
+        "chunks": _is_shape(chunks) and len(chunks) == len(shape),
         "compressor": kind in (None, "gzip"),
         "filters": given.get("filters") is None,
         "order": given.get("order", "C") == "C",
