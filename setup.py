@@ -51,6 +51,8 @@ EXTRAS = {
     "jax": ["jax>=0.10,<0.11"],
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
+    # Checkpoints of T5X.
+    "t5x": ["msgpack>=1.1"],
     # The command `keras-moe`.
     "cli": ["rich", "typer>=0.15"],
     # The CMU dictionary that the demo trains on (see README, "Licences").

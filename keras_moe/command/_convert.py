@@ -26,8 +26,8 @@ def convert(
         pathlib.Path,
         typer.Argument(
             metavar="SRC",
-            help="A directory of Hugging Face's, a `.keras` file, or the "
-            "prefix of a checkpoint of mesh-tensorflow.",
+            help="A directory of Hugging Face's or T5X's, a `.keras` file, "
+            "or the prefix of a checkpoint of mesh-tensorflow.",
         ),
     ],
     target: Annotated[
@@ -41,7 +41,7 @@ def convert(
         pathlib.Path | None,
         typer.Option(
             help="JSON with the fields of SwitchTransformerConfig, which "
-            "mesh-tensorflow's checkpoints lack."
+            "mesh-tensorflow's checkpoints lack, and T5X's in part."
         ),
     ] = None,
     dtype: Annotated[
@@ -93,11 +93,13 @@ def _read(
     progress: Any,
 ) -> SwitchTransformer:
     is_prefix = source.with_name(source.name + ".index").exists()
-    if config is not None and not is_prefix:
+    is_t5x = (source / "checkpoint").is_file()
+    if config is not None and not is_prefix and not is_t5x:
         raise ValueError(
-            "`--config` is for a checkpoint of mesh-tensorflow alone. Received "
-            f"it for {source}."
+            "`--config` is for checkpoints of mesh-tensorflow and T5X alone. "
+            f"Received it for {source}."
         )
+    fields = json.loads(config.read_text("utf-8")) if config else None
     if source.suffix == ".keras":
         if dtype is not None:
             raise ValueError(
@@ -111,6 +113,10 @@ def _read(
                 f"{type(model).__name__}."
             )
         return model
+    if is_t5x:
+        return conversion.load_t5x(
+            source, fields, dtype=dtype, progress=progress
+        )
     if source.is_dir():
         return conversion.load_hugging_face(
             source, dtype=dtype, progress=progress
@@ -120,14 +126,16 @@ def _read(
             "`SRC` must be a directory, a `.keras` file or the prefix of a "
             f"checkpoint. Received: {source}."
         )
-    if config is None:
+    if fields is None:
         raise ValueError(
             "`--config` must be given for a checkpoint of mesh-tensorflow, "
             "which does not say its sizes."
         )
-    sizes = SwitchTransformerConfig(**json.loads(config.read_text("utf-8")))
     return conversion.load_mesh_tensorflow(
-        source, sizes, dtype=dtype, progress=progress
+        source,
+        SwitchTransformerConfig(**fields),
+        dtype=dtype,
+        progress=progress,
     )
 
 
