@@ -10,10 +10,12 @@ from tfx.types import standard_artifacts
 
 from keras_moe import components
 from keras_moe import data
+from keras_moe.components.data._choose import weighted
 from keras_moe.components.data._subset_selector import SubsetSelectorExecutor
 from tests.components.artifacts_of import artifact
 from tests.components.data import pool_case as case
 from tests.components.remote_store import moved
+from tests.covering import covering
 
 pytestmark = pytest.mark.tfx
 
@@ -196,8 +198,10 @@ def test_keys_that_repeat_or_are_missing(models, tmp_path):
     assert len(case.read(made, "train")) == 12
 
 
-@pytest.mark.parametrize("budget", [1, 3])
-@pytest.mark.parametrize("content", [[0, 0, 1, 1], [0, 1, 2, 3]])
+@pytest.mark.parametrize(
+    ("budget", "content"),
+    covering([1, 3], [[0, 0, 1, 1], [0, 1, 2, 3]], strength=1),
+)
 def test_a_budget_that_ends_within_a_key(budget, content, tmp_path):
     names = [case.NAMES[number] for number in (0, 0, 1, 1)]
     rows = [case.example(*row) for row in zip(content, names, strict=True)]
@@ -219,13 +223,16 @@ def test_a_budget_that_ends_within_a_key(budget, content, tmp_path):
     assert found == sorted(names[row] for row in in_memory)
 
 
-def weights_of_five(feature, place):
-    rows = [case.example(row) for row in range(20)]
-    for row in rows:
-        row.features.feature["example_weight"].CopyFrom(feature)
-    pool = case.write(place / "pool", {"train": rows})
-    made = run(data.RandomSelector(), [], pool, place, budget=5)
-    return [each["example_weight"] for each in case.read(made, "train")]
+def weighing(row, feature):
+    example = case.example(row)
+    example.features.feature["example_weight"].CopyFrom(feature)
+    return example
+
+
+def weigh_anew(feature):
+    record = weighing(0, feature).SerializeToString()
+    features = case.tf.train.Example.FromString(weighted(record, 1.0)).features
+    return list(features.feature["example_weight"].float_list.value)
 
 
 FLOATS, INTEGERS, TEXTS = (
@@ -237,9 +244,17 @@ FLOATS, INTEGERS, TEXTS = (
 @pytest.mark.parametrize(
     "weight", [FLOATS([0.5]), INTEGERS([5]), INTEGERS([0])]
 )
-def test_weights_of_rounds_before_count(weight, tmp_path):
+def test_weights_of_rounds_before_count(weight):
     (value,) = getattr(weight, weight.WhichOneof("kind")).value
-    assert weights_of_five(weight, tmp_path) == [[float(value)]] * 5
+    assert weigh_anew(weight) == [float(value)]
+
+
+def test_weights_of_rounds_before_are_in_the_files(tmp_path):
+    rows = [weighing(row, FLOATS([0.5])) for row in range(20)]
+    pool = case.write(tmp_path / "pool", {"train": rows})
+    made = run(data.RandomSelector(), [], pool, tmp_path, budget=5)
+    found = [each["example_weight"] for each in case.read(made, "train")]
+    assert found == [[0.5]] * 5
 
 
 @pytest.mark.parametrize(
@@ -249,9 +264,9 @@ def test_weights_of_rounds_before_count(weight, tmp_path):
         *(INTEGERS([-1]), INTEGERS([1, 1]), TEXTS([b"2"])),
     ],
 )
-def test_weights_that_are_none(bad, tmp_path):
+def test_weights_that_are_none(bad):
     with pytest.raises(ValueError, match="must be one number of at least 0"):
-        weights_of_five(bad, tmp_path)
+        weigh_anew(bad)
 
 
 @pytest.mark.parametrize(
