@@ -10,7 +10,6 @@ from tfx.types import standard_artifacts
 
 from keras_moe import components
 from keras_moe import data
-from keras_moe.components.data._choose import weighted
 from keras_moe.components.data._subset_selector import SubsetSelectorExecutor
 from tests.components.artifacts_of import artifact
 from tests.components.data import pool_case as case
@@ -223,50 +222,13 @@ def test_a_budget_that_ends_within_a_key(budget, content, tmp_path):
     assert found == sorted(names[row] for row in in_memory)
 
 
-def weighing(row, feature):
-    example = case.example(row)
-    example.features.feature["example_weight"].CopyFrom(feature)
-    return example
-
-
-def weigh_anew(feature):
-    record = weighing(0, feature).SerializeToString()
-    features = case.tf.train.Example.FromString(weighted(record, 1.0)).features
-    return list(features.feature["example_weight"].float_list.value)
-
-
-FLOATS, INTEGERS, TEXTS = (
-    lambda values, kind=kind: case.tf.train.Feature(**{kind: {"value": values}})
-    for kind in ("float_list", "int64_list", "bytes_list")
-)
-
-
-@pytest.mark.parametrize(
-    "weight", [FLOATS([0.5]), INTEGERS([5]), INTEGERS([0])]
-)
-def test_weights_of_rounds_before_count(weight):
-    (value,) = getattr(weight, weight.WhichOneof("kind")).value
-    assert weigh_anew(weight) == [float(value)]
-
-
 def test_weights_of_rounds_before_are_in_the_files(tmp_path):
-    rows = [weighing(row, FLOATS([0.5])) for row in range(20)]
+    half = case.tf.train.FloatList(value=[0.5])
+    rows = [case.example(row, example_weight=half) for row in range(20)]
     pool = case.write(tmp_path / "pool", {"train": rows})
     made = run(data.RandomSelector(), [], pool, tmp_path, budget=5)
     found = [each["example_weight"] for each in case.read(made, "train")]
     assert found == [[0.5]] * 5
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        *map(FLOATS, [[-1.0], [float("nan")], [1.0, 1.0]]),
-        *(INTEGERS([-1]), INTEGERS([1, 1]), TEXTS([b"2"])),
-    ],
-)
-def test_weights_that_are_none(bad):
-    with pytest.raises(ValueError, match="must be one number of at least 0"):
-        weigh_anew(bad)
 
 
 @pytest.mark.parametrize(
