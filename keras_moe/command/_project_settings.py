@@ -1,0 +1,100 @@
+"""What a project needs to know of its pairs: units, lengths, shares, bounds."""
+
+import math
+from collections import Counter
+from collections.abc import Collection
+from collections.abc import Mapping
+from typing import Any
+
+from keras_moe.orchestration import DEFAULT_FRACTIONS
+from keras_moe.orchestration import SPLITS
+from keras_moe.orchestration import split_of
+
+BATCH_SIZE = 64
+# With fewer pairs, a larger share of them is held out: a certificate needs some
+# sixty, whatever is left to learn from.
+_FEW = 1500
+_FRACTIONS_OF_FEW = (0.6, 0.1, 0.2, 0.1)
+# A text is read by words if nearly all of its words are learned: there are so
+# many of each.
+_OFTEN, _COVERED = 5, 0.95
+# Texts to come may be longer than those that there are.
+_MARGIN = 1.25
+_PASSES, _FEWEST_STEPS, _MOST_STEPS = 60, 1000, 4000
+_TOLERANCE, _RECALL, _CONFIDENCE = 0.05, 0.9, 0.95
+
+
+def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
+    """Chooses the settings of a project.
+
+    Args:
+        targets: of the sources.
+        search: whether targets are found, not written.
+
+    Raises:
+        ValueError: if there are too few pairs.
+    """
+    if len(targets) < BATCH_SIZE:
+        raise ValueError(
+            f"There must be at least {BATCH_SIZE} different pairs, as many as "
+            f"a batch has. Received: {len(targets)}."
+        )
+    few = len(targets) < _FEW
+    fractions = _FRACTIONS_OF_FEW if few else DEFAULT_FRACTIONS
+    counts = Counter(split_of(source, fractions) for source in targets)
+    for split in SPLITS:
+        if not counts[split]:
+            raise ValueError(
+                f"There must be more pairs: of {len(targets)}, none falls into "
+                f"the split `{split}`."
+            )
+    steps = _PASSES * counts["train"] // BATCH_SIZE
+    settings = {
+        "fractions": list(fractions),
+        "calibration": counts["calibration"],
+        "batch_size": BATCH_SIZE,
+        "steps": min(max(steps, _FEWEST_STEPS), _MOST_STEPS),
+    }
+    if search:
+        return settings | _search_bounds(counts["calibration"])
+    smallest = _smallest_rate(counts["calibration"])
+    settings |= {
+        "smallest_tolerance": smallest,
+        "tolerance": max(_TOLERANCE, smallest),
+    }
+    for name, texts in (
+        ("source", targets.keys()),
+        ("target", targets.values()),
+    ):
+        unit = _unit(texts)
+        sizes = (len(t.split() if unit == "word" else t) for t in texts)
+        settings[f"{name}_unit"] = unit
+        settings[f"{name}_length"] = math.ceil(_MARGIN * max(sizes))
+    return settings
+
+
+def _unit(texts: Collection[str]) -> str:
+    counts = Counter(word for text in texts for word in text.split())
+    known = sum(count for count in counts.values() if count >= _OFTEN)
+    several = counts.total() > len(texts)
+    covered = known >= _COVERED * counts.total()
+    return "word" if several and covered else "character"
+
+
+def _smallest_rate(examples: int) -> float:
+    """Returns the smallest rate below which so many without a loss prove it.
+
+    A loss of 0 in each of n has a probability of at most (1 - rate)^n.
+    """
+    rate = 1.0 - (1.0 - _CONFIDENCE) ** (1.0 / examples)
+    return math.ceil(100 * rate) / 100
+
+
+def _search_bounds(calibration: int) -> dict[str, float]:
+    # The other half tunes.
+    greatest = round(1.0 - _smallest_rate(max(calibration // 2, 1)), 2)
+    return {
+        "greatest_recall": greatest,
+        "target_recall": min(_RECALL, greatest),
+        "min_recall": 0.05,
+    }
