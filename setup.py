@@ -83,7 +83,11 @@ setuptools.setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=setuptools.find_packages(include=["keras_moe", "keras_moe.*"]),
-    package_data={"keras_moe": ["py.typed"]},
+    package_data={
+        "keras_moe": ["py.typed"],
+        # Of `keras-moe new`. Not packages, so that nobody imports them.
+        "keras_moe.command": ["templates/**/*"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["keras-moe = keras_moe.command:main"]},

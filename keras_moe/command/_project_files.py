@@ -58,7 +58,11 @@ def project_files(
         targets: of the sources.
         settings: for the templates.
     """
-    values = {"project": name, "curl": _curl(name, targets), **settings}
+    values = {
+        "project": name,
+        "curl": _curl(name, settings["example"]),
+        **settings,
+    }
     files = {"data/pairs.csv": _csv(targets)}
     for folder in (TEMPLATES / "shared", TEMPLATES / kind):
         for path in sorted(folder.rglob("*")):
@@ -109,7 +113,7 @@ def _csv(targets: Mapping[str, str]) -> str:
     return text.getvalue()
 
 
-def _curl(name: str, targets: Mapping[str, str]) -> str:
-    body = json.dumps({"inputs": [next(iter(targets))]}, ensure_ascii=False)
+def _curl(name: str, source: str) -> str:
+    body = json.dumps({"inputs": [source]}, ensure_ascii=False)
     url = f"http://127.0.0.1:8501/v1/models/{name}:predict"
     return shlex.join(["curl", "-d", body, url])

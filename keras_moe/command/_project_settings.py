@@ -15,8 +15,8 @@ BATCH_SIZE = 64
 # sixty, whatever is left to learn from.
 _FEW = 1500
 _FRACTIONS_OF_FEW = (0.6, 0.1, 0.2, 0.1)
-# A text is read by words if nearly all of its words are learned: there are so
-# many of each.
+# Texts are read by words if nearly all have no other words than those that can
+# be learned, of which there are so many each.
 _OFTEN, _COVERED = 5, 0.95
 # Texts to come may be longer than those that there are.
 _MARGIN = 1.25
@@ -41,7 +41,8 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
         )
     few = len(targets) < _FEW
     fractions = _FRACTIONS_OF_FEW if few else DEFAULT_FRACTIONS
-    counts = Counter(split_of(source, fractions) for source in targets)
+    splits = {source: split_of(source, fractions) for source in targets}
+    counts = Counter(splits.values())
     for split in SPLITS:
         if not counts[split]:
             raise ValueError(
@@ -52,6 +53,8 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
     settings = {
         "fractions": list(fractions),
         "calibration": counts["calibration"],
+        # For a request: nothing was learned from it.
+        "example": next(s for s, split in splits.items() if split == "test"),
         "batch_size": BATCH_SIZE,
         "steps": min(max(steps, _FEWEST_STEPS), _MOST_STEPS),
     }
@@ -75,9 +78,11 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
 
 def _unit(texts: Collection[str]) -> str:
     counts = Counter(word for text in texts for word in text.split())
-    known = sum(count for count in counts.values() if count >= _OFTEN)
     several = counts.total() > len(texts)
-    covered = known >= _COVERED * counts.total()
+    known = sum(
+        all(counts[word] >= _OFTEN for word in text.split()) for text in texts
+    )
+    covered = known >= _COVERED * len(texts)
     return "word" if several and covered else "character"
 
 

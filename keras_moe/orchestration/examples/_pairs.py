@@ -35,7 +35,7 @@ class Pairs(NamedTuple):
 
 
 def read_pairs(path: pathlib.Path, unique_targets: bool = False) -> Pairs:
-    """Reads a CSV file with the columns `source` and `target`.
+    r"""Reads a CSV file with the columns `source` and `target`.
 
     Other columns, a byte-order mark, white space around a text and rows that
     come again are passed over; quotes around a cell are no part of it.
@@ -43,7 +43,7 @@ def read_pairs(path: pathlib.Path, unique_targets: bool = False) -> Pairs:
     Example:
     >>> import pathlib
     >>> path = pathlib.Path(directory)
-    >>> _ = path.write_text("source,target\\n12,twelve\\n")
+    >>> _ = path.write_text("source,target\n12,twelve\n")
     >>> keras_moe.orchestration.read_pairs(path).targets
     {'12': 'twelve'}
 
@@ -108,9 +108,7 @@ def prepare_pairs(
         directory,
         [path],
         entries,
-        lambda source, target: text_example(
-            **{SOURCE: source, TARGET: target}
-        ),
+        lambda source, target: text_example(**{SOURCE: source, TARGET: target}),
         fractions,
     )
 
@@ -168,7 +166,9 @@ def _targets(
             raise ValueError(f"{place}: a cell must not have a line break.")
         if not row:
             continue
-        cells = [row[i].strip() if i < len(row) else "" for i in (source, target)]
+        cells = [
+            row[i].strip() if i < len(row) else "" for i in (source, target)
+        ]
         for name, cell in zip((SOURCE, TARGET), cells, strict=True):
             if not cell:
                 raise ValueError(f"{place}: the cell `{name}` is empty.")

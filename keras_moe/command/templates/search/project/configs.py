@@ -15,6 +15,9 @@ from keras_moe.orchestration import TrainingSection
 from keras_moe.orchestration import prepare_pairs
 from keras_moe.training import TrainingBudget
 
+# The output of the served model that is shown.
+ANSWER = "identifiers"
+
 
 class ProjectConfig(RunConfig, TrainingSection):
     """The configuration of a run.

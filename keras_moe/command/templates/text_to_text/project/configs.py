@@ -18,6 +18,9 @@ from keras_moe.orchestration import TrainingSection
 from keras_moe.orchestration import prepare_pairs
 from keras_moe.training import TrainingBudget
 
+# The output of the served model that is shown.
+ANSWER = "target"
+
 
 class Column(Section):
     """How a text is read: by `character` or by `word`, and how long it is."""
