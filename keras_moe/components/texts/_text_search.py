@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_moe import serving
@@ -13,10 +14,13 @@ from keras_moe.components.retrieval._search_task import SearchTaskArgs
 from keras_moe.components.texts._text_to_text import EMPTY
 from keras_moe.components.texts._text_to_text import OK
 from keras_moe.components.texts._text_to_text import files_of
+from keras_moe.keras_internals import flatten_layers
 from keras_moe.model_folder import KERAS_MODEL
 from keras_moe.models import DualEncoder
 
 _SHUFFLED = 20_000
+# Layers with tables, which are no weights, and must be exported by name.
+_WITH_TABLES = (keras.layers.StringLookup, keras.layers.TextVectorization)
 
 
 class TextSearch:
@@ -109,6 +113,7 @@ class TextSearch:
             serving.export_endpoints(
                 local,
                 {"embed_candidates": (embed, [examples])},
+                tracked=_with_tables(model),
                 assets={KERAS_MODEL.name: model.save},
             )
 
@@ -135,7 +140,17 @@ class TextSearch:
                 index,
                 args.custom_config["default_k"],
                 input_name=self.source,
+                tracked=_with_tables(model),
             )
 
         texts = self.texts(args.example_files, self.source)
         return SearchTask(model.encode_queries(texts).numpy(), export)
+
+
+def _with_tables(model: keras.Model) -> list[keras.layers.Layer]:
+    return [
+        layer
+        for layer in flatten_layers(model)
+        # A lookup within a vectorization is never built, and comes with it.
+        if isinstance(layer, _WITH_TABLES) and layer.built
+    ]
