@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 from keras_moe.orchestration.examples._records import text_example
@@ -149,7 +150,7 @@ def _columns(path: pathlib.Path, header: list[str]) -> tuple[int, int]:
 
 def _targets(
     path: pathlib.Path,
-    reader: "csv._reader",
+    reader: Any,
     source: int,
     target: int,
     unique_targets: bool,

@@ -46,8 +46,8 @@ def test_batches_of_ids(tmp_path):
     # A pass has no end, and a later epoch has another order.
     orders = {
         tuple(y.numpy()[:, 0])
-        for epoch in range(9)
-        for _, y in batches(epoch).take(2)
+        for epoch in range(5)
+        for _, y in batches(epoch).take(1)
     }
     assert len(orders) > 1
 
