@@ -18,6 +18,9 @@ _FRACTIONS_OF_FEW = (0.6, 0.1, 0.2, 0.1)
 # Texts are read by words if nearly all have no other words than those that can
 # be learned, of which there are so many each.
 _OFTEN, _COVERED = 5, 0.95
+# Long texts are read by words, too, if they lose few: by characters, they take
+# more minutes than anybody waits for.
+_LONG, _MOSTLY_COVERED = 40, 0.75
 # Texts to come may be longer than those that there are.
 _MARGIN = 1.25
 _PASSES, _FEWEST_STEPS, _MOST_STEPS = 60, 1000, 4000
@@ -77,13 +80,17 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
 
 
 def _unit(texts: Collection[str]) -> str:
-    counts = Counter(word for text in texts for word in text.split())
-    several = counts.total() > len(texts)
-    known = sum(
-        all(counts[word] >= _OFTEN for word in text.split()) for text in texts
-    )
-    covered = known >= _COVERED * len(texts)
-    return "word" if several and covered else "character"
+    split = [text.split() for text in texts]
+    counts = Counter(word for words in split for word in words)
+    if counts.total() == len(split):
+        return "character"
+    known = {word for word, count in counts.items() if count >= _OFTEN}
+    whole = sum(known.issuperset(words) for words in split) / len(split)
+    share = sum(counts[word] for word in known) / counts.total()
+    is_long = sum(map(len, texts)) > _LONG * len(split)
+    if whole >= _COVERED or (is_long and share >= _MOSTLY_COVERED):
+        return "word"
+    return "character"
 
 
 def _smallest_rate(examples: int) -> float:

@@ -165,6 +165,9 @@ def test_settings():
     # A text of words that nobody learns is no text of words.
     mixed = {**sample_pairs(800), **{str(-n): "x" * n for n in range(1, 99)}}
     assert settings_of(mixed, search=False)["target_unit"] == "character"
+    # Of long texts nearly all words will do.
+    long = {s: f"{t} and {t} and x{s}" for s, t in sample_pairs(800).items()}
+    assert settings_of(long, search=False)["target_unit"] == "word"
 
 
 def test_the_sample():

@@ -82,7 +82,12 @@ class TextColumn:
         """
         units = self.split(texts)[:, : self.max_length]
         ids = FIRST_ID + tft.compute_and_apply_vocabulary(
-            units, default_value=UNKNOWN_ID - FIRST_ID, vocab_filename=self.name
+            units,
+            default_value=UNKNOWN_ID - FIRST_ID,
+            # From words that are met once, nothing is learned but what to do
+            # with an unknown one.
+            frequency_threshold=2 if self.unit == "word" else None,
+            vocab_filename=self.name,
         )
         end = tf.fill([ids.nrows(), 1], tf.constant(END_ID, tf.int64))
         ended = tf.concat([ids, end], axis=1)
