@@ -2,10 +2,15 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from keras_moe.calibration import betting_p_value
+from keras_moe.calibration import hoeffding_bentkus_p_value
 from keras_moe.orchestration import DEFAULT_FRACTIONS
 from keras_moe.orchestration import SPLITS
 from keras_moe.orchestration import split_of
@@ -15,6 +20,9 @@ BATCH_SIZE = 64
 # sixty, whatever is left to learn from.
 _FEW = 1500
 _FRACTIONS_OF_FEW = (0.6, 0.1, 0.2, 0.1)
+# An index is tuned and certified on so many sources at least.
+_QUERIES, _FEWEST = 20, 200
+_FRACTIONS_OF_FEWEST = (0.4, 0.1, 0.4, 0.1)
 # Texts are read by words if nearly all have no other words than those that can
 # be learned, of which there are so many each.
 _OFTEN, _COVERED = 5, 0.95
@@ -42,8 +50,7 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
             f"There must be at least {BATCH_SIZE} different pairs, as many as "
             f"a batch has. Received: {len(targets)}."
         )
-    few = len(targets) < _FEW
-    fractions = _FRACTIONS_OF_FEW if few else DEFAULT_FRACTIONS
+    fractions = _fractions(len(targets), search)
     splits = {source: split_of(source, fractions) for source in targets}
     counts = Counter(splits.values())
     for split in SPLITS:
@@ -52,6 +59,12 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
                 f"There must be more pairs: of {len(targets)}, none falls into "
                 f"the split `{split}`."
             )
+    if search and counts["calibration"] < _QUERIES:
+        raise ValueError(
+            f"There must be more pairs: of {len(targets)}, "
+            f"{counts['calibration']} fall into the split `calibration`, and "
+            f"an index needs {_QUERIES}."
+        )
     steps = _PASSES * counts["train"] // BATCH_SIZE
     settings = {
         "fractions": list(fractions),
@@ -63,7 +76,9 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
     }
     if search:
         return settings | _search_bounds(counts["calibration"])
-    smallest = _smallest_rate(counts["calibration"])
+    smallest = _smallest(
+        lambda rate: hoeffding_bentkus_p_value(0.0, counts["calibration"], rate)
+    )
     settings |= {
         "smallest_tolerance": smallest,
         "tolerance": max(_TOLERANCE, smallest),
@@ -77,6 +92,14 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
         settings[f"{name}_unit"] = unit
         settings[f"{name}_length"] = math.ceil(_MARGIN * max(sizes))
     return settings
+
+
+def _fractions(pairs: int, search: bool) -> tuple[float, ...]:
+    if pairs >= _FEW:
+        return DEFAULT_FRACTIONS
+    if search and pairs < _FEWEST:
+        return _FRACTIONS_OF_FEWEST
+    return _FRACTIONS_OF_FEW
 
 
 def _unit(texts: Collection[str]) -> str:
@@ -93,20 +116,19 @@ def _unit(texts: Collection[str]) -> str:
     return "character"
 
 
-def _smallest_rate(examples: int) -> float:
-    """Returns the smallest rate below which so many without a loss prove it.
-
-    A loss of 0 in each of n has a probability of at most (1 - rate)^n.
-    """
-    rate = 1.0 - (1.0 - _CONFIDENCE) ** (1.0 / examples)
-    return math.ceil(100 * rate) / 100
-
-
 def _search_bounds(calibration: int) -> dict[str, float]:
     # The other half tunes.
-    greatest = round(1.0 - _smallest_rate(max(calibration // 2, 1)), 2)
+    perfect = np.zeros(max(calibration // 2, 1))
+    smallest = _smallest(lambda rate: betting_p_value(perfect, rate))
+    greatest = round(1.0 - smallest, 2)
     return {
         "greatest_recall": greatest,
         "target_recall": min(_RECALL, greatest),
         "min_recall": 0.05,
     }
+
+
+def _smallest(p_value: Callable[[float], Any]) -> float:
+    """Returns the smallest rate, in percent, that can be certified."""
+    rates = [percent / 100 for percent in range(1, 100)]
+    return next(r for r in rates if p_value(r) <= 1.0 - _CONFIDENCE or r > 0.98)
