@@ -90,6 +90,8 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["keras_moe", "keras_moe.*"]),
     package_data={
         "keras_moe": ["py.typed"],
+        # Of `keras-moe new`. Not packages, so that nobody imports them.
+        "keras_moe.command": ["templates/**/*"],
         "keras_moe.serving.server": ["page/*"],
     },
     install_requires=CORE,

@@ -8,11 +8,13 @@ from keras_moe.command._calibrate import calibrate
 from keras_moe.command._convert import convert
 from keras_moe.command._export import export
 from keras_moe.command._inspect import inspect
+from keras_moe.command._new import new
 from keras_moe.command._plot import plot
 from keras_moe.command._serve import serve
 from keras_moe.version import __version__
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(new)
 app.command()(convert)
 app.command()(calibrate)
 app.command()(export)
