@@ -33,6 +33,7 @@ class CalibrationTaskArgs:
 
     >>> args = keras_moe.components.CalibrationTaskArgs(
     ...     models=(keras.Sequential([keras.layers.Dense(1)]),),
+    ...     model_folders=("student/Format-Serving",),
     ...     example_files=["examples/Split-calibration/*"],
     ...     transform_graph_path=None,
     ...     max_length=32,
