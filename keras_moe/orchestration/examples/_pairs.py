@@ -82,14 +82,18 @@ def prepare_pairs(
     unique_targets: bool = False,
     check: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Span:
-    """Prepares a file of pairs as a span of examples, see `prepare_span`.
+    r"""Prepares a file of pairs as a span of examples, see `prepare_span`.
 
     Example:
-    ```python
-    span = keras_moe.orchestration.prepare_pairs(
-        pathlib.Path("data/pairs.csv"), config.data_dir
-    )
-    ```
+    >>> import pathlib
+    >>> path = pathlib.Path(directory).with_suffix(".csv")
+    >>> rows = "".join(f"{n},{n:b}\n" for n in range(200))
+    >>> _ = path.write_text("source,target\n" + rows)
+    >>> span = keras_moe.orchestration.prepare_pairs(
+    ...     path, pathlib.Path(directory)
+    ... )
+    >>> sum(span.counts.values())
+    200
 
     Args:
         path: As for `read_pairs`.

@@ -56,7 +56,7 @@ def test_what_is_missing(tmp_path):
     nothing = [str(tmp_path / "*")]
     with pytest.raises(FileNotFoundError, match="No examples match"):
         TASK.batches(nothing, 2)
-    args = CalibrationTaskArgs((), nothing, None, 3, {})
+    args = CalibrationTaskArgs((), (), nothing, None, 3, {})
     with pytest.raises(ValueError, match="Received: transform_graph=None"):
         TASK.exit_task(args)
 
