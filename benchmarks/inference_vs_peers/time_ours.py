@@ -8,7 +8,6 @@ from keras import ops
 
 from benchmarks.inference_vs_peers.task import END_ID
 from benchmarks.inference_vs_peers.task import PAD_ID
-from benchmarks.inference_vs_peers.task import Task
 from benchmarks.inference_vs_peers.task import read_task
 from benchmarks.inference_vs_peers.task import tell
 from benchmarks.inference_vs_peers.task import time_rounds
@@ -77,7 +76,7 @@ def _logit_difference(
         }
     )
     words = np.setdiff1d(np.arange(logits.shape[-1]), (PAD_ID, END_ID))
-    return float(np.abs((ours - logits)[..., words]).max())
+    return float(np.abs((np.asarray(ours) - logits)[..., words]).max())
 
 
 def _excused(ours: np.ndarray, theirs: np.ndarray, logits: np.ndarray) -> int:
