@@ -48,7 +48,7 @@ def main() -> None:
         figures["logit_difference"][batch] = _logit_difference(
             model, task.sources(batch), tokens, logits
         )
-        figures["excused"][batch] = _excused(
+        figures["excused"][batch] = count_excused(
             answer()["token_ids"].numpy(), tokens, logits
         )
         figures["seconds"][batch] = time_rounds(
@@ -79,7 +79,9 @@ def _logit_difference(
     return float(np.abs((np.asarray(ours) - logits)[..., words]).max())
 
 
-def _excused(ours: np.ndarray, theirs: np.ndarray, logits: np.ndarray) -> int:
+def count_excused(
+    ours: np.ndarray, theirs: np.ndarray, logits: np.ndarray
+) -> int:
     """Counts rows that part where two tokens are as good.
 
     Raises:
