@@ -42,14 +42,17 @@ def add_case(report: Report, case: Case, ours: Told, theirs: Told) -> None:
 def add_agreement(report: Report, ours: list[Told]) -> None:
     """Claims that all engines compute the same."""
     told = [each for case in ours for turns in case.values() for each in turns]
-    for name in ("logit_difference", "excused"):
-        worst = max(max(each[name].values()) for each in told)
-        if name == "logit_difference":
-            report.add_claim(
-                "max_logit_difference", worst, _LOGIT_DIFFERENCE, "<="
-            )
-        else:
-            report.add_figures({"max_rows_that_part_at_a_tie": worst})
+
+    def greatest(name: str) -> float:
+        return max(max(each[name].values()) for each in told)
+
+    report.add_claim(
+        "max_logit_difference",
+        greatest("logit_difference"),
+        _LOGIT_DIFFERENCE,
+        "<=",
+    )
+    report.add_figures({"max_rows_that_part_at_a_tie": greatest("excused")})
 
 
 def _milliseconds(told: Told, batch: int) -> dict[int, float]:
