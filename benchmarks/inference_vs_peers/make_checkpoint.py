@@ -29,6 +29,10 @@ def main(directory: str, kind: str, config: str) -> None:
                 weight.uniform_(0.5, 1.5)
             elif "relative" in name or "shared" in name:
                 weight.normal_(0, 0.5)
+            elif name.endswith(".q.weight"):
+                # T5 does not divide scores by the root of a head's width:
+                # larger queries would make roundings grow from layer to layer.
+                weight.normal_(0, (weight.shape[-1] * described.d_kv) ** -0.5)
             else:
                 weight.normal_(0, weight.shape[-1] ** -0.5)
     partial = pathlib.Path(f"{directory}.partial")
