@@ -93,9 +93,8 @@ class Plan:
 
 _DENSE: dict[str, Any] = {"num_experts": 0, "position_encoding": "rotary"}
 _TAUGHT = training.TrainingConfig(
-    # A student of two layers errs 11.4 % (validation) after 1,500 updates of
-    # 256 words, and 13.2 % after 2,400 of 128, which take three quarters of
-    # the time.
+    # Validation errors after 1,500 updates of 256 words, and after 2,400 of
+    # 128: one layer 16.7 and 21.1 %, two layers 13.1 and 13.2 %.
     batch_size=256,
     peak_learning_rate=1.5e-3,
     max_minutes=0.0,
