@@ -19,7 +19,7 @@ reported is measured on test words, the chosen systems as a whole. Errors are
 means over the seeds of the students, intervals bootstraps over words. The same
 by mean latency stands beside it, with no target, of times put together.
 
-What is not trained yet is trained first (`benchmarks.frontier.train`): half an
+What is not trained yet is trained first (`benchmarks.frontier.train`): an
 hour of one quiet core, of which each finished part is kept, answers included.
 To time all of it again is then a matter of minutes.
 """
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--json", type=pathlib.Path, default=RESULTS / "frontier.json"
     )
     add_options(parser)
-    parser.add_argument("--words", type=int, default=300, help="timed")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--words", type=int, default=1000, help="timed")
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     use_one_thread()
     splits = load_splits()
