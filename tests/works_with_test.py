@@ -22,9 +22,9 @@ LARGE = pytest.mark.large
 
 def make(num_experts=4, length=None, dispatch="auto", router=None):
     if router is None:
-        # Has a state that no gradient moves.
+        # Has a state that no gradient moves. Keras restores no random draws.
         router = layers.BiasBalancedRouter(
-            bias_update_rate=0.1, router_z_loss_weight=0.01
+            bias_update_rate=0.1, router_z_loss_weight=0.01, jitter_noise=0.0
         )
     ids = keras.Input((length,), dtype="int32", name="ids")
     x = keras.layers.Embedding(12, 8, "normal", mask_zero=True, name="e")(ids)
@@ -205,9 +205,7 @@ def test_backup_and_restore_goes_on_as_if_nothing_had_been(tmp_path):
     whole, broken, again = (keras.models.clone_model(start) for _ in range(3))
     for model in (whole, broken, again):
         model.set_weights(start.get_weights())
-        # With a state, and without Adam's division by gradients near 0: two
-        # trainings from one start differ in the last bits.
-        compiled(model, keras.optimizers.SGD(0.1, momentum=0.9))
+        compiled(model)
     fit(whole, epochs=2)
     keep = keras.callbacks.BackupAndRestore(tmp_path)
     die = keras.callbacks.LambdaCallback(on_epoch_begin=die)
@@ -216,12 +214,8 @@ def test_backup_and_restore_goes_on_as_if_nothing_had_been(tmp_path):
     assert np.any(broken.get_weights()[0] != whole.get_weights()[0])
     logs = fit(again, keras.callbacks.BackupAndRestore(tmp_path), epochs=2)
     assert logs.epoch == [1]
-    for one, other in zip(
-        again.weights + again.optimizer.variables,
-        whole.weights + whole.optimizer.variables,
-        strict=True,
-    ):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert_equal(again.get_weights(), whole.get_weights())
+    assert_equal(*(m.optimizer.variables for m in (again, whole)))
 
 
 def test_keras_tuner_chooses_the_number_of_experts(tmp_path):
@@ -334,47 +328,3 @@ def test_batches_of_tf_data(batches, drop_remainder, run_eagerly):
     predicted = model.predict(batches.map(lambda x, y: x), verbose=0)
     alone = [model(row[np.newaxis])[0] for row in rows()[:count]]
     np.testing.assert_allclose(predicted, alone, atol=1e-5)
-
-
-def interpreted(path, ids):
-    """The answers of LiteRT, which here has no operations of TensorFlow's."""
-    interpreter = tf.lite.Interpreter(model_path=str(path))
-    (given,) = interpreter.get_input_details()
-    (got,) = interpreter.get_output_details()
-    interpreter.resize_tensor_input(given["index"], ids.shape, strict=True)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], ids)
-    interpreter.invoke()
-    return interpreter.get_tensor(got["index"])
-
-
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
-@pytest.mark.parametrize(
-    "router, dispatch, batch",
-    [
-        ("switch", "auto", 4),
-        *(
-            pytest.param(router, dispatch, batch, marks=LARGE)
-            for router, dispatch, batch in [
-                ("switch", "auto", None),
-                ("switch", "gather", 4),
-                ("switch", "einsum", 4),
-                ("gshard", "auto", 4),
-                ("v_moe", "auto", 4),
-                ("bias_balanced", "auto", 4),
-                ("expert_choice", "auto", 4),
-                ("soft", "auto", 4),
-                ("locality_hash", "auto", 4),
-            ]
-        ),
-    ],
-)
-def test_litert_answers_as_keras(tmp_path, router, dispatch, batch):
-    model = make(length=6, router=router, dispatch=dispatch)
-    path = tmp_path / "model.tflite"
-    signature = [keras.InputSpec("int32", (batch, 6), name="ids")]
-    model.export(path, "litert", verbose=False, input_signature=signature)
-    for ids in (IDS, IDS[::-1].copy()):
-        answers = interpreted(path, ids)
-        np.testing.assert_allclose(answers, model(ids), atol=1e-5)
-        assert answers.std(axis=0).min() > 1e-3
