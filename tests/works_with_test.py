@@ -218,6 +218,10 @@ def test_backup_and_restore_goes_on_as_if_nothing_had_been(tmp_path):
     assert_equal(*(m.optimizer.variables for m in (again, whole)))
 
 
+@pytest.mark.filterwarnings(
+    "ignore:(currentThread|getName)..:DeprecationWarning"
+)
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_keras_tuner_chooses_the_number_of_experts(tmp_path):
     sizes = []
 
