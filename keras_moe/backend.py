@@ -189,6 +189,25 @@ def gather_in_rows(x: Tensor, index: Tensor) -> Tensor:
     return tf.gather(x, index, batch_dims=1)
 
 
+def index_of_greatest(x: Tensor) -> Tensor:
+    """Returns where the last axis is greatest, for values without -0.0.
+
+    `keras.ops.argmax` looks at the sign of zeros, and for that spends five
+    operations more on TensorFlow. One of them, `BitwiseAnd`, LiteRT lacks.
+
+    Args:
+        x: floating point `[..., n]`.
+
+    Returns:
+        int32 `[...]`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.cast(keras.ops.argmax(x, axis=-1), "int32")
+    import tensorflow as tf
+
+    return tf.argmax(x, axis=-1, output_type=tf.int32)
+
+
 def dot_rows(x: Tensor, y: Tensor) -> Tensor:
     """Returns the dot product of each vector with each row of its own matrix.
 

@@ -74,6 +74,12 @@ def test_lora_and_int8(run):
     )
 
 
+@pytest.mark.large
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_litert(run):
+    assert run("works_with.md")["error"] < 1e-5
+
+
 def test_troubleshooting(run, capsys):
     run("troubleshooting.md")
     said = capsys.readouterr().out

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.backend import index_of_greatest
 from keras_moe.layers.routers._fixed_router import FixedRouter
 from keras_moe.serialization import register
 from keras_moe.types import Tensor
@@ -44,4 +45,5 @@ class LocalityHashRouter(FixedRouter):
         directions = ops.convert_to_tensor(self.directions)
         directions = directions / ops.norm(directions, axis=0, keepdims=True)
         near = ops.matmul(ops.cast(inputs, "float32"), directions)
-        return ops.cast(ops.argmax(near, axis=-1), "int32")
+        # -0.0 is as near as 0.0.
+        return index_of_greatest(ops.where(near == 0.0, 0.0, near))

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_moe.backend import index_of_greatest
 from keras_moe.ops._softmax import softmax
 from keras_moe.ops.routing._broken_rows import mark_broken
 from keras_moe.ops.routing._broken_rows import split_rows
@@ -176,7 +177,7 @@ def _best_experts(
     # Keras ranks 0.0 above -0.0, which would break a tie.
     ranked = ops.where(ranked == 0.0, 0.0, ops.stop_gradient(ranked))
     if num_selected_experts == 1:
-        best = ops.expand_dims(ops.argmax(ranked, axis=-1), -1)
+        best = ops.expand_dims(index_of_greatest(ranked), -1)
     else:
         _, best = ops.top_k(ranked, num_selected_experts)
     return ops.cast(best, "int32")
