@@ -85,6 +85,8 @@ def _write(
 
 
 def _report(folder: pathlib.Path, done: dict[str, Any]) -> None:
+    from keras_moe.command._answers import in_words
+
     console = Console(highlight=False, soft_wrap=True)
     for note in done["notes"]:
         console.print(f"[yellow]{note}[/]")
@@ -96,5 +98,11 @@ def _report(folder: pathlib.Path, done: dict[str, Any]) -> None:
         console.print(
             f"Sources are read by {settings['source_unit']}, targets written "
             f"by {settings['target_unit']}: see config.yaml."
+        )
+        answer = in_words(settings["constant_answer"])
+        console.print(
+            f'To answer "{answer}" to all has an error rate of '
+            f"{settings['max_error_rate']}: nothing worse will be pushed.",
+            markup=False,
         )
     console.print(f"Go on with: cd {folder} && make run")

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_moe.calibration import betting_p_value
 from keras_moe.calibration import hoeffding_bentkus_p_value
+from keras_moe.command._constant_answer import constant_answer
 from keras_moe.orchestration import DEFAULT_FRACTIONS
 from keras_moe.orchestration import SPLITS
 from keras_moe.orchestration import split_of
@@ -26,13 +27,15 @@ _FRACTIONS_OF_FEWEST = (0.4, 0.1, 0.4, 0.1)
 # Texts are read by words if nearly all have no other words than those that can
 # be learned, of which there are so many each.
 _OFTEN, _COVERED = 5, 0.95
-# Long texts are read by words, too, if they lose few: by characters, they take
-# more minutes than anybody waits for.
-_LONG, _MOSTLY_COVERED = 40, 0.75
+# Long texts are read by words, too, if they keep most: by characters, they take
+# more minutes than anybody waits for, and answers ramble until then.
+_LONG, _MOSTLY_COVERED = 40, 0.5
 # Texts to come may be longer than those that there are.
 _MARGIN = 1.25
 _PASSES, _FEWEST_STEPS, _MOST_STEPS = 60, 1000, 4000
 _TOLERANCE, _RECALL, _CONFIDENCE = 0.05, 0.9, 0.95
+# The targets that a search finds, and the share of sources with theirs in them.
+_FOUND, _LEAST_FOUND = 10, 0.05
 
 
 def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
         "steps": min(max(steps, _FEWEST_STEPS), _MOST_STEPS),
     }
     if search:
-        return settings | _search_bounds(counts["calibration"])
+        return settings | _search_bounds(counts["calibration"], len(targets))
     smallest = _smallest(
         lambda rate: hoeffding_bentkus_p_value(0.0, counts["calibration"], rate)
     )
@@ -88,10 +91,16 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
         ("target", targets.values()),
     ):
         unit = _unit(texts)
-        sizes = (len(t.split() if unit == "word" else t) for t in texts)
+        split = [t.split() if unit == "word" else list(t) for t in texts]
         settings[f"{name}_unit"] = unit
-        settings[f"{name}_length"] = math.ceil(_MARGIN * max(sizes))
-    return settings
+        settings[f"{name}_length"] = math.ceil(_MARGIN * max(map(len, split)))
+    # Those of the targets.
+    constant, rate = constant_answer(split)
+    separator = " " if unit == "word" else ""
+    return settings | {
+        "constant_answer": separator.join(constant),
+        "max_error_rate": round(rate, 2),
+    }
 
 
 def _fractions(pairs: int, search: bool) -> tuple[float, ...]:
@@ -116,7 +125,7 @@ def _unit(texts: Collection[str]) -> str:
     return "character"
 
 
-def _search_bounds(calibration: int) -> dict[str, float]:
+def _search_bounds(calibration: int, targets: int) -> dict[str, float]:
     # The other half tunes.
     perfect = np.zeros(max(calibration // 2, 1))
     smallest = _smallest(lambda rate: betting_p_value(perfect, rate))
@@ -124,7 +133,9 @@ def _search_bounds(calibration: int) -> dict[str, float]:
     return {
         "greatest_recall": greatest,
         "target_recall": min(_RECALL, greatest),
-        "min_recall": 0.05,
+        "k": _FOUND,
+        # The same few for every source would find as many.
+        "min_recall": max(_LEAST_FOUND, round(_FOUND / targets, 2)),
     }
 
 

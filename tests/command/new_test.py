@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from keras_moe.command._app import app
+from keras_moe.command._constant_answer import constant_answer
 from keras_moe.command._project_files import TEMPLATES
 from keras_moe.command._project_settings import BATCH_SIZE
 from keras_moe.command._project_settings import settings_of
@@ -121,6 +122,7 @@ def test_what_is_passed_over_is_told(here):
 def test_the_files(here, options):
     said = run("mine", *options).stdout
     assert "cd mine && make run" in said
+    assert ("error rate of 0.7" in said) != bool(options)
     files = {p.relative_to("mine"): p for p in pathlib.Path("mine").rglob("*")}
     texts = {str(n): p.read_text() for n, p in files.items() if p.is_file()}
     assert {"Makefile", "README.md", ".gitignore", "config.yaml"} < set(texts)
@@ -159,7 +161,12 @@ def test_settings():
     assert written["tolerance"] == 0.05
     few = settings_of(dict(ROWS), search=False)
     assert (1 - few["tolerance"]) ** few["calibration"] <= 0.05
+    # "answer 11" is right but for one or two of its letters.
+    assert few["constant_answer"].startswith("answer ")
+    assert few["max_error_rate"] < 0.25
     found = settings_of(dict(ROWS), search=True)
+    # Ten of sixty-four.
+    assert found["min_recall"] == 0.16
     certify = found["calibration"] // 2
     assert certify >= 10
     # `betting_p_value` of losses that are all 0.
@@ -167,9 +174,20 @@ def test_settings():
     # A text of words that nobody learns is no text of words.
     mixed = {**sample_pairs(800), **{str(-n): "x" * n for n in range(1, 99)}}
     assert settings_of(mixed, search=False)["target_unit"] == "character"
-    # Of long texts nearly all words will do.
+    # Of long texts most words will do.
     long = {s: f"{t} and {t} and x{s}" for s, t in sample_pairs(800).items()}
     assert settings_of(long, search=False)["target_unit"] == "word"
+
+
+def test_the_least_that_a_model_must_do():
+    assert constant_answer(["abc", "abd", "abc"]) == (tuple("abc"), 1 / 9)
+    # To say nothing is better than what is too long for most.
+    long = [[str(n)] * 20 for n in range(100)] * 2
+    short = [[str(n)] for n in range(400)]
+    assert constant_answer([*short, *long]) == ((), 1.0)
+    answer, rate = constant_answer([["yes"]] * 500 + [["no"]] * 700)
+    assert answer == ("no",)
+    assert rate == pytest.approx(5 / 12, abs=0.07)
 
 
 def test_the_sample():

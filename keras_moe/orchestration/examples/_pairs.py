@@ -4,6 +4,8 @@ import csv
 import io
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -60,13 +62,16 @@ def read_pairs(path: pathlib.Path, unique_targets: bool = False) -> Pairs:
     text, notes = _read(path)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        source, target = _columns(path, next(reader, []))
-        targets = _targets(path, reader, source, target, unique_targets, notes)
+        columns = _columns(path, next(reader, []))
+        rows = _rows(path, reader, columns)
+        targets, again = _without_repeats(path, rows, unique_targets)
     except csv.Error as error:
         raise ValueError(
             f"{path}, line {reader.line_num}: the quotes of a cell must be "
             f"closed, and doubled within it: {error}."
         ) from error
+    if again:
+        notes.append(f"{again} rows come again, and count once.")
     quoted = sum('"' in line for line in text.split("\n"))
     if quoted:
         notes.append(
@@ -152,18 +157,17 @@ def _columns(path: pathlib.Path, header: list[str]) -> tuple[int, int]:
     return names.index(SOURCE), names.index(TARGET)
 
 
-def _targets(
-    path: pathlib.Path,
-    reader: Any,
-    source: int,
-    target: int,
-    unique_targets: bool,
-    notes: list[str],
-) -> dict[str, str]:
-    found: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    first: dict[str, int] = {}
-    again, before = 0, reader.line_num
+class _Row(NamedTuple):
+    line: int
+    source: str
+    target: str
+
+
+def _rows(
+    path: pathlib.Path, reader: Any, columns: Sequence[int]
+) -> Iterator[_Row]:
+    """Yields the rows below the header; blank lines are none."""
+    before = reader.line_num
     for row in reader:
         line, before = before + 1, reader.line_num
         place = f"{path}, line {line}"
@@ -171,30 +175,34 @@ def _targets(
             raise ValueError(f"{place}: a cell must not have a line break.")
         if not row:
             continue
-        cells = [
-            row[i].strip() if i < len(row) else "" for i in (source, target)
-        ]
+        cells = [row[i].strip() if i < len(row) else "" for i in columns]
         for name, cell in zip((SOURCE, TARGET), cells, strict=True):
             if not cell:
                 raise ValueError(f"{place}: the cell `{name}` is empty.")
-        question, answer = cells
-        if question in found:
-            if found[question] != answer:
-                raise ValueError(
-                    f"{place}: a source must have one target. Received: "
-                    f"{question!r} with {answer!r} here, and with "
-                    f"{found[question]!r} in line {lines[question]}."
-                )
-            again += 1
-            continue
-        if unique_targets and answer in first:
+        yield _Row(line, *cells)
+
+
+def _without_repeats(
+    path: pathlib.Path, rows: Iterable[_Row], unique_targets: bool
+) -> tuple[dict[str, str], int]:
+    """Returns the target of each source, and how many rows came again."""
+    of_source: dict[str, _Row] = {}
+    of_target: dict[str, _Row] = {}
+    again = 0
+    for row in rows:
+        first = of_source.setdefault(row.source, row)
+        if first.target != row.target:
             raise ValueError(
-                f"{place}: a target that is searched must stand in one row. "
-                f"Received: {answer!r}, which stands in line {first[answer]}."
+                f"{path}, line {row.line}: a source must have one target. "
+                f"Received: {row.source!r} with {row.target!r} here, and with "
+                f"{first.target!r} in line {first.line}."
             )
-        found[question] = answer
-        lines[question] = line
-        first.setdefault(answer, line)
-    if again:
-        notes.append(f"{again} rows come again, and count once.")
-    return found
+        again += first is not row
+        first = of_target.setdefault(row.target, row)
+        if unique_targets and first.source != row.source:
+            raise ValueError(
+                f"{path}, line {row.line}: a target that is searched must "
+                f"stand in one row. Received: {row.target!r}, which stands in "
+                f"line {first.line}."
+            )
+    return {row.source: row.target for row in of_source.values()}, again

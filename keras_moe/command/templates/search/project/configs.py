@@ -15,8 +15,8 @@ from keras_moe.orchestration import TrainingSection
 from keras_moe.orchestration import prepare_pairs
 from keras_moe.training import TrainingBudget
 
-# The output of the served model that is shown.
-ANSWER = "identifiers"
+# The output of the served model that is shown, and the bound it had to keep.
+ANSWER, BOUND = "identifiers", "min_recall"
 
 
 class ProjectConfig(RunConfig, TrainingSection):

@@ -12,6 +12,7 @@ from keras_moe.orchestration import read_records
 from keras_moe.orchestration import served
 
 from .configs import ANSWER
+from .configs import BOUND
 from .configs import COMMAND_LINE
 from .configs import ProjectConfig
 from .configs import prepare
@@ -30,6 +31,7 @@ def show(config: ProjectConfig, outcome: Outcome, console: Console) -> dict:
     """Prints what was measured, and answers to sources of the test split."""
     for name, value in sorted(outcome.metrics.items()):
         console.print(f"  {name:20} {value:.3f}")
+    console.print(f"  {BOUND:20} {getattr(config, BOUND):.3f} as configured")
     pairs = list(read_records(outcome.prepared.records("test")))[:SHOWN]
     asked = [pair["source"][0] for pair in pairs]
     with served(config, timeout=300) as (_, client):

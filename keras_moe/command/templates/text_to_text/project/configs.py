@@ -18,8 +18,8 @@ from keras_moe.orchestration import TrainingSection
 from keras_moe.orchestration import prepare_pairs
 from keras_moe.training import TrainingBudget
 
-# The output of the served model that is shown.
-ANSWER = "target"
+# The output of the served model that is shown, and the bound it had to keep.
+ANSWER, BOUND = "target", "max_error_rate"
 
 
 class Column(Section):
