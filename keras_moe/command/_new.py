@@ -101,8 +101,8 @@ def _report(folder: pathlib.Path, done: dict[str, Any]) -> None:
         )
         answer = in_words(settings["constant_answer"])
         console.print(
-            f'To answer "{answer}" to all has an error rate of '
-            f"{settings['max_error_rate']}: nothing worse will be pushed.",
+            f'To answer all with "{answer}" has an error rate of '
+            f"{settings['max_error_rate']}; a worse model is not pushed.",
             markup=False,
         )
     console.print(f"Go on with: cd {folder} && make run")
