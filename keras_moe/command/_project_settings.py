@@ -91,11 +91,11 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
         ("target", targets.values()),
     ):
         unit = _unit(texts)
-        split = [t.split() if unit == "word" else list(t) for t in texts]
+        units = [t.split() if unit == "word" else list(t) for t in texts]
         settings[f"{name}_unit"] = unit
-        settings[f"{name}_length"] = math.ceil(_MARGIN * max(map(len, split)))
+        settings[f"{name}_length"] = math.ceil(_MARGIN * max(map(len, units)))
     # Those of the targets.
-    constant, rate = constant_answer(split)
+    constant, rate = constant_answer(units)
     separator = " " if unit == "word" else ""
     return settings | {
         "constant_answer": separator.join(constant),
