@@ -1,8 +1,11 @@
 """`keras-moe export`: from a Keras model to a version that is served."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Annotated
 from typing import Any
 
@@ -22,6 +25,7 @@ from keras_moe.command._texts import texts_of
 from keras_moe.generation import Answering
 from keras_moe.generation import Decodable
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.serving.versions._version_folders import MAX_VERSION
 from keras_moe.serving.versions._version_folders import find_versions
 from keras_moe.serving.versions._version_folders import next_version
 
@@ -43,7 +47,11 @@ def export(
     ],
     version: Annotated[
         int | None,
-        typer.Option(min=0, help="Its number; the time, unless given."),
+        typer.Option(
+            min=0,
+            max=MAX_VERSION,
+            help="Its number; the time, unless given.",
+        ),
     ] = None,
     tokenizer: Tokenizer = None,
     max_length: Annotated[
@@ -94,7 +102,7 @@ def export(
             "batch_sizes": to_sizes("--batch_sizes", batch_sizes),
             "lengths": to_sizes("--lengths", lengths),
         }
-        with console.status("Exporting"):
+        with console.status("Exporting"), _new_directory(directory):
             model = keras.saving.load_model(model_file, compile=False)
             if isinstance(model, Decodable | Answering):
                 policy, most = _decoding_of(granted, max_length)
@@ -128,9 +136,26 @@ def _version_folder(base: pathlib.Path, version: int | None) -> pathlib.Path:
         raise ValueError(f"`DIR` must be a directory. Received: {base}.")
     taken = find_versions(base)
     folder = base / str(next_version(taken) if version is None else version)
-    if folder.exists():
-        raise ValueError(f"`--version` must be new. Received: {folder}.")
+    # The folder `01` is version 1, and hides one of the name `1`.
+    if folder.exists() or version in taken:
+        raise ValueError(
+            f"`--version` must be new. Received: {taken.get(version, folder)}."
+        )
     return folder
+
+
+@contextlib.contextmanager
+def _new_directory(base: pathlib.Path) -> Iterator[None]:
+    """Removes a directory that a failed export made and left empty."""
+    made = [each for each in (base, *base.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        for each in made:
+            # Whatever holds something is not ours to remove.
+            with contextlib.suppress(OSError):
+                each.rmdir()
+        raise
 
 
 def _decoding_of(
@@ -191,6 +216,17 @@ def _call_endpoint(model: keras.Model) -> Callable[..., dict[str, tf.Tensor]]:
         found = keras.tree.flatten(outputs)
         if len(found) == 1:
             return {"outputs": found[0]}
+        _refuse_repeated(model.output_names)
         return dict(zip(model.output_names, found, strict=True))
 
     return answer
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    """Raises `ValueError` for outputs of one name: all but one were lost."""
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "`MODEL` must have a name of its own for each output, such as the "
+            "keys of a dictionary of outputs. Received: "
+            f"{', '.join(names)}."
+        )

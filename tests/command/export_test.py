@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_moe import calibration
+from keras_moe import serving
 from keras_moe.command._export import _call_endpoint
 from keras_moe.command._export import _decoding_of
 from keras_moe.command._texts import texts_of
@@ -11,6 +12,7 @@ from keras_moe.generation import EarlyExitPolicy
 from keras_moe.models import SwitchTransformerConfig
 from tests.command.command_line import facts
 from tests.command.command_line import refusal
+from tests.command.command_line import run
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,35 @@ def test_any_functional_model(file, tmp_path):
     )
     said = refusal("export", file, tmp_path / "mine", "--version", 3)
     assert "`--version` must be new" in said
+
+
+def test_numbers_that_no_server_would_serve(file, tmp_path):
+    folder = tmp_path / "mine/01"
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").touch()
+    said = refusal("export", file, tmp_path / "mine", "--version", 1)
+    assert f"must be new. Received: {folder}." in said
+    run("export", file, tmp_path / "mine", "--version", 2**63, code=2)
+    assert [each.name for each in folder.parent.iterdir()] == ["01"]
+
+
+def test_outputs_of_one_name(tmp_path):
+    inputs = keras.Input([3, 2])
+    states = keras.layers.LSTM(2, return_state=True, name="l")(inputs)
+    keras.Model(inputs, states).save(tmp_path / "m.keras")
+    said = refusal("export", tmp_path / "m.keras", tmp_path / "a" / "mine")
+    assert "a name of its own for each output" in said and "l, l, l" in said
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_failed_export_leaves_no_directory(file, tmp_path, monkeypatch):
+    def fail(folder, *_):
+        folder.parent.mkdir(parents=True)
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(serving, "export_endpoints", fail)
+    assert "disk is full" in refusal("export", file, tmp_path / "a" / "mine")
+    assert not (tmp_path / "a").exists()
 
 
 def test_what_is_refused(file, tmp_path):
