@@ -20,6 +20,7 @@ from keras_moe.command._answers import errors_in_one_line
 from keras_moe.command._answers import show
 from keras_moe.command._facts_of_saved_model import facts_of_saved_model
 from keras_moe.command._numbers import to_sizes
+from keras_moe.command._targets import check_writable
 from keras_moe.command._texts import Tokenizer
 from keras_moe.command._texts import texts_of
 from keras_moe.generation import Answering
@@ -134,6 +135,8 @@ def _version_folder(base: pathlib.Path, version: int | None) -> pathlib.Path:
     """Returns the folder of a new version, of which nothing is there yet."""
     if base.exists() and not base.is_dir():
         raise ValueError(f"`DIR` must be a directory. Received: {base}.")
+    there = next(each for each in (base, *base.parents) if each.exists())
+    check_writable("DIR", there)
     taken = find_versions(base)
     folder = base / str(next_version(taken) if version is None else version)
     # The folder `01` is version 1, and hides one of the name `1`.

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -97,6 +99,12 @@ def test_what_is_refused(file, tmp_path):
     assert "must be a directory" in refusal("export", file, file)
     assert "none.keras" in refusal("export", tmp_path / "none.keras", base)
     assert not base.exists()
+
+
+def test_a_directory_that_may_not_be_written(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.W_OK)
+    said = refusal("export", file, tmp_path / "a" / "mine")
+    assert f"that may be written. Received: {tmp_path}." in said
 
 
 def test_a_model_that_does_not_say_what_it_takes(tmp_path):
