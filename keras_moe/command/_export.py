@@ -139,11 +139,11 @@ def _version_folder(base: pathlib.Path, version: int | None) -> pathlib.Path:
     check_writable("DIR", there)
     taken = find_versions(base)
     folder = base / str(next_version(taken) if version is None else version)
-    # The folder `01` is version 1, and hides one of the name `1`.
-    if folder.exists() or version in taken:
-        raise ValueError(
-            f"`--version` must be new. Received: {taken.get(version, folder)}."
-        )
+    if version is not None:
+        # The folder `01` is version 1, and hides one of the name `1`.
+        folder = taken.get(version, folder)
+    if folder.exists():
+        raise ValueError(f"`--version` must be new. Received: {folder}.")
     return folder
 
 
