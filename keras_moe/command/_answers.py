@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import textwrap
 import zipfile
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ def errors_in_one_line(headline: str, as_json: bool) -> Iterator[Console]:
         The console of the standard error, for progress.
 
     Raises:
-        typer.Exit: if the block raises an error.
+        typer.Exit: if the block raises an error that what was given explains;
+            others are faults of ours, and keep their traceback.
     """
     console = Console(stderr=True)
     try:
@@ -42,13 +44,18 @@ def errors_in_one_line(headline: str, as_json: bool) -> Iterator[Console]:
     except _EXPECTED as error:
         # TensorFlow's would name a place in its graph, too.
         said = getattr(error, "message", None) or str(error)
-        said = _printable(" ".join(str(said).split()))
+        said = printable(" ".join(str(said).split()))
         if as_json:
-            typer.echo(json.dumps({"error": said}))
+            typer.echo(to_json({"error": said}))
         else:
             console.print(f"[red]{headline}[/]", end=" ")
             console.print(said, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    except Exception as error:
+        # Whoever reads JSON gets some from a fault of ours, too.
+        if as_json:
+            typer.echo(to_json({"error": repr(error)}))
+        raise
 
 
 def show(facts: dict[str, Any], as_json: bool) -> None:
@@ -59,7 +66,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         as_json: whether to print JSON.
     """
     if as_json:
-        typer.echo(json.dumps(facts))
+        typer.echo(to_json(facts))
         return
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
@@ -68,6 +75,22 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         # Square brackets of shapes are no markup.
         table.add_row(name.replace("_", " "), Text(in_words(value)))
     Console().print(table)
+
+
+def say(text: str) -> None:
+    """Prints a line, in which names of files may hold anything."""
+    Console().print(
+        printable(text), markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def to_json(value: Any) -> str:
+    """Returns JSON; NaN and infinity, which it has no words for, are texts.
+
+    Args:
+        value: plain, or lists and dictionaries of plain values.
+    """
+    return json.dumps(_finite(value), allow_nan=False)
 
 
 def in_words(value: Any) -> str:
@@ -84,23 +107,35 @@ def in_words(value: Any) -> str:
         return "\n".join(_line(name, each) for name, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(in_words, value)) or "none"
-    return _printable(str(value))
+    return printable(str(value))
 
 
-def _line(name: str, value: Any) -> str:
-    name = _printable(name)
-    if not isinstance(value, dict):
-        return f"{name}: {in_words(value)}"
-    if any(isinstance(each, dict) for each in value.values()):
-        return f"{name}\n{textwrap.indent(in_words(value), '  ')}"
-    return f"{name}: " + ", ".join(
-        f"{_printable(n)} {in_words(v)}" for n, v in value.items()
-    )
-
-
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escapes what a file could do to the terminal that shows its words."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode()
         for each in text
     )
+
+
+def _line(name: str, value: Any) -> str:
+    name = printable(name)
+    if not isinstance(value, dict):
+        return f"{name}: {in_words(value)}"
+    if any(isinstance(each, dict) for each in value.values()):
+        return f"{name}\n{textwrap.indent(in_words(value), '  ')}"
+    return f"{name}: " + ", ".join(
+        f"{printable(n)} {in_words(v)}" for n, v in value.items()
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return "NaN"
+        return "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

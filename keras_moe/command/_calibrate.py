@@ -1,7 +1,6 @@
 """`keras-moe calibrate`: how early tokens may leave, with a certificate."""
 
 import csv
-import json
 import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -20,7 +20,10 @@ from keras_moe import calibration
 from keras_moe.calibration import Certificate
 from keras_moe.command._answers import AsJson
 from keras_moe.command._answers import errors_in_one_line
+from keras_moe.command._answers import say
+from keras_moe.command._answers import to_json
 from keras_moe.command._numbers import to_numbers
+from keras_moe.command._targets import check_new
 from keras_moe.command._texts import Texts
 from keras_moe.command._texts import Tokenizer
 from keras_moe.command._texts import texts_of
@@ -125,11 +128,7 @@ def calibrate(
     written where no threshold passes.
     """
     with errors_in_one_line("Not calibrated.", as_json) as console:
-        if target.exists() or not target.parent.is_dir():
-            raise ValueError(
-                "`CERTIFICATE.json` must be new, in a directory that exists. "
-                f"Received: {target}."
-            )
+        check_new("CERTIFICATE.json", target)
         check_choice(_DISTANCES, loss=loss)
         rows = _read(data)
         tested = sorted(to_numbers("--thresholds", thresholds), reverse=True)
@@ -152,7 +151,7 @@ def calibrate(
         texts = texts_of(model, tokenizer)
         answers = calibration.exit_answers(
             model,
-            _ids_of(rows.sources, texts),
+            _ids_of(model, rows.sources, texts),
             policy,
             tested,
             max_length,
@@ -180,16 +179,18 @@ def calibrate(
 def _read(path: pathlib.Path) -> _Rows:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
-        names = reader.fieldnames or []
-        if "source" not in names:
-            raise ValueError(
-                "`DATA.csv` must have a column `source`, named in its first "
-                f"line. Received: {path} with {list(names)}."
-            )
-        wanted = [name for name in ("source", "target") if name in names]
-        columns: dict[str, list[str]] = {name: [] for name in wanted}
         try:
+            wanted = _wanted(reader.fieldnames or [], path)
+            columns: dict[str, list[str]] = {name: [] for name in wanted}
             for row in reader:
+                # What the names do not cover lies under no name.
+                if None in row:
+                    raise ValueError(
+                        "`DATA.csv` must have quotes around texts with commas: "
+                        "no row may have more fields than the first line. "
+                        f"Received: {row[None]} besides, in line "
+                        f"{reader.line_num} of {path}."
+                    )
                 for name in wanted:
                     if not (row[name] or "").strip():
                         raise ValueError(
@@ -208,8 +209,37 @@ def _read(path: pathlib.Path) -> _Rows:
     return _Rows(columns["source"], columns.get("target"))
 
 
-def _ids_of(words: list[str], texts: Texts) -> np.ndarray:
-    return np.asarray(texts.tokenize(words)["encoder_token_ids"])
+def _wanted(names: Sequence[str], path: pathlib.Path) -> list[str]:
+    """Returns the columns to be read."""
+    if "source" not in names:
+        raise ValueError(
+            "`DATA.csv` must have a column `source`, named in its first "
+            f"line. Received: {path} with {list(names)}."
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "`DATA.csv` must name each column once. Received: "
+            f"{list(names)} in line 1 of {path}."
+        )
+    return [name for name in ("source", "target") if name in names]
+
+
+def _ids_of(model: Any, words: list[str], texts: Texts) -> np.ndarray:
+    try:
+        ids = np.asarray(texts.tokenize(words)["encoder_token_ids"])
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            "`DATA.csv` must have token ids of the model, such as '5 6 1', or "
+            "texts for the vocabulary of `--tokenizer`. Received: "
+            f"{error.message}"
+        ) from error
+    empty = np.flatnonzero((ids == model.config.pad_id).all(axis=1))
+    if empty.size:
+        raise ValueError(
+            "`DATA.csv` must have a token besides padding in each text. "
+            f"Received: {words[empty[0]]!r} in row {empty[0] + 1}."
+        )
+    return ids
 
 
 def _measure(
@@ -225,7 +255,7 @@ def _measure(
         return lambda early, full: calibration.textual_consistency(
             symbols(early), symbols(full), distance
         )
-    references = [[row] for row in symbols(_ids_of(rows.targets, texts))]
+    references = [[row] for row in symbols(_ids_of(model, rows.targets, texts))]
     return lambda early, full: calibration.risk_consistency(
         symbols(early), symbols(full), references, distance
     )
@@ -243,7 +273,7 @@ def _report(
     """
     if as_json:
         typer.echo(
-            json.dumps(
+            to_json(
                 {
                     "certificate": str(target),
                     "certified_threshold": certificate.threshold,
@@ -271,12 +301,9 @@ def _report(
             *(f"{threshold:g}", f"{risk:.4g}", f"{p_value:.3g}"),
             *(f"{layer:.2f}", "certified" if chosen else ""),
         )
-    console = Console()
-    console.print(table)
-    console.print(
+    Console().print(table)
+    say(
         f"With a confidence of {certificate.confidence_level:.4g} the expected "
         f"loss at {certificate.threshold:g} is at most "
-        f"{certificate.tolerance:g}: {target}",
-        highlight=False,
-        soft_wrap=True,
+        f"{certificate.tolerance:g}: {target}"
     )

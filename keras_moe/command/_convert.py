@@ -11,10 +11,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from keras_moe import conversion
 from keras_moe.command._answers import AsJson
 from keras_moe.command._answers import errors_in_one_line
+from keras_moe.command._answers import printable
+from keras_moe.command._answers import say
+from keras_moe.command._answers import to_json
+from keras_moe.command._targets import check_new
+from keras_moe.command._targets import whole
 from keras_moe.models import SwitchTransformer
 from keras_moe.models import SwitchTransformerConfig
 
@@ -61,12 +67,13 @@ def convert(
                 bar.update(task, advance=1)
 
             model = _read(source, config, dtype, progress)
-            if target.suffix == ".keras":
-                model.save(target)
-            else:
-                # Names of ours on both sides would say nothing.
-                known = progress if not used else None
-                conversion.save_hugging_face(model, target, progress=known)
+            with whole(target) as partial:
+                if target.suffix == ".keras":
+                    model.save(partial)
+                else:
+                    # Names of ours on both sides would say nothing.
+                    known = progress if not used else None
+                    conversion.save_hugging_face(model, partial, progress=known)
             bar.update(task, total=len(used), completed=len(used))
     _report(model, target, used, as_json)
 
@@ -77,13 +84,7 @@ def _check_target(target: pathlib.Path) -> None:
             "`DST` must end with .keras, or be a directory's name without a "
             f"suffix. Received: {target}."
         )
-    if target.exists():
-        raise ValueError(f"`DST` must be new. Received: {target}.")
-    if not target.parent.is_dir():
-        raise ValueError(
-            "`DST` must lie in a directory that exists. Received: "
-            f"{target.parent}."
-        )
+    check_new("DST", target)
 
 
 def _read(
@@ -148,7 +149,7 @@ def _report(
     """Shows what went where, one line for all blocks and experts alike."""
     if as_json:
         typer.echo(
-            json.dumps(
+            to_json(
                 {
                     "target": str(target),
                     "config": model.config.to_dict(),
@@ -167,14 +168,13 @@ def _report(
     for column in table.columns:
         column.overflow = "fold"
     for kind, count in weights.items():
-        table.add_row(str(tensors[kind]), kind[0], str(count), kind[1])
-    console = Console()
-    console.print(table)
-    console.print(
+        # Square brackets of names are no markup.
+        theirs, ours = (Text(printable(each)) for each in kind)
+        table.add_row(str(tensors[kind]), theirs, str(count), ours)
+    Console().print(table)
+    say(
         f"{tensors.total()} tensors, {len(used)} weights of "
-        f"{model.count_params():,} parameters: {target}",
-        highlight=False,
-        soft_wrap=True,
+        f"{model.count_params():,} parameters: {target}"
     )
 
 

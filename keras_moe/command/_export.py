@@ -1,8 +1,11 @@
 """`keras-moe export`: from a Keras model to a version that is served."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Annotated
 from typing import Any
 
@@ -17,11 +20,13 @@ from keras_moe.command._answers import errors_in_one_line
 from keras_moe.command._answers import show
 from keras_moe.command._facts_of_saved_model import facts_of_saved_model
 from keras_moe.command._numbers import to_sizes
+from keras_moe.command._targets import check_writable
 from keras_moe.command._texts import Tokenizer
 from keras_moe.command._texts import texts_of
 from keras_moe.generation import Answering
 from keras_moe.generation import Decodable
 from keras_moe.generation import EarlyExitPolicy
+from keras_moe.serving.versions._version_folders import MAX_VERSION
 from keras_moe.serving.versions._version_folders import find_versions
 from keras_moe.serving.versions._version_folders import next_version
 
@@ -43,7 +48,11 @@ def export(
     ],
     version: Annotated[
         int | None,
-        typer.Option(min=0, help="Its number; the time, unless given."),
+        typer.Option(
+            min=0,
+            max=MAX_VERSION,
+            help="Its number; the time, unless given.",
+        ),
     ] = None,
     tokenizer: Tokenizer = None,
     max_length: Annotated[
@@ -94,7 +103,7 @@ def export(
             "batch_sizes": to_sizes("--batch_sizes", batch_sizes),
             "lengths": to_sizes("--lengths", lengths),
         }
-        with console.status("Exporting"):
+        with console.status("Exporting"), _new_directory(directory):
             model = keras.saving.load_model(model_file, compile=False)
             if isinstance(model, Decodable | Answering):
                 policy, most = _decoding_of(granted, max_length)
@@ -126,11 +135,30 @@ def _version_folder(base: pathlib.Path, version: int | None) -> pathlib.Path:
     """Returns the folder of a new version, of which nothing is there yet."""
     if base.exists() and not base.is_dir():
         raise ValueError(f"`DIR` must be a directory. Received: {base}.")
+    there = next(each for each in (base, *base.parents) if each.exists())
+    check_writable("DIR", there)
     taken = find_versions(base)
     folder = base / str(next_version(taken) if version is None else version)
+    if version is not None:
+        # The folder `01` is version 1, and hides one of the name `1`.
+        folder = taken.get(version, folder)
     if folder.exists():
         raise ValueError(f"`--version` must be new. Received: {folder}.")
     return folder
+
+
+@contextlib.contextmanager
+def _new_directory(base: pathlib.Path) -> Iterator[None]:
+    """Removes a directory that a failed export made and left empty."""
+    made = [each for each in (base, *base.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        for each in made:
+            # Whatever holds something is not ours to remove.
+            with contextlib.suppress(OSError):
+                each.rmdir()
+        raise
 
 
 def _decoding_of(
@@ -191,6 +219,17 @@ def _call_endpoint(model: keras.Model) -> Callable[..., dict[str, tf.Tensor]]:
         found = keras.tree.flatten(outputs)
         if len(found) == 1:
             return {"outputs": found[0]}
+        _refuse_repeated(model.output_names)
         return dict(zip(model.output_names, found, strict=True))
 
     return answer
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    """Raises `ValueError` for outputs of one name: all but one were lost."""
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "`MODEL` must have a name of its own for each output, such as the "
+            "keys of a dictionary of outputs. Received: "
+            f"{', '.join(names)}."
+        )

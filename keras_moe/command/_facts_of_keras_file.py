@@ -116,7 +116,9 @@ def _shapes_of(
 
 
 def _optimizer_of(model: dict[str, Any]) -> str | None:
-    compiled = model.get("compile_config") or {}
+    compiled = model.get("compile_config")
+    if not isinstance(compiled, dict):
+        return None
     optimizer = compiled.get("optimizer")
     if isinstance(optimizer, dict):
         return str(optimizer.get("class_name"))

@@ -166,7 +166,12 @@ def _loads_of(document: dict[str, Any], source: pathlib.Path) -> LayerLoads:
 def _curve_of(document: dict[str, Any]) -> dict[str, Any]:
     """Returns arguments of `plot_feature_curve`: JSON has no integer keys."""
     scores = document.get("scores")
-    if not isinstance(scores, dict):
+    if "scores" in document and not isinstance(scores, dict):
+        raise ValueError(
+            "`scores` must be an object, of numbers of features to scores. "
+            f"Received: a {type(scores).__name__}."
+        )
+    if scores is None:
         return document
     try:
         return {**document, "scores": {int(n): s for n, s in scores.items()}}

@@ -27,7 +27,7 @@ class LayerLoads:
         dropped: for each layer the share of tokens that no expert took.
 
     Raises:
-        ValueError: if the three differ in length.
+        ValueError: if the three differ in length, or a layer has no experts.
 
     Example:
 
@@ -49,6 +49,12 @@ class LayerLoads:
                 f"each. Received: {len(self.names)} names, {len(self.loads)} "
                 f"loads and {len(self.dropped)} dropped shares."
             )
+        for name, load in zip(self.names, self.loads, strict=True):
+            if np.ndim(load) != 1 or not np.size(load):
+                raise ValueError(
+                    "`loads` must have a number for each expert of a layer. "
+                    f"Received: shape={np.shape(load)} for {name!r}."
+                )
 
     def relative(self) -> tuple[np.ndarray, ...]:
         """Returns the loads over that of an even layer: 1 is even."""
@@ -90,7 +96,8 @@ class LayerLoads:
             epoch: which epoch, from 0; -1 is the last.
 
         Raises:
-            ValueError: if the history has no loads, or not that epoch.
+            ValueError: if the history has no loads, or not that epoch; or lacks
+                what was dropped.
         """
         if isinstance(history, keras.callbacks.History):
             history = history.history
@@ -102,7 +109,15 @@ class LayerLoads:
                 "`callbacks=[keras_moe.visualization.ExpertLoadCallback()]`. "
                 f"Received: history with the keys {sorted(history)}."
             )
-        epochs = len(history[names[0] + ending])
+        dropped = [f"{name}/{DROPPED_KEY}" for name in names]
+        missing = sorted(set(dropped) - set(history))
+        if missing:
+            raise ValueError(
+                "`history` must hold the share of tokens dropped beside each "
+                f"load. Missing: {missing}."
+            )
+        recorded = [*dropped, *(name + ending for name in names)]
+        epochs = min(len(history[key]) for key in recorded)
         if not -epochs <= epoch < epochs:
             raise ValueError(
                 f"`epoch` must be one of the {epochs} that were recorded. "
@@ -111,9 +126,7 @@ class LayerLoads:
         return cls(
             names=tuple(names),
             loads=tuple(np.array(history[n + ending][epoch]) for n in names),
-            dropped=tuple(
-                float(history[f"{n}/{DROPPED_KEY}"][epoch]) for n in names
-            ),
+            dropped=tuple(float(history[key][epoch]) for key in dropped),
         )
 
 

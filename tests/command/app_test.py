@@ -1,4 +1,10 @@
+import json
+
+import pytest
+
+from keras_moe.command._answers import errors_in_one_line
 from keras_moe.command._answers import in_words
+from keras_moe.command._answers import to_json
 from keras_moe.version import __version__
 from tests.command.command_line import run
 
@@ -41,3 +47,17 @@ def test_words_of_a_file_do_nothing_to_the_terminal():
     assert words.splitlines() == [
         *(r"a\x1b[2J: b\nc", "d", r"  e\x07: ", r"  f: \u202eg"),
     ]
+
+
+def test_json_of_what_is_not_finite():
+    facts = {"a": float("nan"), "b": [float("inf"), (-float("inf"), 1.5)]}
+    assert json.loads(to_json(facts), parse_constant=pytest.fail) == {
+        "a": "NaN",
+        "b": ["Infinity", ["-Infinity", 1.5]],
+    }
+
+
+def test_a_fault_of_ours_keeps_its_traceback(capsys):
+    with pytest.raises(KeyError), errors_in_one_line("Not done.", True):
+        raise KeyError("a")
+    assert json.loads(capsys.readouterr().out) == {"error": "KeyError('a')"}

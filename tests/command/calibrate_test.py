@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -109,6 +111,9 @@ def test_what_is_refused_before_a_model_is_loaded(tmp_path):
         (("source",), [], "must have rows"),
         (("source,target", "5 1,"), [], "none for target in line 2"),
         (("source", '"5'), [], "must be CSV"),
+        (('"source', "5"), [], "must be CSV"),
+        (("source", "5", "5, 6"), [], "Received: [' 6'] besides, in line 3"),
+        (("source,source", "5,6"), [], "name each column once"),
         (few, [], "Not even losses of 0 throughout would have passed"),
         (few, ["--loss", "none"], "`loss` must be"),
         (few, ["--confidence", "none"], "`confidence` must be"),
@@ -120,11 +125,45 @@ def test_what_is_refused_before_a_model_is_loaded(tmp_path):
             *options,
         )
         assert words in said, words
-    assert "must be new, in a directory that exists" in refusal(
+    assert "must lie in a directory that exists" in refusal(
         *("calibrate", "m.keras", data(tmp_path), tmp_path / "none/c.json"),
         *("--tolerance", 0.1),
     )
     run("calibrate", "m.keras", data(tmp_path), target, code=2)
+
+
+def test_a_directory_that_may_not_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.W_OK)
+    assert "that may be written" in refusal(
+        *("calibrate", "m.keras", data(tmp_path), tmp_path / "c.json"),
+        *("--tolerance", 0.1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hello", "must have token ids of the model"),
+        ("0 0", "besides padding in each text. Received: '0 0' in row 151"),
+    ],
+)
+def test_texts_that_are_no_ids(decoded, tmp_path, text, words):
+    lines = ("source", *("5 6 1",) * ROWS, text)
+    said = refusal(
+        *("calibrate", "m.keras", data(tmp_path, lines), tmp_path / "c.json"),
+        *("--tolerance", 0.5, *OPTIONS),
+    )
+    assert words in said
+
+
+def test_names_of_files_are_no_markup(decoded, tmp_path):
+    name = os.fsdecode(b"x[bold]\xff.cert")
+    target = tmp_path / name
+    said = run(
+        *("calibrate", "m.keras", data(tmp_path), target),
+        *("--tolerance", 0.5, *OPTIONS),
+    ).stdout
+    assert target.exists() and "x[bold]\\udcff.cert" in said
 
 
 def test_another_model_is_refused(tmp_path):

@@ -1,12 +1,16 @@
 import json
+import os
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from keras_moe import conversion
 from keras_moe.command._app import app
+from keras_moe.conversion.checkpoints import _save_hugging_face
 from tests.conversion.checkpoints import hugging_face_case as case
 from tests.conversion.checkpoints import load_mesh_tensorflow_test as mesh
 from tests.conversion.checkpoints import t5x_case
@@ -72,6 +76,31 @@ def test_t5x(tmp_path):
     config.write_text('{"num_heads": 3}')
     said = run(folder, tmp_path / "n.keras", "--config", config, code=1).output
     assert "`num_heads` must be 2" in said
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m"])
+def test_a_full_disk_leaves_nothing(source, name, tmp_path, monkeypatch):
+    def fail(*given, **_):
+        next(Path(each) for each in given if isinstance(each, Path)).touch()
+        raise failure
+
+    def fail_to_save(model, path):
+        fail(path)
+
+    failure = OSError(28, "No space left on device")
+    monkeypatch.setattr(keras.Model, "save", fail_to_save)
+    if name == "m":
+        failure = SafetensorError("No space left on device")
+        monkeypatch.setattr(_save_hugging_face, "save_file", fail)
+    before = sorted(tmp_path.iterdir())
+    said = run(source, tmp_path / name, code=1).stderr
+    assert "Not converted" in said and "No space left" in said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_names_are_no_markup(source, tmp_path):
+    said = run(source, tmp_path / os.fsdecode(b"x[bold]\xff")).stdout
+    assert "x[bold]\\udcff" in said
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

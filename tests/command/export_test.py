@@ -1,9 +1,12 @@
+import os
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_moe import calibration
+from keras_moe import serving
 from keras_moe.command._export import _call_endpoint
 from keras_moe.command._export import _decoding_of
 from keras_moe.command._texts import texts_of
@@ -11,6 +14,7 @@ from keras_moe.generation import EarlyExitPolicy
 from keras_moe.models import SwitchTransformerConfig
 from tests.command.command_line import facts
 from tests.command.command_line import refusal
+from tests.command.command_line import run
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,35 @@ def test_any_functional_model(file, tmp_path):
     assert "`--version` must be new" in said
 
 
+def test_numbers_that_no_server_would_serve(file, tmp_path):
+    folder = tmp_path / "mine/01"
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").touch()
+    said = refusal("export", file, tmp_path / "mine", "--version", 1)
+    assert f"must be new. Received: {folder}." in said
+    run("export", file, tmp_path / "mine", "--version", 2**63, code=2)
+    assert [each.name for each in folder.parent.iterdir()] == ["01"]
+
+
+def test_outputs_of_one_name(tmp_path):
+    inputs = keras.Input([3, 2])
+    states = keras.layers.LSTM(2, return_state=True, name="l")(inputs)
+    keras.Model(inputs, states).save(tmp_path / "m.keras")
+    said = refusal("export", tmp_path / "m.keras", tmp_path / "a" / "mine")
+    assert "a name of its own for each output" in said and "l, l, l" in said
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_failed_export_leaves_no_directory(file, tmp_path, monkeypatch):
+    def fail(folder, *_):
+        folder.parent.mkdir(parents=True)
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(serving, "export_endpoints", fail)
+    assert "disk is full" in refusal("export", file, tmp_path / "a" / "mine")
+    assert not (tmp_path / "a").exists()
+
+
 def test_what_is_refused(file, tmp_path):
     base = tmp_path / "mine"
     granted = calibration.calibrate(np.zeros([200, 1]), [0.9], 0.05)
@@ -66,6 +99,12 @@ def test_what_is_refused(file, tmp_path):
     assert "must be a directory" in refusal("export", file, file)
     assert "none.keras" in refusal("export", tmp_path / "none.keras", base)
     assert not base.exists()
+
+
+def test_a_directory_that_may_not_be_written(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.W_OK)
+    said = refusal("export", file, tmp_path / "a" / "mine")
+    assert f"that may be written. Received: {tmp_path}." in said
 
 
 def test_a_model_that_does_not_say_what_it_takes(tmp_path):

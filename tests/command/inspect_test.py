@@ -7,6 +7,7 @@ import pytest
 
 from keras_moe import calibration
 from keras_moe.calibration import DeferralRule
+from keras_moe.command._facts_of_keras_file import _optimizer_of
 from keras_moe.layers import SparseMoE
 from keras_moe.retrieval import FaissIndex
 from keras_moe.retrieval import OperatingPoint
@@ -95,6 +96,11 @@ def test_a_keras_file_is_not_loaded(folder, monkeypatch):
         "keras_moe>SparseMoE: 1"
         in run("inspect", folder / "model.keras").stdout
     )
+
+
+def test_an_optimizer_that_is_not_said():
+    assert _optimizer_of({"compile_config": [1]}) is None
+    assert _optimizer_of({"compile_config": {"optimizer": "adam"}}) == "adam"
 
 
 def test_certificate(folder):

@@ -117,6 +117,18 @@ def test_what_is_refused(write, tmp_path):
             {"scores": {"a": 1.0}},
             "must be numbers of features",
         ),
+        ("feature_curve", {"scores": [1]}, "`scores` must be an object"),
+        ("feature_curve", {"scores": {}}, "must be some, and finite"),
+        (
+            "expert_load",
+            {"moe/expert_load": [[1.0]]},
+            "Missing: ['moe/fraction_tokens_left_behind']",
+        ),
+        (
+            "expert_load",
+            {"moe": {"load": [], "dropped": 0}},
+            "must have a number for each expert",
+        ),
         ("feature_curve", [1], "must hold an object. Received: a list"),
         ("risk_versus_speed", {"a": 1}, "is not a certificate"),
     ):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 from keras import ops
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from keras_moe.atomic_file import atomic_file
@@ -54,6 +55,7 @@ def save_hugging_face(
         ValueError: if `directory` holds something; if the model has what
             theirs cannot express, LoRA, quantised weights or a learned
             confidence of exits among it.
+        OSError: if a file cannot be written, say on a full disk.
 
     Example:
 
@@ -135,7 +137,12 @@ def _write_shards(
             tensors |= _tensors(origin, ops.convert_to_numpy(weights[name]))
         # `transformers` asks for the format that it is written in.
         with atomic_file(folder / file) as partial:
-            save_file(tensors, partial, metadata={"format": "pt"})
+            try:
+                save_file(tensors, partial, metadata={"format": "pt"})
+            except SafetensorError as error:
+                raise OSError(
+                    f"{folder / file} could not be written: {error}"
+                ) from error
         files |= dict.fromkeys(tensors, file)
         total += sum(tensor.nbytes for tensor in tensors.values())
     if len(shards) > 1:

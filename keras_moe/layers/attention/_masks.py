@@ -16,7 +16,8 @@ def refuse(reason: str, **arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None and value is not False:
             raise ValueError(
-                f"{reason.format(name=name)} Received: {name} of type "
+                # `format` would take other braces of a reason for fields.
+                f"{reason.replace('{name}', name)} Received: {name} of type "
                 f"{type(value).__name__}."
             )
 

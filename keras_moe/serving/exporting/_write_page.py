@@ -9,6 +9,7 @@ from typing import Any
 from keras_moe.atomic_file import atomic_file
 from keras_moe.model_folder import PAGE
 from keras_moe.serving.exporting._read_signatures import read_model_signatures
+from keras_moe.serving.versions._page import check_bytes
 from keras_moe.serving.versions._page import check_page
 from keras_moe.serving.versions._page import read_pictures
 
@@ -35,7 +36,8 @@ def write_page(
       is a value that is not worth showing, such as `"ok"`.
     - `pictures`: a list of `file`, the name of a PNG, JPEG or WebP in
       `assets.extra` (see `assets` of `keras_moe.serving.export`); `alt`, what
-      it shows, for those who do not see it; and a `title`.
+      it shows, for those who do not see it; and a `title`. At most 32, of 4
+      MiB each and 16 MiB together.
 
     The file appears complete or not at all; one that is there is replaced.
 
@@ -48,7 +50,7 @@ def write_page(
 
     Raises:
         ValueError: there is no SavedModel, or `page` says what cannot be shown,
-            or names what the model has not.
+            or names what the model has not, or is larger than a server takes.
         OSError: a picture is not there.
 
     Example:
@@ -77,10 +79,10 @@ def write_page(
     check_page(page, read_model_signatures(directory))
     read_pictures(directory, page)
     path = directory / PAGE
+    text = json.dumps(page, ensure_ascii=False, indent=2) + "\n"
+    content = text.encode("utf-8")
+    check_bytes(path, len(content))
     path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as partial:
-        partial.write_text(
-            json.dumps(page, ensure_ascii=False, indent=2) + "\n",
-            encoding="utf-8",
-        )
+        partial.write_bytes(content)
     return path

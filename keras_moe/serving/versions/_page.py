@@ -9,6 +9,8 @@ import logging
 import math
 import os
 import pathlib
+import reprlib
+import stat
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -19,8 +21,14 @@ from keras_moe.model_folder import EXTRA_ASSETS
 from keras_moe.model_folder import PAGE
 from keras_moe.serving.protocol._signature import Signature
 
-# A server keeps both in memory. Kinds of pictures that can hold no program.
+# A server keeps both in memory: the document and each picture, how many
+# pictures, and all of them together.
 _MOST_BYTES = 4 << 20
+_MOST_PICTURES = 32
+_MOST_PICTURE_BYTES = 16 << 20
+# TensorFlow has no tensors of more dimensions; deeper lists exhaust the stack.
+_MOST_DEPTH = 254
+# Kinds of pictures that can hold no program.
 PICTURE_KINDS = {
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",
@@ -80,21 +88,44 @@ def read_pictures(
 
     Raises:
         OSError: there is no such file.
-        ValueError: one is too large.
+        ValueError: one is too large, or all together are.
     """
-    names = [picture["file"] for picture in page.get("pictures", ())]
-    return {
-        name: _read(pathlib.Path(folder, EXTRA_ASSETS, name)) for name in names
-    }
+    found: dict[str, bytes] = {}
+    total = 0
+    for picture in page.get("pictures", ()):
+        name = picture["file"]
+        if name in found:
+            continue
+        found[name] = _read(pathlib.Path(folder, EXTRA_ASSETS, name))
+        total += len(found[name])
+        if total > _MOST_PICTURE_BYTES:
+            raise ValueError(
+                f"The pictures of {folder} must have at most "
+                f"{_MOST_PICTURE_BYTES} bytes together. Received: {total}, up "
+                f"to {name}."
+            )
+    return found
 
 
 def _read(path: pathlib.Path) -> bytes:
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(
-            f"{path} must have at most {_MOST_BYTES} bytes. Received: "
-            f"{path.stat().st_size}."
-        )
+    # A pipe would be waited for without end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} must be a plain file.")
+    check_bytes(path, path.stat().st_size)
     return path.read_bytes()
+
+
+def check_bytes(path: pathlib.Path, size: int) -> None:
+    """Raises `ValueError` for a file that a server would leave out.
+
+    Args:
+        path: of the file.
+        size: its bytes.
+    """
+    if size > _MOST_BYTES:
+        raise ValueError(
+            f"{path} must have at most {_MOST_BYTES} bytes. Received: {size}."
+        )
 
 
 def check_page(page: Any, signatures: Mapping[str, Signature]) -> None:
@@ -116,7 +147,13 @@ def check_page(page: Any, signatures: Mapping[str, Signature]) -> None:
             _check_fields(label, fields, _SIDES[side])
             for key in ("depth", "scores"):
                 _check_known(f"{label}[{key!r}]", [*_given(fields, key)], known)
-    for index, picture in enumerate(page.get("pictures", ())):
+    pictures = page.get("pictures", ())
+    if len(pictures) > _MOST_PICTURES:
+        raise ValueError(
+            f"`page['pictures']` must be at most {_MOST_PICTURES}. Received: "
+            f"{len(pictures)}"
+        )
+    for index, picture in enumerate(pictures):
         label = f"page['pictures'][{index}]"
         _check_fields(label, picture, _PICTURE, required=("file", "alt"))
         _check_picture_name(label, picture["file"])
@@ -133,7 +170,9 @@ def _check_fields(
     required: Iterable[str] = (),
 ) -> None:
     if not isinstance(value, Mapping):
-        raise ValueError(f"`{label}` must be a dictionary. Received: {value!r}")
+        raise ValueError(
+            f"`{label}` must be a dictionary. Received: {reprlib.repr(value)}"
+        )
     _check_known(label, value, fields)
     for key in required:
         if key not in value:
@@ -144,7 +183,8 @@ def _check_fields(
         rule = fields[key]
         if not rule.holds(each):
             raise ValueError(
-                f"`{label}[{key!r}]` must be {rule.words}. Received: {each!r}"
+                f"`{label}[{key!r}]` must be {rule.words}. Received: "
+                f"{reprlib.repr(each)}"
             )
 
 
@@ -181,9 +221,11 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= 1000
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return depth < _MOST_DEPTH and all(
+            _is_plain(each, depth + 1) for each in value
+        )
     # JSON has no word for what is not finite, though Python reads some.
     return isinstance(value, str | int) or (
         isinstance(value, float) and math.isfinite(value)

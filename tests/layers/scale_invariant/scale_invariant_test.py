@@ -114,6 +114,19 @@ def test_padding_of_nan_changes_nothing_and_has_no_gradient():
     np.testing.assert_array_equal(np.asarray(out)[~mask], 0)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("center", [False, True])
+def test_a_query_that_is_not_a_number_is_not_hidden(center, jit):
+    layer = layers.ScaleInvariantAttention(2, 3, center_scores=center)
+    x = data(1, 4)
+    layer(x, x)
+    query = x.copy()
+    query[0, 1, 0] = np.nan
+    found = np.asarray(tf.function(layer, jit_compile=jit)(query, x))
+    assert np.isnan(found[0, 1]).all()
+    assert np.isfinite(found[0, [0, 2, 3]]).all()
+
+
 def test_an_empty_batch_gives_an_empty_output():
     attention = layers.ScaleInvariantAttention(2, 3)
     assert attention(data(0, 5), data(0, 4)).shape == (0, 5, DIM)

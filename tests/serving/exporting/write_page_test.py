@@ -29,6 +29,8 @@ def test_nothing_is_written_of_a_page_that_cannot_be_shown(model, tmp_path):
         serving.write_page(model, {"pictures": [picture]})
     with pytest.raises(ValueError, match="the folder of a SavedModel"):
         serving.write_page(tmp_path, {})
+    with pytest.raises(ValueError, match="page.json must have at most"):
+        serving.write_page(model, {"description": "x" * (5 << 20)})
     assert not (model / "assets.extra").exists()
 
 

@@ -1,14 +1,18 @@
 """What a page may say, and what becomes of one that cannot be shown."""
 
+import functools
 import json
+import os
 import types
 
 import pytest
 
 from keras_moe.model_folder import PAGE
+from keras_moe.serving.versions import _page
 from keras_moe.serving.versions._page import Page
 from keras_moe.serving.versions._page import check_page
 from keras_moe.serving.versions._page import read_page
+from keras_moe.serving.versions._page import read_pictures
 
 SIGNATURES = {
     "serving_default": types.SimpleNamespace(
@@ -29,6 +33,7 @@ WHOLE = {
     },
     "pictures": [{"file": "a_b-1.png", "title": "Load", "alt": "A map"}],
 }
+DEEP = functools.reduce(lambda inside, _: [inside], range(5000), [])
 
 
 @pytest.mark.parametrize("page", [{}, WHOLE, {"inputs": {"k": {}}}])
@@ -56,6 +61,9 @@ def test_what_can_be_shown(page):
         ({"inputs": {"word": {"example": 1e999}}}, "text, a number, a boolean"),
         ({"outputs": {"text": {"depth": "x"}}}, "Received: 'x'"),
         ({"outputs": {"text": {"depth": []}}}, "must be text"),
+        ({"inputs": {"word": {"example": DEEP}}}, "text, a number, a boolean"),
+        (DEEP, "`page` must be a dictionary"),
+        ({"pictures": [{}] * 33}, "must be at most 32. Received: 33"),
         ({"pictures": {}}, "must be a list"),
         ({"pictures": [{"file": "a.png"}]}, "must say 'alt'"),
         ({"pictures": [{"file": "a.svg", "alt": ""}]}, "end with one of"),
@@ -100,3 +108,20 @@ def test_a_file_that_lies_is_left_out(folder, content, caplog):
     (record,) = caplog.records
     assert "The page is made without" in record.getMessage()
     assert "page.json" in record.getMessage()
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo((folder / PAGE).with_name("a_b-1.png"))
+    with pytest.raises(ValueError, match="a_b-1.png must be a plain file"):
+        read_pictures(folder, WHOLE)
+
+
+def test_how_much_a_server_keeps(folder, monkeypatch):
+    pictures = [{"file": f"{name}.png"} for name in "aab"]
+    for name in "ab":
+        (folder / PAGE).with_name(f"{name}.png").write_bytes(b"picture")
+    monkeypatch.setattr(_page, "_MOST_PICTURE_BYTES", 14)
+    assert len(read_pictures(folder, {"pictures": pictures})) == 2
+    monkeypatch.setattr(_page, "_MOST_PICTURE_BYTES", 13)
+    with pytest.raises(ValueError, match="13 bytes together. Received: 14, up"):
+        read_pictures(folder, {"pictures": pictures})

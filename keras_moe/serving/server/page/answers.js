@@ -6,6 +6,7 @@ import { hasRows, shapeOf } from "./fields.js";
 
 const MOST_ITEMS = 24;
 const MOST_CHARACTERS = 20000;
+const MOST_LAYERS = 1000; // as of page.json
 // Outputs of integers by which early-exit models say where each token left.
 const DEPTH = "exit_layer";
 // Texts, bare words that are no JSON, and numbers.
@@ -98,8 +99,12 @@ function showItems(values) {
   const items = values
     .slice(0, MOST_ITEMS)
     .map((each) => element("li", { text: leaf(each).text }));
-  const left = values.length - items.length;
-  const list = element("ol", { class: "items" }, ...items);
+  return withRest(element("ol", { class: "items" }, ...items), values.length);
+}
+
+/** Says below a list how many items of all are left out. */
+function withRest(list, all) {
+  const left = all - list.children.length;
   if (!left) return list;
   const more = element("p", { class: "hint", text: `and ${left} more` });
   return element("div", {}, list, more);
@@ -112,7 +117,10 @@ function showDepths(text, depths, name, layers) {
   // Depth 0 is padding. The last may be that of the end, which is no word.
   const there = depths.filter((depth) => depth > 0);
   if (!words.length || there.length < words.length) return null;
-  const known = Math.max(layers ?? 0, deepest.get(name) ?? 0, ...there);
+  const most = there.reduce((a, b) => Math.max(a, b), 0);
+  // No depths at all, by an output that happens to have their name.
+  if (!(most <= MOST_LAYERS)) return null;
+  const known = Math.max(layers ?? 0, deepest.get(name) ?? 0, most);
   deepest.set(name, known);
   const used = there.slice(0, words.length);
   const items = words.map((word, i) => {
@@ -149,8 +157,9 @@ function legend(layers, mean) {
 function showRanked(names, scores) {
   const pairs = names.map((name, i) => [name, scores[i]]).filter(([name]) => name !== "" && name !== -1);
   if (!pairs.length) return element("p", leaf(""));
-  const most = Math.max(...pairs.map(([, score]) => score));
-  const items = pairs.map(([name, score]) => {
+  const shown = pairs.slice(0, MOST_ITEMS);
+  const most = Math.max(...shown.map(([, score]) => score));
+  const items = shown.map(([name, score]) => {
     const bar = element("span", { class: "bar", "aria-hidden": "true" });
     bar.style.width = `${most > 0 ? Math.max(0, (100 * score) / most) : 0}%`;
     return element(
@@ -161,7 +170,7 @@ function showRanked(names, scores) {
       bar,
     );
   });
-  return element("ol", { class: "ranked" }, ...items);
+  return withRest(element("ol", { class: "ranked" }, ...items), pairs.length);
 }
 
 const short = (score) =>

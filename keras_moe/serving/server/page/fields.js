@@ -13,8 +13,15 @@ const KINDS = {
   },
   number: {
     hint: "number",
-    rule: /^([+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|NaN|-?Infinity)$/i,
-    read: (text) => String(Number(text)),
+    // JavaScript reads no other spelling of the last two.
+    rule: /^([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|-?Infinity)$/,
+    read: (text) => {
+      const value = Number(text);
+      if (!Number.isFinite(value) && /\d/.test(text)) {
+        throw new Error("This number is too large.");
+      }
+      return String(value);
+    },
   },
 };
 

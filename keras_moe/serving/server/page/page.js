@@ -91,9 +91,14 @@ function about() {
 
 async function showPictures() {
   const shown = model;
-  const figures = await Promise.all((model.page.pictures ?? []).map((each) => figureOf(shown, each)));
+  const made = await Promise.all((model.page.pictures ?? []).map((each) => figureOf(shown, each)));
+  const figures = made.filter(Boolean);
   // Another version may have come meanwhile.
-  if (model === shown) byId("pictures").replaceChildren(...figures.filter(Boolean));
+  const isStale = model !== shown;
+  const left = isStale ? figures : [...byId("pictures").children];
+  if (!isStale) byId("pictures").replaceChildren(...figures);
+  // A browser keeps what is behind an address until that is revoked.
+  for (const figure of left) URL.revokeObjectURL(figure.querySelector("img").src);
 }
 
 async function figureOf(made, { file, title, alt }) {

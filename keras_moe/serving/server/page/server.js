@@ -2,7 +2,7 @@
 
 import { parse } from "./answers.js";
 
-const STATUS = { unauthorized: 401, missing: 404, often: 429, busy: 503 };
+const UNAUTHORIZED = 401;
 // The token is kept here alone, and forgotten with the page.
 let token = "";
 
@@ -14,11 +14,7 @@ export class Refusal extends Error {
   }
 
   get wantsToken() {
-    return this.status === STATUS.unauthorized;
-  }
-
-  get isMissing() {
-    return this.status === STATUS.missing;
+    return this.status === UNAUTHORIZED;
   }
 }
 
@@ -40,7 +36,7 @@ async function send(path, body) {
 }
 
 async function said(response) {
-  if (response.status === STATUS.unauthorized && token) {
+  if (response.status === UNAUTHORIZED && token) {
     return "The server does not know this token.";
   }
   const text = await response.text();

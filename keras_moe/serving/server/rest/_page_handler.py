@@ -14,7 +14,7 @@ from keras_moe.serving.versions._page import PICTURE_KINDS
 from keras_moe.serving.versions._version_folders import version_number
 
 # The same whatever the model is, and so for anybody to see.
-FILES = re.compile(r"/|/favicon\.ico|/page/([a-z]+\.(?:css|js|svg))")
+FILES = re.compile(r"/|/favicon\.ico|/page/([a-z]+\.(?:css|html|js|svg))")
 MODEL = re.compile(r"/page/model\.json")
 PICTURE = re.compile(r"/page/(\d+)/([\w-]+\.\w+)", re.ASCII)
 _FIRST, _ICON = "index.html", "icon.svg"
@@ -54,6 +54,10 @@ class PageHandler:
             for file in folder.iterdir()
             if file.is_file()
         }
+        self._paths = {f"/page/{name}": name for name in self._files}
+        # Under the other path its links would lead nowhere.
+        del self._paths[f"/page/{_FIRST}"]
+        self._paths |= {"/": _FIRST, "/favicon.ico": _ICON}
 
     def show(self, call: Call, path: re.Match[str], body: bytes) -> Response:
         """Answers with a file of the page.
@@ -67,8 +71,8 @@ class PageHandler:
             tf.errors.NotFoundError: there is no such file.
         """
         call.method = "Page"
-        name = path[1] or (_FIRST if path[0] == "/" else _ICON)
-        if name not in self._files:
+        name = self._paths.get(path[0])
+        if name is None:
             raise status_codes.not_found(f"There is no {path[0]}")
         return Response(
             self._files[name],

@@ -68,6 +68,11 @@ class Deep(tf.Module):
         factor = tf.where(doubled, 2.0, 1.0)
         return {"made": tf.reduce_sum(pair, 1) * factor, "whole": whole}
 
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32, "ratio")])
+    def vast(self, ratio):
+        words, depths = tf.constant(["K", "AE"]), tf.constant([1, 2**30])
+        return {"text": words, "exit_layer": depths, "ratio": ratio}
+
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
@@ -79,6 +84,7 @@ def deep(tmp_path_factory):
         str(base / "1"),
         signatures={
             "mixed": model.mixed,
+            "vast": model.vast,
             "serving_default": model.serving_default,
         },
     )
@@ -189,6 +195,25 @@ def test_inputs_of_every_kind(browser, deep):
     command = browser.run(f"{shell}.textContent")
     assert f'"pair": [[1.5, 2]], "whole": {2**60}}}' in command
     assert "/v1/models/deep%20%3Cb%3E/versions/1:predict" in command
+
+
+def test_numbers_without_end(browser, deep):
+    browser.go(address(deep))
+    browser.wait(FORM)
+    choose(browser, "vast")
+    for text, said in (
+        ("infinity", "This must be a number."),
+        ("1e999", "This number is too large."),
+    ):
+        fill(browser, 0, text)
+        browser.enter()
+        browser.wait("document.querySelector('#wrong-0').textContent")
+        assert browser.text("#wrong-0") == said
+    fill(browser, 0, "-Infinity")
+    ask(browser)
+    assert "ratio\n-Infinity\n" in browser.text("#answer")
+    # No model has so many layers: a colour for each would fill the memory.
+    assert browser.run("document.querySelector('.legend')") is None
 
 
 def test_what_is_wrong_is_said_beside_the_field(browser, deep):

@@ -55,6 +55,18 @@ def test_every_answer_says_what_a_browser_may_do(get, path):
     assert alone["Content-Length"] == str(len(body)) and nothing == b""
 
 
+def test_the_page_has_one_address(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port)
+    for path in ("/page/index.html", "/page/none.js"):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (
+            404,
+            json.dumps({"error": f"There is no {path}"}).encode(),
+        )
+    connection.close()
+
+
 def test_the_page_holds_no_program_and_needs_no_other_server():
     """A program in a page could be told from one that was put there."""
     for file in FOLDER.iterdir():
