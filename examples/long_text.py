@@ -1,0 +1,115 @@
+"""A byte-level language model of linear cost, which then streams.
+
+Command:  make wordnet && python examples/long_text.py
+Time:     TIME
+Expected: EXPECTED
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+from data import glosses
+
+import keras_moe
+
+DIM, HEADS, FEATURES = 128, 4, 64
+BYTES = 128  # of ASCII
+
+
+class Block(keras.layers.Layer):
+    """Causal attention through random features, and a feed-forward layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = keras_moe.layers.RandomFeatureAttention(
+            HEADS, DIM // HEADS, FEATURES, causal=True, rotary=True
+        )
+        self.norms = [keras.layers.RMSNormalization() for _ in range(2)]
+        self.feed_forward = keras_moe.layers.FeedForward(4 * DIM)
+
+    def call(self, x, training=None):
+        """Sees a whole sequence, each position what is before it."""
+        normed = self.norms[0](x)
+        x = x + self.attention(normed, normed, training=training)
+        return x + self.feed_forward(self.norms[1](x))
+
+    def step(self, x, state):
+        """Sees one position; the state does not grow."""
+        attended, state = self.attention.step(self.norms[0](x), state)
+        x = x + attended
+        return x + self.feed_forward(self.norms[1](x)), state
+
+
+class LanguageModel(keras.Model):
+    """Two blocks between an embedding and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = keras.layers.Embedding(BYTES, DIM)
+        self.blocks = [Block() for _ in range(2)]
+        self.norm = keras.layers.RMSNormalization()
+        self.head = keras.layers.Dense(BYTES)
+
+    def call(self, ids, training=None):
+        """Gives logits of the next byte at each position."""
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.head(self.norm(x))
+
+    def step(self, ids, states):
+        """Gives logits of the byte after these, and the new states."""
+        x, new = self.embed(ids), []
+        for block, state in zip(self.blocks, states, strict=True):
+            x, state = block.step(x, state)
+            new.append(state)
+        return self.head(self.norm(x)), new
+
+
+def main() -> None:
+    """Trains on long pieces of text, then streams."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a short run")
+    quick = parser.parse_args().quick
+    length, steps = (256, 4) if quick else (4096, 150)
+    keras.utils.set_random_seed(0)
+    text = "\n".join(glosses.load(most=20_000).texts)
+    data = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
+    pieces = data[: len(data) // (length + 1) * (length + 1)]
+    pieces = pieces.reshape(-1, length + 1).astype("int32")
+    held_out, pieces = pieces[:4], pieces[4:]
+    batch = 2
+    order = np.random.default_rng(0).permutation(len(pieces) * 4)
+    rows = pieces[order[: steps * batch] % len(pieces)]
+
+    model = LanguageModel()
+    model.compile(
+        keras.optimizers.Adam(2e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(rows[:, :-1], rows[:, 1:], batch_size=batch, verbose=2)
+    loss = model.evaluate(
+        held_out[:, :-1], held_out[:, 1:], batch_size=1, verbose=0
+    )
+    print(
+        f"bits a byte, {length:,} bytes a piece: {float(loss) / np.log(2):.2f}"
+    )
+
+    whole = np.array(model(held_out[:1, :-1]))
+    states = [block.attention.init_state(1) for block in model.blocks]
+    began, steps = time.perf_counter(), min(length, 64)
+    for at in range(steps):
+        logits, states = model.step(held_out[:1, at : at + 1], states)
+    each = (time.perf_counter() - began) / steps
+    error = np.abs(np.array(logits)[0, 0] - whole[0, steps - 1]).max()
+    size = sum(np.size(x) for x in keras.tree.flatten(states))
+    print(
+        f"streamed: {1000 * each:.1f} ms a byte, a state of {size:,} numbers "
+        f"at any length; largest difference from the whole pass {error:.0e}"
+    )
+
+
+if __name__ == "__main__":
+    main()
