@@ -31,7 +31,7 @@ def main() -> None:
     tokens = keras.layers.TextVectorization(
         max_tokens=WORDS, output_sequence_length=LENGTH
     )
-    # Words of all entries are known beforehand; glosses of the held-out are not.
+    # All words are known beforehand; the glosses of the held-out are not.
     tokens.adapt(np.concatenate([read.texts[held_out:], read.words]))
     meanings, words = tokens(read.texts).numpy(), tokens(read.words).numpy()
 

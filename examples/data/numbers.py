@@ -31,7 +31,7 @@ class Pairs(NamedTuple):
 
 
 def load(most: int, seed: int = 0) -> Pairs:
-    """Gives `most` different numbers below a million, in an order of the seed."""
+    """Gives `most` different numbers below a million in a random order."""
     numbers = np.random.default_rng(seed).choice(10**6, most, replace=False)
     return Pairs(
         _pad([encode(str(n)) for n in numbers], SOURCE_LENGTH),
