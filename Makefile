@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-search wordnet test test-large lint style format lock clean
+.PHONY: help setup demo demo-search wordnet test test-large docs lint style format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -50,6 +50,9 @@ test: style ## Lint, architecture check, types, tests
 
 test-large: setup ## Also the tests that take minutes
 	@$(PY) -m pytest $(PARALLEL) -m 'large or not large'
+
+docs: setup ## Build the pages into build/site
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 lint: style
 	@$(BIN)/mypy

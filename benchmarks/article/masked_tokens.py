@@ -19,9 +19,9 @@ _DECAY = 2e-3
 _HEAD_RATE = 1e-2
 # Four rates an optimizer, of which validation chooses.
 RATES = {
-    "adam": (1e-3, 2e-3, 4e-3, 8e-3),
-    "sgd": (0.1, 0.3, 1.0, 3.0),
-    "relative_clip": (0.05, 0.2, 0.5, 1.0),
+    "adam": (2e-3, 4e-3, 8e-3, 16e-3),
+    "sgd": (0.3, 1.0, 3.0, 10.0),
+    "relative_clip": (0.05, 0.15, 0.4, 1.0),
 }
 SCALES = (0.2, 1.0)
 

@@ -10,12 +10,14 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 import keras
 from tfx import types
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
+from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from keras_moe.model_folder import KERAS_MODEL
@@ -30,10 +32,13 @@ def read_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
     downloaded to a temporary directory, which is removed after the block.
 
     Example:
-    ```python
-    with keras_moe.components.read_locally(artifact.uri) as directory:
-        model = keras.saving.load_model(directory / "model.keras")
-    ```
+
+    >>> with keras_moe.components.written_locally(directory) as folder:
+    ...     (folder / "card.md").write_text("A small model.")
+    14
+    >>> with keras_moe.components.read_locally(directory) as folder:
+    ...     print((folder / "card.md").read_text())
+    A small model.
 
     Args:
         uri: of a file or of a directory.
@@ -74,10 +79,10 @@ def written_locally(uri: str | os.PathLike) -> Iterator[pathlib.Path]:
     publishes no artifact of a component that failed.
 
     Example:
-    ```python
-    with keras_moe.components.written_locally(artifact.uri) as directory:
-        model.save(directory / "model.keras")
-    ```
+
+    >>> with keras_moe.components.written_locally(directory) as folder:
+    ...     (folder / "card.md").write_text("A small model.")
+    14
 
     Args:
         uri: of a directory.
@@ -126,6 +131,22 @@ def copy_tree(
                     os.path.join(target, name),
                     overwrite=True,
                 )
+
+
+def split_patterns(
+    examples: list[types.Artifact], splits: Iterable[str]
+) -> list[str]:
+    """Returns patterns of the files of some splits, in the order of these.
+
+    Args:
+        examples: of an input.
+        splits: their names.
+    """
+    return [
+        io_utils.all_files_pattern(uri)
+        for split in splits
+        for uri in artifact_utils.get_split_uris(examples, split)
+    ]
 
 
 def load_keras_model(model: list[types.Artifact]) -> keras.Model:

@@ -14,6 +14,13 @@ class CandidateEmbeddings(Artifact):
 
     `keras_moe.components.read_embeddings` reads them. The custom property
     `encoder` is the digest of the model that embedded them.
+
+    Example:
+
+    >>> artifact = keras_moe.components.CandidateEmbeddings()
+    >>> artifact.set_string_custom_property("encoder", "0f3a")
+    >>> artifact.get_string_custom_property("encoder")
+    '0f3a'
     """
 
     TYPE_NAME = "keras_moe.CandidateEmbeddings"
@@ -25,6 +32,12 @@ class Certificate(Artifact):
     `keras_moe.calibration.Certificate.load` reads the file. The custom property
     `certificate` holds the same as text: ML Metadata would round a number to
     six decimals.
+
+    Example:
+
+    >>> granted = tfx.dsl.Channel(type=keras_moe.components.Certificate)
+    >>> granted.type_name
+    'keras_moe.Certificate'
     """
 
     TYPE_NAME = "keras_moe.Certificate"
@@ -32,13 +45,28 @@ class Certificate(Artifact):
 
 
 class DataBlessing(Artifact):
-    """The examples had no anomalies: the custom property `blessed` is 1."""
+    """The examples had no anomalies: the custom property `blessed` is 1.
+
+    Example:
+
+    >>> artifact = keras_moe.components.DataBlessing()
+    >>> artifact.set_int_custom_property("blessed", 1)
+    >>> artifact.get_int_custom_property("blessed")
+    1
+    """
 
     TYPE_NAME = "keras_moe.DataBlessing"
 
 
 class ExpertLoad(Artifact):
-    """The experts' shares of tokens: `expert_load.png`, `expert_load.json`."""
+    """The experts' shares of tokens: `expert_load.png`, `expert_load.json`.
+
+    Example:
+
+    >>> loads = tfx.dsl.Channel(type=keras_moe.components.ExpertLoad)
+    >>> loads.type_name
+    'keras_moe.ExpertLoad'
+    """
 
     TYPE_NAME = "keras_moe.ExpertLoad"
 
@@ -48,6 +76,13 @@ class FeatureSelection(Artifact):
 
     `keras_moe.components.read_selected_features` reads the file. The custom
     property `selected` holds their names, as a list in JSON.
+
+    Example:
+
+    >>> artifact = keras_moe.components.FeatureSelection()
+    >>> artifact.set_string_custom_property("selected", '["fare", "miles"]')
+    >>> artifact.get_string_custom_property("selected")
+    '["fare", "miles"]'
     """
 
     TYPE_NAME = "keras_moe.FeatureSelection"
@@ -60,6 +95,12 @@ class IndexReport(Artifact):
     `keras_moe.retrieval.TunedIndex.load` reads the file. The custom property
     `recall` holds the figures as text: ML Metadata would round a number to six
     decimals.
+
+    Example:
+
+    >>> report = tfx.dsl.Channel(type=keras_moe.components.IndexReport)
+    >>> report.type_name
+    'keras_moe.IndexReport'
     """
 
     TYPE_NAME = "keras_moe.IndexReport"
@@ -67,6 +108,13 @@ class IndexReport(Artifact):
 
 
 class ModelCard(Artifact):
-    """A description of a model for people: `model_card.md`."""
+    """A description of a model for people: `model_card.md`.
+
+    Example:
+
+    >>> card = tfx.dsl.Channel(type=keras_moe.components.ModelCard)
+    >>> card.type_name
+    'keras_moe.ModelCard'
+    """
 
     TYPE_NAME = "keras_moe.ModelCard"

@@ -32,9 +32,8 @@ class RelativeClipSGD(keras.optimizers.Optimizer):
     weights of which scale matters (heads, biases, affine norms at the end):
     give them an optimizer of their own by `keras.optimizers.MultiOptimizer`,
     and ask `keras_moe.optimizers.assert_scale_invariant` which these are. At
-    equal steps it is behind Adam in the paper by 7 %, and was by 20 to 34 %
-    here; plain SGD of a common encoder, which has no state either, was ahead
-    of it, too (`python -m benchmarks.article`). Experimental.
+    equal steps it is behind Adam, in the paper by 7 %; by how much here, from
+    starts of two scales, `python -m benchmarks.article` tells. Experimental.
 
     Source: [Li et al., 2022](https://arxiv.org/abs/2202.00980), section 3.
 

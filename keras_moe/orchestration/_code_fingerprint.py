@@ -64,15 +64,10 @@ def training_fingerprint(*modules: ModuleType | str) -> str:
     as the model server, are left out: an edit there trains nothing anew.
 
     Example:
-    ```python
-    trainer = tfx.components.Trainer(
-        run_fn="my_project.trainer.run_fn",
-        custom_config={
-            "code": keras_moe.orchestration.training_fingerprint("my_project")
-        },
-        ...,
-    )
-    ```
+    >>> code = keras_moe.orchestration.training_fingerprint("keras_moe")
+    >>> custom_config = {"code": code}  # of `tfx.components.Trainer`
+    >>> len(code)
+    16
 
     Args:
         *modules: As for `code_fingerprint`.

@@ -31,8 +31,10 @@ def example_nodes(
         places, places.file("schema_file", "schema.pbtxt", "."), span
     )
     trainer = tfx.components.Trainer(
-        examples=nodes["example_gen"].outputs["examples"], ...
+        examples=nodes["example_gen"].outputs["examples"],
+        run_fn="my_project.trainer.run_fn",
     )
+    trainer.add_upstream_node(nodes["gate"])
     ```
 
     Args:
@@ -107,7 +109,9 @@ def last_blessed(
         config, trainer.outputs["model"]
     )
     evaluator = tfx.components.Evaluator(
-        baseline_model=last.outputs["model"], ...
+        examples=example_gen.outputs["examples"],
+        model=trainer.outputs["model"],
+        baseline_model=last.outputs["model"],
     )
     ```
 

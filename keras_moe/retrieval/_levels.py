@@ -39,6 +39,14 @@ class TunableIndex(Protocol):
     """An index with settings that trade what it finds for what it reads.
 
     Rows have numbers, those of `vectors`, in an order of the index's own.
+
+    Example:
+
+    >>> def coarsest(index: keras_moe.retrieval.TunableIndex) -> str:
+    ...     return index.levels(index.k)[0].name
+    >>> rows = np.random.default_rng(0).normal(size=(256, 4))
+    >>> coarsest(keras_moe.retrieval.BlockIndex(rows, k=3, blocks_to_search=2))
+    'blocks_to_search'
     """
 
     @property
@@ -94,6 +102,12 @@ def bytes_per_query(levels: Sequence[Level], settings: Settings) -> float:
     Args:
         levels: of an index.
         settings: one for each level.
+
+    Example:
+
+    >>> blocks = keras_moe.retrieval.Level("blocks_to_search", 1, 40, 64, 1000)
+    >>> keras_moe.retrieval.bytes_per_query([blocks], {"blocks_to_search": 3})
+    3064.0
     """
     return float(
         sum(

@@ -12,8 +12,8 @@ import tensorflow as tf
 from tfx import types
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import io_utils
 
+from keras_moe.components._artifact_files import split_patterns
 from keras_moe.components._record_shards import COMPRESSION
 from keras_moe.components._record_shards import record_key
 from keras_moe.components._record_shards import shard_of
@@ -126,8 +126,8 @@ def files_of(
     return sorted(
         (split, file)
         for split in splits
-        for uri in artifact_utils.get_split_uris(examples, split)
-        for file in fileio.glob(io_utils.all_files_pattern(uri))
+        for pattern in split_patterns(examples, [split])
+        for file in fileio.glob(pattern)
     )
 
 

@@ -52,6 +52,13 @@ def read_failures(uri: str) -> list[str]:
 
     Args:
         uri: of a `ModelEvaluation` artifact.
+
+    Example:
+    ```python
+    (evaluation,) = evaluator.outputs["evaluation"].get()
+    for reason in keras_moe.components.read_failures(evaluation.uri):
+        print(reason)
+    ```
     """
     result = tfma.load_validation_result(uri)
     found = []

@@ -6,6 +6,12 @@ class GateClosedError(RuntimeError):
 
     A gate raises this error, since every orchestrator stops at an exception,
     while some never look at what an executor returns.
+
+    Example:
+
+    >>> raise keras_moe.components.GateClosedError("no example has a label")
+    Traceback (most recent call last):
+    keras_moe...GateClosedError: no example has a label
     """
 
     def __init__(self, reason: str) -> None:

@@ -20,13 +20,13 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
 from tfx.types.component_spec import ComponentSpec
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from keras_moe.atomic_file import atomic_file
 from keras_moe.calibration import Certificate
 from keras_moe.components import _artifacts as artifacts
 from keras_moe.components._artifact_files import read_locally
+from keras_moe.components._artifact_files import split_patterns
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.evaluation._read_evaluation import read_evaluation
 from keras_moe.components.report._model_card import model_card
@@ -49,6 +49,13 @@ class ReportArgs:
     Attributes:
         example_files: patterns of the files of the splits.
         custom_config: what the pipeline wants the function to know.
+
+    Example:
+
+    >>> def inputs_fn(args: keras_moe.components.ReportArgs):
+    ...     files = tf.io.gfile.glob(args.example_files)
+    ...     ...  # read them, and return the inputs of the teacher
+    >>> inputs_fn(keras_moe.components.ReportArgs(["Split-validation/*"], {}))
     """
 
     example_files: Sequence[str]
@@ -73,13 +80,10 @@ class RouterReportExecutor(base_executor.BaseExecutor):
         inputs_fn = udf_utils.get_fn(exec_properties, "inputs_fn")
         inputs = inputs_fn(
             ReportArgs(
-                example_files=[
-                    io_utils.all_files_pattern(uri)
-                    for split in json.loads(exec_properties["splits"])
-                    for uri in artifact_utils.get_split_uris(
-                        input_dict["examples"], split
-                    )
-                ],
+                example_files=split_patterns(
+                    input_dict["examples"],
+                    json.loads(exec_properties["splits"]),
+                ),
                 custom_config=json.loads(exec_properties["custom_config"]),
             )
         )

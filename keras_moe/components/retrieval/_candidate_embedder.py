@@ -17,10 +17,10 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
 from tfx.types.component_spec import ComponentSpec
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils
 
 from keras_moe.components import _artifacts as artifacts
 from keras_moe.components._artifact_files import read_locally
+from keras_moe.components._artifact_files import split_patterns
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.retrieval._embed_candidates import EmbedShard
 from keras_moe.components.retrieval._embed_candidates import ReadCandidates
@@ -52,14 +52,8 @@ class CandidateEmbedderExecutor(base_beam_executor.BaseBeamExecutor):
         path = encoder_path(input_dict["model"])
         check_signature(path, settings["signature_name"])
         made = artifact_utils.get_single_instance(output_dict["embeddings"])
-        files = [
-            file
-            for split in settings["splits"]
-            for uri in artifact_utils.get_split_uris(
-                input_dict["examples"], split
-            )
-            for file in fileio.glob(io_utils.all_files_pattern(uri))
-        ]
+        patterns = split_patterns(input_dict["examples"], settings["splits"])
+        files = [file for each in patterns for file in fileio.glob(each)]
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline

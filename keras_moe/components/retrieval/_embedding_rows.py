@@ -47,6 +47,15 @@ class CandidateRows(NamedTuple):
         identifiers: of the candidates that were embedded, in order.
         embeddings: float32 `[candidates, dim]`.
         failed: identifiers of the others, empty where there is none, and why.
+
+    Example:
+
+    >>> rows = keras_moe.components.CandidateRows(
+    ...     ["dog", "cat"], np.eye(2, dtype="float32"), failed=[]
+    ... )
+    >>> layer = keras_moe.layers.Retrieval(
+    ...     rows.embeddings, rows.identifiers, k=1
+    ... )
     """
 
     identifiers: list[str]

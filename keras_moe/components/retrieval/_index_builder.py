@@ -15,12 +15,12 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
 from tfx.types.component_spec import ComponentSpec
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from keras_moe.calibration import NotCertifiedError
 from keras_moe.components import _artifacts as artifacts
 from keras_moe.components._artifact_files import load_keras_model
+from keras_moe.components._artifact_files import split_patterns
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.gates._gate_closed_error import GateClosedError
 from keras_moe.components.retrieval._embedding_rows import CandidateRows
@@ -68,13 +68,9 @@ class IndexBuilderExecutor(base_executor.BaseExecutor):
         task: SearchTask = task_fn(
             SearchTaskArgs(
                 encoder=load_keras_model(input_dict["encoder"]),
-                example_files=[
-                    io_utils.all_files_pattern(uri)
-                    for split in settings["splits"]
-                    for uri in artifact_utils.get_split_uris(
-                        input_dict["examples"], split
-                    )
-                ],
+                example_files=split_patterns(
+                    input_dict["examples"], settings["splits"]
+                ),
                 custom_config=json.loads(exec_properties["custom_config"]),
             )
         )

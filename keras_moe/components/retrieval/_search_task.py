@@ -22,6 +22,16 @@ class SearchTaskArgs:
         example_files: patterns of the files of the query splits, in whatever
             store they are: TensorFlow reads them.
         custom_config: what the pipeline wants the function to know.
+
+    Example:
+
+    >>> args = keras_moe.components.SearchTaskArgs(
+    ...     encoder=keras.Sequential([keras.layers.Dense(1)]),
+    ...     example_files=["examples/Split-calibration/*"],
+    ...     custom_config={"batch_size": 64},
+    ... )  # as a test of a `task_fn` gives them
+    >>> args.custom_config["batch_size"]
+    64
     """
 
     encoder: keras.Model

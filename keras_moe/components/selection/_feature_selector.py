@@ -18,11 +18,11 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
 from tfx.types.component_spec import ComponentSpec
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils
 
 from keras_moe.atomic_file import atomic_file
 from keras_moe.components import _artifacts as artifacts
 from keras_moe.components._artifact_files import read_locally
+from keras_moe.components._artifact_files import split_patterns
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.selection._encode import encode
 from keras_moe.components.selection._feature_table import Column
@@ -68,12 +68,7 @@ class FeatureSelectorExecutor(base_executor.BaseExecutor):
             )
         train, evaluation = (
             read_columns(
-                [
-                    io_utils.all_files_pattern(uri)
-                    for uri in artifact_utils.get_split_uris(
-                        input_dict["examples"], settings[split]
-                    )
-                ],
+                split_patterns(input_dict["examples"], [settings[split]]),
                 dtypes,
                 settings["max_examples"],
                 settings["seed"],

@@ -26,6 +26,17 @@ class CalibrationTaskArgs:
             or `None`.
         max_length: greatest number of tokens of an answer.
         custom_config: what the pipeline wants the function to know.
+
+    Example:
+
+    >>> args = keras_moe.components.CalibrationTaskArgs(
+    ...     models=(keras.Sequential([keras.layers.Dense(1)]),),
+    ...     example_files=["examples/Split-calibration/*"],
+    ...     transform_graph_path=None,
+    ...     max_length=32,
+    ...     custom_config={"batch_size": 64},
+    ... )  # as a test of a `task_fn` gives them
+    >>> (student,) = args.models
     """
 
     models: tuple[keras.Model, ...]

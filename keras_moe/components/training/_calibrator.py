@@ -16,13 +16,13 @@ from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from keras_moe.calibration import Certificate
 from keras_moe.calibration import NotCertifiedError
 from keras_moe.components import _artifacts as artifacts
 from keras_moe.components._artifact_files import load_keras_model
+from keras_moe.components._artifact_files import split_patterns
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.gates._gate_closed_error import GateClosedError
 from keras_moe.components.training._calibration_task import CalibrationTask
@@ -134,13 +134,7 @@ def _read(
     settings = json.loads(exec_properties["calibration"])
     graph = input_dict.get("transform_graph")
     splits = {
-        purpose: [
-            io_utils.all_files_pattern(uri)
-            for split in names
-            for uri in artifact_utils.get_split_uris(
-                input_dict["examples"], split
-            )
-        ]
+        purpose: split_patterns(input_dict["examples"], names)
         for purpose, names in json.loads(exec_properties["splits"]).items()
     }
 

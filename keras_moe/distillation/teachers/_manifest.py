@@ -27,6 +27,21 @@ class TeacherLogits:
         shards: names of the files.
         fields: from the name of each field of an example to the dtype and
             shape in which it is kept.
+
+    Example:
+
+    >>> written = keras_moe.distillation.TeacherLogits(
+    ...     k=8,
+    ...     vocabulary_size=42,
+    ...     num_examples=10,
+    ...     num_tokens=90,
+    ...     num_bytes=3600,
+    ...     teacher=None,
+    ...     shards=("shard-0",),
+    ...     fields={},
+    ... )  # as `write_teacher_logits` returns one
+    >>> written.num_bytes / written.num_tokens
+    40.0
     """
 
     k: int

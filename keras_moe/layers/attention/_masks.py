@@ -6,25 +6,38 @@ from keras_moe.layers._float_inputs import check_float
 from keras_moe.types import Tensor
 
 
+def refuse(reason: str, **arguments: object) -> None:
+    """Raises `ValueError` for an argument that is given, and not `False`.
+
+    Args:
+        reason: why it is refused, with `{name}` for the argument's name.
+        **arguments: of a call.
+    """
+    for name, value in arguments.items():
+        if value is not None and value is not False:
+            raise ValueError(
+                f"{reason.format(name=name)} Received: {name} of type "
+                f"{type(value).__name__}."
+            )
+
+
 def refuse_bias(bias: Tensor | None) -> None:
     """Raises `ValueError` for a bias of scores."""
-    if bias is not None:
-        raise ValueError(
-            "Random features have no scores that `bias` could be added to; "
-            "positions are for `rotary=True`. Received: bias of type "
-            f"{type(bias).__name__}."
-        )
+    refuse(
+        "Random features have no scores that `bias` could be added to; "
+        "positions are for `rotary=True`.",
+        bias=bias,
+    )
 
 
 def _refuse_pairs(attention_mask, return_attention_scores: bool) -> None:
-    if attention_mask is not None:
-        raise ValueError(
-            "Random features have no pairs of queries and keys that "
-            "`attention_mask` could mask. What they can serve: `query_mask`, "
-            "`value_mask` and `key_mask` for padding, `causal=True` or "
-            "`use_causal_mask=True`, and `segment_ids`. Received: "
-            f"attention_mask of type {type(attention_mask).__name__}."
-        )
+    refuse(
+        "Random features have no pairs of queries and keys that "
+        "`attention_mask` could mask. What they can serve: `query_mask`, "
+        "`value_mask` and `key_mask` for padding, `causal=True` or "
+        "`use_causal_mask=True`, and `segment_ids`.",
+        attention_mask=attention_mask,
+    )
     if return_attention_scores:
         raise ValueError(
             "Random features never compute scores. Received: "

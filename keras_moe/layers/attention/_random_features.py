@@ -87,6 +87,14 @@ class RandomFeatures(MeasuredFeatures):
     Raises:
         ValueError: if an argument is out of its range or does not go with the
             feature map.
+
+    Example:
+
+    >>> features = keras_moe.layers.RandomFeatures(num_random_features=16)
+    >>> features.build((1, 2, 1, 6, 4))  # batch, heads, 1, length, dim
+    >>> queries = np.ones((1, 2, 1, 6, 4), "float32")
+    >>> features.map().log_queries(queries).shape
+    TensorShape([1, 2, 1, 6, 16])
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from keras_moe.layers.attention._keras_attention import copy_projections
 from keras_moe.layers.attention._keras_attention import settings_of
 from keras_moe.layers.attention._masks import by_time
 from keras_moe.layers.attention._masks import intersect_masks
+from keras_moe.layers.attention._masks import refuse
 from keras_moe.layers.attention._masks import zero_rows
 from keras_moe.layers.attention._masks import zero_where_masked
 from keras_moe.layers.attention._tree_paths import leaf_attention
@@ -21,6 +22,11 @@ from keras_moe.types import Config
 from keras_moe.types import Shape
 from keras_moe.types import Tensor
 from keras_moe.validation import check_size
+
+_NO_PAIRS = (
+    "`{name}` must be left out: a tree has no pairs of queries and keys. It "
+    "has `query_mask`, `value_mask` and `key_mask`."
+)
 
 
 @register
@@ -194,7 +200,8 @@ class TreeAttention(HeadProjections):
         bias: Tensor | None = None,
     ) -> Tensor:
         check_float(query=query, value=value, key=key)
-        _refuse(
+        refuse(
+            _NO_PAIRS,
             attention_mask=attention_mask,
             return_attention_scores=return_attention_scores,
             use_causal_mask=use_causal_mask,
@@ -243,7 +250,7 @@ class TreeAttention(HeadProjections):
     ) -> keras.KerasTensor:
         """Returns the spec of the output; refuses what `call` would."""
         names = ("attention_mask", "bias", "use_causal_mask")
-        _refuse(**{name: named.get(name) for name in names})
+        refuse(_NO_PAIRS, **{name: named.get(name) for name in names})
         check_float(query=query, value=value)
         warn_of_lost_mask(self, value, named.get("value_mask"))
         shape = self.compute_output_shape(query.shape, value.shape)
@@ -276,13 +283,3 @@ class TreeAttention(HeadProjections):
             "grown_height": self.grown_height,
             "leaf_only": self.leaf_only,
         }
-
-
-def _refuse(**arguments: object) -> None:
-    for name, value in arguments.items():
-        if value is not None and value is not False:
-            raise ValueError(
-                f"`{name}` must be left out: a tree has no pairs of queries "
-                "and keys. It has `query_mask`, `value_mask` and `key_mask`. "
-                f"Received: {name} of type {type(value).__name__}."
-            )

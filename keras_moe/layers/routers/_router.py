@@ -87,6 +87,21 @@ class Router(RouterMetrics):
         trackers: name to running mean of each figure of `routing_statistics`,
             and of the two losses before their weights.
         expert_load: `keras_moe.metrics.ExpertLoad` of the layer.
+
+    Example:
+
+    >>> class PairRouter(keras_moe.layers.Router):
+    ...     num_selected_experts = 2
+    ...     def route(self, logits, padding_mask=None, training=None):
+    ...         capacity = self.expert_capacity(
+    ...             keras.ops.shape(logits)[-2], training=training
+    ...         )
+    ...         return keras_moe.ops.top_k_routing(
+    ...             logits, 2, capacity, padding_mask
+    ...         )
+    >>> plan = PairRouter(num_experts=4)(np.random.rand(1, 10, 8))
+    >>> plan.probabilities.shape
+    TensorShape([1, 10, 4])
     """
 
     is_causal = True

@@ -32,13 +32,15 @@ class ScaleInvariantBlock(EncoderBlock):
     in our trials. Experimental.
 
     Source: [Li et al., 2022](https://arxiv.org/abs/2202.00980), section 4. The
-    degrees of its table are kept; its pre-training is not repeated here.
+    degrees of its table are kept, and scores are centered, which the paper's
+    are not; its pre-training is not repeated here.
 
     Args:
         num_heads: heads of the attention.
         key_dim: size of each head.
         hidden_dim: inner size of the feed-forward layer.
         dropout_rate: dropout of each sublayer's output.
+        center_scores: see `keras_moe.layers.ScaleInvariantAttention`.
 
     Call arguments:
         inputs: `(batch, length, dim)`, of degree 2 in the weights.
@@ -72,13 +74,18 @@ class ScaleInvariantBlock(EncoderBlock):
         key_dim: int,
         hidden_dim: int,
         dropout_rate: float = 0.0,
+        center_scores: bool = True,
         dtype=None,
         **kwargs,
     ):
         policy = keras.dtype_policies.get(dtype)
         super().__init__(
             ScaleInvariantAttention(
-                num_heads, key_dim, dtype=policy, name="attention"
+                num_heads,
+                key_dim,
+                center_scores,
+                dtype=policy,
+                name="attention",
             ),
             FeedForward(hidden_dim, dtype=policy, name="feed_forward"),
             dropout_rate,
@@ -108,6 +115,7 @@ class ScaleInvariantBlock(EncoderBlock):
             "num_heads": self.attention.num_heads,
             "key_dim": self.attention.key_dim,
             "hidden_dim": self.feed_forward.hidden_dim,
+            "center_scores": self.attention.center_scores,
         }
 
     @classmethod

@@ -87,6 +87,15 @@ class SwitchTransformerConfig:
     Raises:
         ValueError: if a size is out of its range, or no block would hold the
             experts.
+
+    Example:
+
+    >>> config = keras_moe.models.SwitchTransformerConfig(
+    ...     vocabulary_size=1000, num_experts=16
+    ... )
+    >>> dense = {**config.to_dict(), "num_experts": 0}
+    >>> keras_moe.models.SwitchTransformerConfig(**dense).num_experts
+    0
     """
 
     vocabulary_size: int

@@ -13,6 +13,12 @@ class Bins(NamedTuple):
         num_bins: number of bins.
         num_per_bin: how many are kept of each bin.
         expected_recall: the share of the best that is found, on average.
+
+    Example:
+
+    >>> bins = keras_moe.ops.choose_bins(131072, k=100, recall_target=0.99)
+    >>> bins.num_bins * bins.num_per_bin  # candidates, of 131,072
+    192
     """
 
     num_bins: int

@@ -44,12 +44,13 @@ def write_records(
     The file appears under its name when it is complete, or not at all.
 
     Example:
-    ```python
-    keras_moe.orchestration.write_records(
-        folder / "train" / "examples.tfrecord.gz",
-        [keras_moe.orchestration.text_example(word="hello")],
-    )
-    ```
+
+    >>> import pathlib
+    >>> keras_moe.orchestration.write_records(
+    ...     pathlib.Path(directory) / "train" / "examples.tfrecord.gz",
+    ...     [keras_moe.orchestration.text_example(word="hello")],
+    ... )
+    1
 
     Args:
         path: where to write.
@@ -72,10 +73,14 @@ def read_records(path: pathlib.Path) -> Iterator[dict[str, list[str]]]:
     """Reads back what `write_records` wrote: the texts of each example.
 
     Example:
-    ```python
-    for example in keras_moe.orchestration.read_records(path):
-        (word,) = example["word"]
-    ```
+
+    >>> import pathlib
+    >>> path = pathlib.Path(directory) / "train" / "examples.tfrecord.gz"
+    >>> hello = keras_moe.orchestration.text_example(word="hello")
+    >>> keras_moe.orchestration.write_records(path, [hello])
+    1
+    >>> list(keras_moe.orchestration.read_records(path))
+    [{'word': ['hello']}]
 
     Args:
         path: the file.
@@ -92,9 +97,13 @@ def verify_records(path: pathlib.Path, expected: int) -> None:
     """Reads a file through, so that a broken one is found before training.
 
     Example:
-    ```python
-    keras_moe.orchestration.verify_records(path, expected=1000)
-    ```
+
+    >>> import pathlib
+    >>> path = pathlib.Path(directory) / "train" / "examples.tfrecord.gz"
+    >>> hello = keras_moe.orchestration.text_example(word="hello")
+    >>> keras_moe.orchestration.write_records(path, [hello])
+    1
+    >>> keras_moe.orchestration.verify_records(path, expected=1)
 
     Args:
         path: the file.

@@ -75,16 +75,21 @@ def prepare_span(
     time.
 
     Example:
-    ```python
-    span = keras_moe.orchestration.prepare_span(
-        config.data_dir,
-        [path],
-        read_entries=lambda: read_dictionary(path),
-        to_example=lambda word, sounds: keras_moe.orchestration.text_example(
-            word=word, sounds=sounds
-        ),
-    )
-    ```
+
+    >>> import pathlib
+    >>> source = pathlib.Path(f"{directory}.txt")
+    >>> source.write_text(" ".join(f"word-{i}" for i in range(80)))
+    629
+    >>> span = keras_moe.orchestration.prepare_span(
+    ...     pathlib.Path(directory),
+    ...     [source],
+    ...     read_entries=lambda: {w: None for w in source.read_text().split()},
+    ...     to_example=lambda word, _: keras_moe.orchestration.text_example(
+    ...         word=word
+    ...     ),
+    ... )
+    >>> span.number, sum(span.counts.values())
+    (1, 80)
 
     Args:
         directory: Where the spans go, `span-1`, `span-2` and so on.
@@ -136,6 +141,13 @@ def span_of(directory: pathlib.Path, number: int) -> Span:
     Args:
         directory: As for `prepare_span`.
         number: Of the span.
+
+    Example:
+
+    >>> import pathlib
+    >>> span = keras_moe.orchestration.span_of(pathlib.Path("data"), 2)
+    >>> span.records("train").as_posix()
+    'data/span-2/train/examples.tfrecord.gz'
     """
     folder = directory / f"{_SPAN}{number}"
     return Span(number, folder, _read_manifest(folder).get("counts", {}))

@@ -18,12 +18,13 @@ class NothingPushedError(RuntimeError):
     """The pipeline ran, and no model is there to be served.
 
     Example:
-    ```python
-    try:
-        keras_moe.orchestration.require_pushed(outcome, console)
-    except keras_moe.orchestration.NothingPushedError as error:
-        print(error)
-    ```
+    >>> from rich.console import Console
+    >>> outcome = keras_moe.orchestration.Outcome(
+    ...     runs=(), pushed=None, reason="the Evaluator did not bless it"
+    ... )
+    >>> keras_moe.orchestration.require_pushed(outcome, Console())
+    Traceback (most recent call last):
+    keras_moe...NothingPushedError: Nothing was pushed: the Evaluator did not...
     """
 
 
@@ -31,10 +32,15 @@ def require_pushed(outcome: Outcome, console: Console) -> None:
     """Prints what was pushed.
 
     Example:
-    ```python
-    outcome = runner.run(config, console)
-    keras_moe.orchestration.require_pushed(outcome, console)
-    ```
+    >>> import pathlib, sys
+    >>> from rich.console import Console
+    >>> run = keras_moe.orchestration.ComponentRun("Pusher", False, 0.1, {})
+    >>> outcome = keras_moe.orchestration.Outcome(
+    ...     runs=(run,), pushed=pathlib.Path("serving/mine/7"), reason=""
+    ... )
+    >>> console = Console(file=sys.stdout, width=80)
+    >>> keras_moe.orchestration.require_pushed(outcome, console)
+    Pushed version 7 to serving/mine
 
     Args:
         outcome: A run's.

@@ -15,12 +15,12 @@ class AnotherRunnerError(RuntimeError):
     """Another process runs a pipeline on the same metadata.
 
     Example:
-    ```python
-    try:
-        runner.run(config)
-    except keras_moe.orchestration.AnotherRunnerError:
-        ...  # try again later
-    ```
+    >>> path = f"{directory}/meta.sqlite"
+    >>> with keras_moe.orchestration.only_runner(path):
+    ...     with keras_moe.orchestration.only_runner(path):
+    ...         pass
+    Traceback (most recent call last):
+    keras_moe...AnotherRunnerError: Another runner (process ...) is at work...
     """
 
 

@@ -21,11 +21,11 @@ class TrainingProgress(keras.callbacks.Callback):
         schedule: that of the training; it stands before this callback.
 
     Example:
-    ```python
-    schedule = keras_moe.training.BudgetedSchedule(budget)
-    progress = keras_moe.training.TrainingProgress(schedule)
-    model.fit(batches, callbacks=[schedule, progress], verbose=0)
-    ```
+
+    >>> budget = keras_moe.training.TrainingBudget(steps=300)
+    >>> schedule = keras_moe.training.BudgetedSchedule(budget)
+    >>> progress = keras_moe.training.TrainingProgress(schedule)
+    >>> callbacks = [schedule, progress]  # of `fit`, with `verbose=0`
     """
 
     def __init__(self, schedule: BudgetedSchedule) -> None:

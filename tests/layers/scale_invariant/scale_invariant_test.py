@@ -45,16 +45,21 @@ def slow(layer, query, value, visible):
     }
     out = np.zeros_like(heads["query"])
     for b, h, t in np.ndindex(out.shape[:3]):
-        scores = np.maximum(heads["key"][b, h] @ heads["query"][b, h, t], 0)
-        scores = scores * visible[b, t]
+        seen = visible[b, t]
+        scores = (heads["key"][b, h] @ heads["query"][b, h, t])[seen]
+        if layer.center_scores and seen.any():
+            scores = scores - scores.mean()
+            scores = scores if scores.max() > 0 else np.ones_like(scores)
+        scores = np.maximum(scores, 0)
         if scores.sum() > 0:
-            out[b, h, t] = scores / scores.sum() @ heads["value"][b, h]
+            out[b, h, t] = scores / scores.sum() @ heads["value"][b, h, seen]
     return np.einsum("bhtd,hdm->btm", out, layer.output_projection.kernel)
 
 
+@pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_equals_numpy(causal):
-    layer = layers.ScaleInvariantAttention(2, 3)
+def test_attention_equals_numpy(causal, center):
+    layer = layers.ScaleInvariantAttention(2, 3, center_scores=center)
     query, value = data(2, 4), data(2, 4)
     mask = np.array([[1, 1, 1, 0], [0, 0, 0, 0]], bool)
     out = layer(query, value, value_mask=mask, use_causal_mask=causal)
@@ -66,6 +71,29 @@ def test_attention_equals_numpy(causal):
     )
     # The second row is wholly masked.
     np.testing.assert_array_equal(out[1], 0)
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_centered_scores_keep_a_gradient_where_none_is_positive(center):
+    import tensorflow as tf
+
+    layer = layers.ScaleInvariantAttention(1, DIM, center_scores=center)
+    x = np.abs(data(1, 4))
+    layer.build(x.shape, x.shape)
+    layer.query.kernel.assign(np.eye(DIM)[:, np.newaxis])
+    layer.key.kernel.assign(-np.eye(DIM)[:, np.newaxis])
+    with tf.GradientTape() as tape:
+        out = layer(x, x)
+    gradient = tape.gradient(out, layer.query.kernel)
+    assert np.any(gradient) == np.any(out) == center
+
+
+def test_centered_scores_of_equal_keys_give_their_mean():
+    x = np.repeat(data(1, 1), 3, axis=1)
+    layer = layers.ScaleInvariantAttention(2, 3)
+    one = layer(x[:, :1], x[:, :1])  # a single key, equal to its mean
+    assert np.any(one)
+    np.testing.assert_allclose(layer(x, x), np.repeat(one, 3, 1), rtol=1e-5)
 
 
 def test_padding_of_nan_changes_nothing_and_has_no_gradient():
