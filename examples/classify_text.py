@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a short run")
     quick = parser.parse_args().quick
-    read = glosses.load(most=3000 if quick else None)
+    read = glosses.load(most=3000 if quick else 40_000)
     held_out = len(read.texts) // 10
     tokens = keras.layers.TextVectorization(
         max_tokens=WORDS, output_sequence_length=LENGTH
@@ -57,7 +57,7 @@ def main() -> None:
             x[held_out:],
             y[held_out:],
             batch_size=256,
-            epochs=1 if quick else 4,
+            epochs=1 if quick else 3,
             verbose=2,
         )
         results = model.evaluate(

@@ -46,7 +46,7 @@ def main() -> None:
         {"query": meanings[held_out:], "document": words[held_out:]},
         np.arange(held_out, len(words)),
         batch_size=512,
-        epochs=1 if options.quick else 4,
+        epochs=1 if options.quick else 3,
         verbose=2,
     )
 

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short run")
     quick = parser.parse_args().quick
     keras.utils.set_random_seed(0)
-    read = glosses.load(most=3000 if quick else None)
+    read = glosses.load(most=3000 if quick else 40_000)
     held_out = len(read.texts) // 10
     tokens = keras.layers.TextVectorization(
         max_tokens=WORDS, output_sequence_length=LENGTH
