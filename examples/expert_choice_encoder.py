@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a short run")
     quick = parser.parse_args().quick
-    read = glosses.load(most=2_000 if quick else 16_000)
+    read = glosses.load(most=2_000 if quick else 12_000)
     held_out = len(read.texts) // 10
     tokens = keras.layers.TextVectorization(
         max_tokens=WORDS, output_sequence_length=LENGTH

@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a short run")
     quick = parser.parse_args().quick
-    length, steps = (256, 4) if quick else (2048, 150)
+    length, steps = (256, 4) if quick else (2048, 100)
     keras.utils.set_random_seed(0)
     text = "\n".join(glosses.load(most=20_000).texts)
     data = np.frombuffer(text.encode("ascii", "replace"), np.uint8)

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short run")
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
-    read = glosses.load(most=12_000 if options.quick else None)
+    read = glosses.load(most=12_000 if options.quick else 40_000)
     held_out = len(read.texts) // 20
     tokens = keras.layers.TextVectorization(
         max_tokens=WORDS, output_sequence_length=LENGTH
@@ -46,7 +46,7 @@ def main() -> None:
         {"query": meanings[held_out:], "document": words[held_out:]},
         np.arange(held_out, len(words)),
         batch_size=512,
-        epochs=1 if options.quick else 3,
+        epochs=1 if options.quick else 5,
         verbose=2,
     )
 
