@@ -1,8 +1,9 @@
 """A dense student of a sparse teacher, exported, served and asked.
 
 Command:  python examples/distil_and_serve.py  (needs keras-moe[serving])
-Time:     TIME
-Expected: EXPECTED
+Time:     a few minutes on two cores
+Expected: how many numbers teacher and student spell right, and what the
+          served student makes of 1042 and 314159
 """
 
 import argparse

@@ -1,8 +1,10 @@
 """A masked language model whose experts choose their tokens, beside Switch.
 
 Command:  make wordnet && python examples/expert_choice_encoder.py
-Time:     TIME
-Expected: EXPECTED
+Time:     half a minute on two cores
+Expected: a spread of the experts' loads of 0.00 by expert choice, of 0.9 by
+          Switch. So short a training learns little: Switch guesses 9 % of the
+          hidden words (the commonest word is 7 % of them)
 """
 
 import argparse
@@ -15,7 +17,6 @@ from keras import ops
 import keras_moe
 
 LENGTH, WORDS, DIM, HEADS = 24, 4_000, 128, 4
-LOAD = "encoder_block_1/moe/expert_load_cv"
 MASK = 1  # TextVectorization's id of unknown words
 
 
@@ -80,9 +81,10 @@ def main() -> None:
             verbose=0,
             return_dict=True,
         )
+        load = next(results[n] for n in results if n.endswith("load_cv"))
         print(
             f"{router}: {results['accuracy']:.1%} of the hidden words guessed; "
-            f"spread of the experts' loads {results[LOAD]:.2f}"
+            f"spread of the experts' loads {load:.2f}"
         )
 
 

@@ -1,8 +1,10 @@
 """A byte-level language model of linear cost, which then streams.
 
 Command:  make wordnet && python examples/long_text.py
-Time:     TIME
-Expected: EXPECTED
+Time:     a few minutes on two cores
+Expected: fewer bits a byte than byte frequencies alone take; streamed logits
+          are those of the whole pass, to 1e-5. Above 0.1 the layer warns that
+          its features are noisy, as it does early in a training
 """
 
 import argparse

@@ -1,8 +1,10 @@
 """From a meaning to its word: a dual encoder, and an index inside the model.
 
 Command:  make wordnet && python examples/search.py "a shop that sells meat"
-Time:     TIME
-Expected: EXPECTED
+Time:     a few minutes on two cores
+Expected: the settings that the tuner found for a recall of 0.9, the share of
+          held-out meanings whose word is among the best ten, and five words
+          for the query from the exported index
 """
 
 import argparse

@@ -6,8 +6,9 @@ that each expert takes. A script whose cells are marked by `# %%`: VS Code,
 PyCharm, Spyder, and Jupyter with jupytext show it as a notebook.
 
 Command:  make wordnet && python examples/notebooks/where_tokens_go.py
-Time:     TIME
-Expected: EXPECTED
+Time:     a few minutes on two cores
+Expected: more even loads with the balancing loss than without; for each
+          expert its commonest words; two pictures in build/notebooks
 """
 
 # %%
@@ -57,9 +58,9 @@ def train(weight: float) -> tuple[keras.Model, keras.callbacks.History]:
         tokens.vocabulary_size(), DIM, mask_zero=True, name="embed"
     )(ids)
     moe = keras_moe.layers.SparseMoE(EXPERTS, DIM, router=router, name="moe")
-    x_ = keras.layers.Add()([embedded, moe(embedded)])
-    x_ = keras_moe.layers.MeanPooling()(x_)
-    model = keras.Model(ids, keras.layers.Dense(glosses.TOPICS)(x_))
+    mixed = keras.layers.Add()([embedded, moe(embedded)])
+    pooled = keras_moe.layers.MeanPooling()(mixed)
+    model = keras.Model(ids, keras.layers.Dense(glosses.TOPICS)(pooled))
     model.compile(
         keras.optimizers.Adam(3e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
