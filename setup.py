@@ -46,8 +46,13 @@ EXTRAS = {
     "serving": SERVING,
     # An index for many queries at once, beside the one in the graph.
     "ann": ["faiss-cpu>=1.15"],
+    # Keras's other backend, on a CPU; what `components` and `serving` do is
+    # TensorFlow's. For a GPU or a TPU install JAX as its pages say.
+    "jax": ["jax>=0.10,<0.11"],
     # Pictures and TensorBoard summaries.
     "viz": ["adjustText>=1.4", "matplotlib", "tensorboard"],
+    # Checkpoints of T5X.
+    "t5x": ["msgpack>=1.1"],
     # The command `keras-moe`.
     "cli": ["rich", "typer>=0.15"],
     # The CMU dictionary that the demo trains on (see README, "Licences").
@@ -83,7 +88,12 @@ setuptools.setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=setuptools.find_packages(include=["keras_moe", "keras_moe.*"]),
-    package_data={"keras_moe": ["py.typed"]},
+    package_data={
+        "keras_moe": ["py.typed"],
+        # Of `keras-moe new`. Not packages, so that nobody imports them.
+        "keras_moe.command": ["templates/**/*"],
+        "keras_moe.serving.server": ["page/*"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["keras-moe = keras_moe.command:main"]},

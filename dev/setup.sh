@@ -28,7 +28,7 @@ NEEDED_GLIBC=2.39               # what the wheels of TFX 1.21 are built for
 LOCK=constraints/packages.txt
 TOOLS=constraints/tools.txt
 # dev/lock.sh reads this line.
-EXTRAS=tfx,kfp,text,serving,ann,viz,cli,demo,parity,dev,docs
+EXTRAS=tfx,kfp,text,serving,ann,viz,t5x,cli,demo,parity,dev,docs
 # Of these the index holds source archives alone. Nothing else is built.
 WITHOUT_WHEEL=(google-apitools kfp-server-api pyfarmhash rouge-score)
 

@@ -97,6 +97,50 @@ def stored_kernel(layer: keras.layers.Layer) -> Any:
     return getattr(layer, "_kernel", None)
 
 
+def replace_sublayer(layer: keras.layers.Layer, name: str, value: Any) -> None:
+    """Puts something else where a layer has a sublayer, built or not.
+
+    Stands for `Layer._tracker`, which keeps sublayers and refuses new ones
+    once a layer is built.
+
+    Args:
+        layer: any.
+        name: of the attribute.
+        value: another layer, or a function that is called like it.
+    """
+    tracker = layer._tracker
+    locked = tracker.locked
+    tracker.unlock()
+    tracker.untrack(getattr(layer, name))
+    delattr(layer, name)
+    setattr(layer, name, value)
+    if locked:
+        tracker.lock()
+
+
+def take_call_signature(
+    layer: keras.layers.Layer, other: keras.layers.Layer
+) -> None:
+    """Has Keras take the arguments of a layer for those of another.
+
+    Stands for `Layer._call_signature` and what Keras notes of it. A `call` with
+    `**kwargs` would not be given `training`, and could not be given tensors and
+    settings at once.
+
+    Args:
+        layer: whose `call` hands all that it is given to `other`.
+        other: any.
+    """
+    for name in (
+        "_call_signature",
+        "call_signature_parameters",
+        "_call_has_training_arg",
+        "_call_has_mask_arg",
+        "_call_has_context_arg",
+    ):
+        setattr(layer, name, getattr(other, name))
+
+
 def query_projection(
     attention: keras.layers.MultiHeadAttention,
 ) -> keras.layers.EinsumDense:

@@ -21,6 +21,8 @@ CERTIFICATE = pathlib.PurePosixPath(EXTRA_ASSETS, "certificate.json")
 TUNED_INDEX = pathlib.PurePosixPath(EXTRA_ASSETS, "tuned_index.json")
 # The identity of the model that a version was pushed from.
 ORIGIN = pathlib.PurePosixPath(EXTRA_ASSETS, "pushed_from.json")
+# Words and pictures of the page on which people try a model.
+PAGE = pathlib.PurePosixPath(EXTRA_ASSETS, "page.json")
 # Requests that a server replays before it serves the model.
 WARMUP_REQUESTS = pathlib.PurePosixPath(
     EXTRA_ASSETS, "tf_serving_warmup_requests"

@@ -54,6 +54,42 @@ def test_sublayers_come_in_the_order_of_their_making():
     assert names(keras_internals.sublayers(Block())) == ["first", "second"]
 
 
+@pytest.mark.parametrize("built", [False, True])
+def test_sublayers_are_replaced(built):
+    block = Block()
+    if built:
+        block(np.ones((1, 2)))
+    assert keras_internals.sublayers(block)[0] is block.first
+    keras_internals.replace_sublayer(block, "first", lambda x: x)
+    assert names(keras_internals.sublayers(block)) == ["second"]
+    other = keras.layers.Dense(2, name="other")
+    keras_internals.replace_sublayer(block, "first", other)
+    assert names(keras_internals.sublayers(block)) == ["second", "other"]
+
+
+class Outer(keras.layers.Layer):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        keras_internals.take_call_signature(self, inner)
+
+    def call(self, *args, **kwargs):
+        return self.inner(*args, **kwargs)
+
+
+def test_arguments_are_those_of_another_layer():
+    class Inner(keras.layers.Layer):
+        def call(self, x, other=None, setting=False, training=None):
+            return x + other if setting and training else x
+
+    x, other = keras.Input([2]), keras.Input([2])
+    outer = Outer(Inner())
+    model = keras.Model([x, other], outer(x, other=other, setting=True))
+    ones = np.ones((1, 2))
+    assert np.all(model([ones, ones], training=True) == 2)
+    assert np.all(model([ones, ones]) == 1)
+
+
 def test_names_are_counted_as_keras_counts_them():
     name = keras_internals.count_name("counted_layer")
     assert name == "counted_layer"

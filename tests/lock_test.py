@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints"
 SETUP_SCRIPT = (ROOT / "dev" / "setup.sh").read_text()
-EXTRAS = re.search(r"^EXTRAS=([a-z,]+)", SETUP_SCRIPT, re.M)[1].split(",")
+EXTRAS = re.search(r"^EXTRAS=([a-z0-9,]+)", SETUP_SCRIPT, re.M)[1].split(",")
 PYTHONS = ["3.11", "3.12", "3.13"]
 LOCKED = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>\d[\w.+!]*)"

@@ -39,20 +39,20 @@ def make(name: str) -> pathlib.Path:
     # Use the interpreter that .venv was made from: the one in .venv may be
     # bound to a C library of its own.
     base = pathlib.Path(sys.base_prefix) / "bin" / "python3.11"
-    run([uv, "venv", "-q", "--python", base, folder], _environment())
+    run([uv, "venv", "-q", "--python", base, folder], with_index())
     # Install nothing beyond the lock: it has what the timed layer imports; the
     # peer's other requirements are not needed.
     run(
         [uv, "pip", "install", "-q", "--no-deps", "--python", python]
         + ["--requirement", lock],
-        _environment(),
+        with_index(),
     )
     stamp.write_text(wanted)
     return python
 
 
-def _environment() -> dict[str, str]:
-    """Lets uv use the mirror that pip is configured for, if any."""
+def with_index() -> dict[str, str]:
+    """Returns variables by which uv uses the mirror of pip's, if any."""
     variables = dict(os.environ)
     if "UV_DEFAULT_INDEX" not in variables:
         found = subprocess.run(

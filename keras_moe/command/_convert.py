@@ -13,6 +13,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from keras_moe import conversion
+from keras_moe.command._answers import AsJson
+from keras_moe.command._answers import errors_in_one_line
 from keras_moe.models import SwitchTransformer
 from keras_moe.models import SwitchTransformerConfig
 
@@ -24,8 +26,8 @@ def convert(
         pathlib.Path,
         typer.Argument(
             metavar="SRC",
-            help="A directory of Hugging Face's, a `.keras` file, or the "
-            "prefix of a checkpoint of mesh-tensorflow.",
+            help="A directory of Hugging Face's or T5X's, a `.keras` file, "
+            "or the prefix of a checkpoint of mesh-tensorflow.",
         ),
     ],
     target: Annotated[
@@ -39,19 +41,16 @@ def convert(
         pathlib.Path | None,
         typer.Option(
             help="JSON with the fields of SwitchTransformerConfig, which "
-            "mesh-tensorflow's checkpoints lack."
+            "mesh-tensorflow's checkpoints lack, and T5X's in part."
         ),
     ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Such as bfloat16; float32 unless given.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was done as JSON.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Convert a checkpoint of Switch Transformers or T5."""
-    console = Console(stderr=True)
-    try:
+    with errors_in_one_line("Not converted.", as_json) as console:
         _check_target(target)
         used: dict[str, tuple[str, ...]] = {}
         with Progress(console=console, disable=as_json) as bar:
@@ -69,13 +68,6 @@ def convert(
                 known = progress if not used else None
                 conversion.save_hugging_face(model, target, progress=known)
             bar.update(task, total=len(used), completed=len(used))
-    except (ValueError, TypeError, OSError) as error:
-        if as_json:
-            typer.echo(json.dumps({"error": str(error)}))
-        else:
-            console.print("[red]Not converted.[/]", end=" ")
-            console.print(str(error), markup=False, highlight=False)
-        raise typer.Exit(1) from error
     _report(model, target, used, as_json)
 
 
@@ -101,11 +93,13 @@ def _read(
     progress: Any,
 ) -> SwitchTransformer:
     is_prefix = source.with_name(source.name + ".index").exists()
-    if config is not None and not is_prefix:
+    is_t5x = (source / "checkpoint").is_file()
+    if config is not None and not is_prefix and not is_t5x:
         raise ValueError(
-            "`--config` is for a checkpoint of mesh-tensorflow alone. Received "
-            f"it for {source}."
+            "`--config` is for checkpoints of mesh-tensorflow and T5X alone. "
+            f"Received it for {source}."
         )
+    fields = json.loads(config.read_text("utf-8")) if config else None
     if source.suffix == ".keras":
         if dtype is not None:
             raise ValueError(
@@ -119,6 +113,10 @@ def _read(
                 f"{type(model).__name__}."
             )
         return model
+    if is_t5x:
+        return conversion.load_t5x(
+            source, fields, dtype=dtype, progress=progress
+        )
     if source.is_dir():
         return conversion.load_hugging_face(
             source, dtype=dtype, progress=progress
@@ -128,14 +126,16 @@ def _read(
             "`SRC` must be a directory, a `.keras` file or the prefix of a "
             f"checkpoint. Received: {source}."
         )
-    if config is None:
+    if fields is None:
         raise ValueError(
             "`--config` must be given for a checkpoint of mesh-tensorflow, "
             "which does not say its sizes."
         )
-    sizes = SwitchTransformerConfig(**json.loads(config.read_text("utf-8")))
     return conversion.load_mesh_tensorflow(
-        source, sizes, dtype=dtype, progress=progress
+        source,
+        SwitchTransformerConfig(**fields),
+        dtype=dtype,
+        progress=progress,
     )
 
 

@@ -94,6 +94,9 @@ from keras_moe.components.selection._feature_selector import (
 from keras_moe.components.selection._feature_selector import (
     read_selected_features as read_selected_features,
 )
+from keras_moe.components.texts._text_column import TextColumn as TextColumn
+from keras_moe.components.texts._text_search import TextSearch as TextSearch
+from keras_moe.components.texts._text_to_text import TextToText as TextToText
 from keras_moe.components.training._calibration_task import (
     CalibrationTask as CalibrationTask,
 )

@@ -19,6 +19,7 @@ from keras_moe.conversion.checkpoints._load_hugging_face import (
 from keras_moe.conversion.checkpoints._load_mesh_tensorflow import (
     load_mesh_tensorflow as load_mesh_tensorflow,
 )
+from keras_moe.conversion.checkpoints._load_t5x import load_t5x as load_t5x
 from keras_moe.conversion.checkpoints._load_tokenizer import (
     load_tokenizer as load_tokenizer,
 )

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Mapping
 
 import keras
 
+from keras_moe.layers import DecoderBlock
 from keras_moe.layers import FeedForward
 
 
@@ -16,13 +18,16 @@ class FeedForwardSite:
         name: name of the layer, after those of the models it is nested in.
         layer: the layer whose place a sparse one takes: a
             `keras_moe.layers.FeedForward`, the second of two `Dense` layers,
-            or a block that holds a `FeedForward`.
+            or a block that holds either.
         inner: the layer from `dim` to `hidden_dim`.
         outer: the layer back.
         gate: the layer that the activation is multiplied by, if any.
         activation: what comes between.
         dropout_rate: dropout of the inner layer's output.
         removed: layers that `layer` does the work of once it is sparse.
+        parts: where the layers are attributes of a block of another library,
+            their names, as `keras_moe.layers.SplicedBlock` has them.
+        causal: whether a router there must not look at later tokens.
 
     Example:
 
@@ -44,10 +49,14 @@ class FeedForwardSite:
     activation: Callable
     dropout_rate: float
     removed: tuple[keras.layers.Layer, ...] = ()
+    parts: Mapping[str, str] | None = None
+    causal: bool = False
 
     @property
     def replaced(self) -> keras.layers.Layer:
         """The layer that gives the sparse one its name and dtype."""
+        if self.parts is not None:
+            return self.outer
         inside = getattr(self.layer, "feed_forward", None)
         return self.layer if inside is None else inside
 
@@ -75,4 +84,5 @@ class FeedForwardSite:
             gate=network.gate if network.gated else None,
             activation=network.activation,
             dropout_rate=network.dropout_rate,
+            causal=isinstance(layer, DecoderBlock),
         )

@@ -8,6 +8,8 @@ import keras
 
 from keras_moe.conversion import _dense_pair as dense_pair
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
+from keras_moe.conversion._hidden_pair import call_of
+from keras_moe.conversion._hidden_pair import hidden_pair
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import EncoderBlock
@@ -36,10 +38,11 @@ def find_feed_forwards(model: keras.Model) -> Findings:
     `keras_moe.layers.EncoderBlock` or `DecoderBlock`; and two `Dense` layers
     of which the second leads back to the size that the first came from, with
     an activation between them, with or without dropout, and nobody else who
-    sees what is between. What a layer's `call` does with layers inside it is
-    not known, nor what a subclassed model does: of networks in the blocks of
-    KerasHub's models, of `transformers`, or of your own, none is found. Such
-    layers are in `skipped`.
+    sees what is between; and two `Dense` layers in a block that has them as
+    attributes with the names of KerasHub's, if the block computes with them
+    what a feed-forward network does, which is tried on a copy of it. What other
+    layers do with layers inside them is not known, nor what a subclassed model
+    does. Such layers are in `skipped`.
 
     Args:
         model: a Functional or Sequential model, nested or not, built.
@@ -89,6 +92,11 @@ def find_feed_forwards(model: keras.Model) -> Findings:
                     FeedForwardSite.of_feed_forward(name, layer, network)
                 )
             elif _hides_dense_layers(layer):
+                name = prefix + layer.name
+                site = hidden_pair(layer, call_of(part, layer), name)
+                if site is not None:
+                    sites.append(site)
+                    continue
                 skipped[prefix + layer.name] = (
                     f"what a {type(layer).__name__} does with the `Dense` "
                     "layers inside it is not known"

@@ -8,7 +8,9 @@ import keras
 from keras_moe.conversion._feed_forward_site import FeedForwardSite
 from keras_moe.conversion._find_feed_forwards import is_graph
 from keras_moe.keras_internals import flatten_layers
+from keras_moe.keras_internals import sublayers
 from keras_moe.layers import SparseMoE
+from keras_moe.layers import SplicedBlock
 from keras_moe.models import SwitchTransformer
 from keras_moe.serialization import serialize_sublayer
 from keras_moe.weights._layer_names import named_sublayers
@@ -79,6 +81,8 @@ class SparseCopy:
                     self.plain.append((layer, made))
                 return made
             made = make_sparse(site)
+            if site.parts is not None:
+                return self._splice(layer, site, made)
             if layer is not site.replaced:  # but a block around it
                 config = layer.get_config()
                 config["feed_forward"] = serialize_sublayer(made)
@@ -100,6 +104,28 @@ class SparseCopy:
             return _compile_like(model, made)
 
         return copy(dense)
+
+    def _splice(
+        self, old: keras.layers.Layer, site: FeedForwardSite, sparse: SparseMoE
+    ) -> SplicedBlock:
+        """Returns a copy of another library's block with `sparse` in it."""
+        new = SplicedBlock(
+            type(old).from_config(old.get_config()),
+            sparse,
+            site.parts or {},
+            trainable=old.trainable,
+            dtype=old.dtype_policy,
+            name=old.name,
+        )
+        new.build((None, None, site.outer.units))
+        taken = {id(getattr(old, name)) for name in new.parts.values()}
+        kept = [part for part in sublayers(old) if id(part) not in taken]
+        self.plain += zip(kept, sublayers(new.block), strict=True)
+        if new.dropout is not None:
+            dropout = getattr(old, new.parts["dropout"])
+            self.plain.append((dropout, new.dropout))
+        self.sparse.append((site, sparse))
+        return new
 
     def _pair(
         self,

@@ -71,6 +71,14 @@ def transfer_weights(
     )
     for old, new in pairs.plain:
         copy_assets(old, new)
+        # A block that makes its layers itself forgets which were frozen.
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
+    for _, sparse in pairs.sparse:
+        if not sparse.trainable:
+            # The argument of a constructor does not reach sublayers.
+            for part in flatten_layers(sparse, include_self=False):
+                part.trainable = False
     return report
 
 

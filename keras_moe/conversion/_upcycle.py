@@ -17,7 +17,6 @@ from keras_moe.conversion._find_feed_forwards import is_graph
 from keras_moe.conversion._sparse_copy import SparseCopy
 from keras_moe.conversion._transfer_weights import transfer_weights
 from keras_moe.keras_internals import flatten_layers
-from keras_moe.layers import DecoderBlock
 from keras_moe.layers import Router
 from keras_moe.layers import SparseMoE
 from keras_moe.layers import TopKRouter
@@ -49,8 +48,10 @@ def upcycle(
 
     Of a dense `SwitchTransformer`, and of Functional and Sequential models
     whose feed-forward networks `find_feed_forwards` finds: layers that the
-    model's graph shows. Networks inside of others' layers, such as the blocks
-    of KerasHub's models, and subclassed models are refused by name.
+    model's graph shows, and networks in the blocks of KerasHub's backbones
+    (BERT, RoBERTa, T5 and their like), each of which becomes a
+    `keras_moe.layers.SplicedBlock`. Networks inside of other layers of others
+    and subclassed models are refused by name.
 
     Every weight of the dense model is in the new one: those of the converted
     feed-forward networks once for each expert, all others once. Routers start
@@ -147,7 +148,7 @@ def upcycle(
                 gated=site.gate is not None,
                 use_bias=site.use_bias,
                 expert_dropout_rate=site.dropout_rate if rate is None else rate,
-                causal=isinstance(site.layer, DecoderBlock),
+                causal=site.causal,
                 trainable=site.replaced.trainable,
                 dtype=site.replaced.dtype_policy,
                 name=site.replaced.name,

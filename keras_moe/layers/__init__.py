@@ -25,6 +25,7 @@ from keras_moe.layers.attention._tree_attention import (
 from keras_moe.layers.memory._sketch_memory import SketchMemory as SketchMemory
 from keras_moe.layers.moe._experts import Experts as Experts
 from keras_moe.layers.moe._sparse_moe import SparseMoE as SparseMoE
+from keras_moe.layers.moe._spliced_block import SplicedBlock as SplicedBlock
 from keras_moe.layers.retrieval._mean_pooling import MeanPooling as MeanPooling
 from keras_moe.layers.retrieval._retrieval import Retrieval as Retrieval
 from keras_moe.layers.routers._bias_balanced_router import (

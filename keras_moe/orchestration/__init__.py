@@ -56,6 +56,11 @@ from keras_moe.orchestration.configuration._section import Section as Section
 from keras_moe.orchestration.configuration._training_section import (
     TrainingSection as TrainingSection,
 )
+from keras_moe.orchestration.examples._pairs import Pairs as Pairs
+from keras_moe.orchestration.examples._pairs import (
+    prepare_pairs as prepare_pairs,
+)
+from keras_moe.orchestration.examples._pairs import read_pairs as read_pairs
 from keras_moe.orchestration.examples._records import (
     read_records as read_records,
 )

@@ -140,13 +140,7 @@ class TunedIndex:
             ValueError: if it is no such file, or the index is another: settings
                 and recall hold for the candidates that were tuned.
         """
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-        try:
-            tuned = cls(index, **_read(json.loads(text)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is not the file of a tuned index. {error}"
-            ) from error
+        tuned = dataclasses.replace(read_tuning(path), index=index)
         if tuned.certificate.fingerprint != index.fingerprint:
             raise ValueError(
                 f"`index` must be the one that was tuned for {path}: settings "
@@ -162,6 +156,25 @@ class TunedIndex:
             ) from error
         index.settings = tuned.settings
         return tuned
+
+
+def read_tuning(path: str | os.PathLike) -> TunedIndex:
+    """Reads a file that `TunedIndex.save` wrote, without an index to search.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ValueError: if it is no such file, or contradicts itself.
+    """
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    try:
+        nothing: Any = None
+        return TunedIndex(nothing, **_read(json.loads(text)))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not the file of a tuned index. {error}"
+        ) from error
 
 
 def _read(document: Any) -> dict[str, Any]:

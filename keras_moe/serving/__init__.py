@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keras_moe.serving.exporting._export_search import (
         export_search as export_search,
     )
+    from keras_moe.serving.exporting._write_page import write_page as write_page
     from keras_moe.serving.exporting._write_warmup_requests import (
         write_warmup_requests as write_warmup_requests,
     )
@@ -47,6 +48,7 @@ _MODULES = {
     "export_search": f"{_ROOM}.exporting._export_search",
     "newest_version": f"{_ROOM}.versions._push_version",
     "push_version": f"{_ROOM}.versions._push_version",
+    "write_page": f"{_ROOM}.exporting._write_page",
     "write_warmup_requests": f"{_ROOM}.exporting._write_warmup_requests",
 }
 _EXTRA = (

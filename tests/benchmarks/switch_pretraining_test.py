@@ -183,7 +183,12 @@ class TestRun:
         assert rates == [0.5, 1.0, 0.5]
 
     @pytest.mark.parametrize(
-        "name", ["dense", "switch_e4", "expert_choice_e64"]
+        "name",
+        [
+            pytest.param("dense", marks=pytest.mark.large),
+            "switch_e4",
+            "expert_choice_e64",
+        ],
     )
     def test_trains_each_variant(self, name, tmp_path):
         variant = claims.VARIANTS[name]

@@ -52,7 +52,9 @@ def slow_betting(losses, tolerance, level):
 
 
 @pytest.mark.parametrize("tolerance", TOLERANCES)
-@pytest.mark.parametrize("n", [1, 2, 7, 49, 80])
+@pytest.mark.parametrize(
+    "n", [1, 2, 7, 49, pytest.param(80, marks=pytest.mark.large)]
+)
 def test_they_are_their_formulas(n, tolerance):
     for k in range(n + 1):
         # As a mean comes out, rounded: n times it may lie above k.

@@ -9,6 +9,7 @@ from keras_moe import conversion
 from keras_moe.command._app import app
 from tests.conversion.checkpoints import hugging_face_case as case
 from tests.conversion.checkpoints import load_mesh_tensorflow_test as mesh
+from tests.conversion.checkpoints import t5x_case
 
 IDS = np.array([[5, 6, 7, 1]])
 INPUTS = {"encoder_token_ids": IDS, "decoder_token_ids": IDS}
@@ -57,6 +58,20 @@ def test_mesh_tensorflow(tmp_path):
     config.write_text('{"sizes": 3}')
     said = run(prefix, tmp_path / "n.keras", "--config", config, code=1).output
     assert "sizes" in said
+
+
+def test_t5x(tmp_path):
+    _, tensors = t5x_case.tensors_of(case.SWITCH)
+    folder = t5x_case.write(tmp_path / "checkpoint_7", tensors)
+    config = tmp_path / "config.json"
+    config.write_text('{"dropout_rate": 0.25}')
+    done = run(folder, tmp_path / "m.keras", "--config", config, "--json")
+    found = json.loads(done.stdout)
+    assert found["config"]["dropout_rate"] == 0.25
+    assert len(found["weights"]) == len(tensors)
+    config.write_text('{"num_heads": 3}')
+    said = run(folder, tmp_path / "n.keras", "--config", config, code=1).output
+    assert "`num_heads` must be 2" in said
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

@@ -256,7 +256,9 @@ def test_policy_and_trainability_are_kept():
     x = layers.FeedForward(HIDDEN, dtype="mixed_bfloat16", name="ffn")(inputs)
     dense = keras.Model(inputs, x)
     dense.get_layer("ffn").trainable = False
-    layer = upcycle(dense, 2).get_layer("ffn")
+    model = upcycle(dense, 2)
+    assert model.trainable_weights == []
+    layer = model.get_layer("ffn")
     assert layer.dtype_policy.name == "mixed_bfloat16"
     assert layer.router.dtype_policy.name == "float32"
     assert not layer.trainable

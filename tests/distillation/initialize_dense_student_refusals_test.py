@@ -1,5 +1,6 @@
 """A student that cannot be initialised is left as it was."""
 
+import functools
 import gc
 
 import keras
@@ -13,6 +14,12 @@ from tests.distillation.initialize_dense_student_case import counted
 from tests.distillation.initialize_dense_student_case import dense
 from tests.distillation.initialize_dense_student_case import functional
 from tests.distillation.initialize_dense_student_case import transformer
+
+
+@functools.cache
+def made(*sizes):
+    """One of each sizes: who is refused is as it was."""
+    return transformer(**dict(sizes))
 
 
 def quantized(model):
@@ -69,8 +76,8 @@ def unbuilt():
     ],
 )
 def test_a_refused_student_is_as_it_was(teacher, student, options, message):
-    teacher = transformer(**teacher)
-    student = transformer(**{"num_experts": 0, **student})
+    teacher = made(*teacher.items())
+    student = made(*{"num_experts": 0, **student}.items())
     before = by_path(student)
     with pytest.raises(ValueError, match=message):
         initialize_dense_student(teacher, student, **options)

@@ -8,6 +8,7 @@ from keras import ops
 from keras_moe.distillation import LatentExploration
 from keras_moe.distillation import SparseToDenseDistiller
 from keras_moe.losses import token_kl_divergence
+from tests.covering import covering
 from tests.distillation.distiller_case import FEATURES
 from tests.distillation.distiller_case import LABELS
 from tests.distillation.distiller_case import classifier
@@ -112,8 +113,10 @@ def test_models_that_agree_stay_where_they_are():
     np.testing.assert_allclose(explore(FEATURES), FEATURES, atol=1e-2)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("kind", ["random", "gradient"])
+@pytest.mark.parametrize(
+    ("kind", "jit_compile"),
+    covering(["random", "gradient"], [False, True], strength=1),
+)
 def test_a_distiller_trains_on_what_is_explored(kind, jit_compile):
     teacher, student = classifier(0), classifier(1)
     generator = [

@@ -19,6 +19,12 @@ from tests.distillation.distiller_case import pair
 from tests.distillation.distiller_case import transformer
 
 
+@pytest.fixture(scope="module")
+def models():
+    """A pair that is not trained: who is refused is as it was."""
+    return pair()
+
+
 def broken(model):
     for weight in model.weights:
         if weight.path.endswith("target_embedding/embeddings"):
@@ -92,9 +98,9 @@ def test_probabilities_are_refused_before_training(role):
         (("dense", 1), "subclassed"),
     ],
 )
-def test_missing_layers_are_refused(layers, message):
+def test_missing_layers_are_refused(models, layers, message):
     with pytest.raises(ValueError, match=message):
-        SparseToDenseDistiller(*pair(), HiddenStateDistillation(*layers))
+        SparseToDenseDistiller(*models, HiddenStateDistillation(*layers))
 
 
 def test_missing_names_are_refused():
@@ -122,9 +128,9 @@ def test_missing_names_are_refused():
         ({"student_loss_weight": np.nan}, r"must be in \[0, 1\]"),
     ],
 )
-def test_bad_arguments_are_refused(arguments, message):
+def test_bad_arguments_are_refused(models, arguments, message):
     with pytest.raises(ValueError, match=message):
-        SparseToDenseDistiller(*pair(), **arguments)
+        SparseToDenseDistiller(*models, **arguments)
 
 
 def test_a_model_does_not_teach_itself():
@@ -143,11 +149,11 @@ def test_a_loss_is_needed_where_there_is_no_default():
         distiller.compile("sgd")
 
 
-def test_a_loss_for_the_whole_batch_cannot_be_weighted():
+def test_a_loss_for_the_whole_batch_cannot_be_weighted(models):
     def loss(labels, logits):
         return token_crossentropy(labels, logits)
 
-    distiller = compiled(SparseToDenseDistiller(*pair()), loss=loss)
+    distiller = compiled(SparseToDenseDistiller(*models), loss=loss)
 
     with pytest.raises(ValueError, match="cannot weigh examples"):
         evaluate(distiller, INPUTS, TARGET, np.ones(2))

@@ -61,6 +61,8 @@ def make_model(compiled=True, dtype=None, **options):
             metrics=["accuracy"],
             weighted_metrics=["sparse_categorical_crossentropy"],
             steps_per_execution=steps,
+            # On a mesh XLA has no part in it.
+            jit_compile=False,
         )
     return model
 

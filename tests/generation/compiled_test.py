@@ -41,8 +41,15 @@ WAYS = {
     "classifier exits": {"early_exit": policy("classifier")},
     "self-speculative": {"strategy": SelfSpeculative(1, 2)},
 }
+# XLA takes seconds for each. By default it compiles, for less, also `greedy`
+# (models/switch_transformer/generation_test.py), `beams` (beam_search_test.py),
+# `softmax exits` (early_exit_models_test.py) and `self-speculative`
+# (contracts/own_model_test.py), and the executors (layers/moe).
+DEFAULT = ("sampling", "state exits", "classifier exits")
 CASES = [
     case
+    if case.values[0] in DEFAULT
+    else pytest.param(*case.values, marks=pytest.mark.large)
     for case in covering(WAYS, MODELS, strength=1)
     # Sums of the past cannot be taken back.
     if case.values != ("self-speculative", "random features")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.covering import covering
 from tests.generation.early_exit_case import LENGTH
 from tests.generation.early_exit_case import assert_same
 from tests.generation.early_exit_case import assert_varied
@@ -132,12 +133,13 @@ def test_an_ended_row_keeps_no_layer_running(watched):
     "first, interval, exits",
     [
         (2, 1, (2, 3)),
-        (3, 1, (3,)),
         (4, 1, ()),
         (1, 2, (1, 3)),
-        (2, 2, (2,)),
-        (1, 3, (1,)),
         (1, 9, (1,)),
+        *(
+            pytest.param(*each, marks=pytest.mark.large)
+            for each in ((3, 1, (3,)), (2, 2, (2,)), (1, 3, (1,)))
+        ),
     ],
 )
 def test_exits(model, first, interval, exits):
@@ -160,10 +162,15 @@ def test_saturation_is_of_one_layer(model):
 
 
 @pytest.mark.parametrize(
-    "confidence, threshold", [("softmax", 0.35), ("state", 0.9)]
+    ("confident", "falling"),
+    covering(
+        [("softmax", 0.35), ("state", 0.9)],
+        [("calm", 4.0), ("t5x", 1.5)],
+        strength=1,
+    ),
 )
-@pytest.mark.parametrize("decay, temperature", [("calm", 4.0), ("t5x", 1.5)])
-def test_decay(model, confidence, threshold, decay, temperature):
+def test_decay(model, confident, falling):
+    (confidence, threshold), (decay, temperature) = confident, falling
     early_exit = policy(
         confidence,
         threshold=threshold,

@@ -9,6 +9,7 @@ from keras_moe.generation import Sampling
 from keras_moe.generation import SelfSpeculative
 from keras_moe.generation import compile_decoder
 from keras_moe.generation import decode
+from tests.covering import covering
 from tests.generation.early_exit_case import LENGTH
 from tests.generation.early_exit_case import assert_same
 from tests.generation.early_exit_case import assert_varied
@@ -69,8 +70,10 @@ def test_thresholds_share_a_program(model, monkeypatch):
 # === The head ===
 
 
-@pytest.mark.parametrize("confidence", ["softmax", "entropy"])
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    ("confidence", "tied"),
+    covering(["softmax", "entropy"], [False, True], strength=1),
+)
 def test_a_shortlist_of_all_is_none(model, confidence, tied):
     if tied:
         model = make_model(tie_embeddings=True)

@@ -62,7 +62,15 @@ def ignore_layers_above(model, layer):
 
 @pytest.mark.parametrize(
     "draft_layer, draft_length",
-    [(1, 1), (1, 4), (2, 2), (2, 12), (3, 1), (3, 4)],
+    [
+        (1, 1),
+        (2, 12),
+        (3, 4),
+        *(
+            pytest.param(*sizes, marks=pytest.mark.large)
+            for sizes in ((1, 4), (2, 2), (3, 1))
+        ),
+    ],
 )
 def test_equals_greedy(model, greedy, draft_layer, draft_length):
     received = run(model, SelfSpeculative(draft_layer, draft_length))
@@ -76,7 +84,7 @@ def test_equals_greedy(model, greedy, draft_layer, draft_length):
 @pytest.mark.parametrize(
     "seed, sizes",
     [
-        (2, {}),
+        pytest.param(2, {}, marks=pytest.mark.large),
         (3, {"position_encoding": "rotary"}),
         (4, {"num_experts": 4, "tie_embeddings": True}),
     ],
@@ -125,17 +133,17 @@ def test_nothing_to_say(compiled):
 # === How often all layers run ===
 
 
-@pytest.mark.parametrize("draft_length", [1, 3, 4])
-def test_good_drafts_save_passes(draft_length):
+def test_good_drafts_save_passes():
     model = make_model()
     ignore_layers_above(model, 2)
     expected = run(model)
-    received = run(model, SelfSpeculative(2, draft_length))
-    assert_greedy(received, expected)
     longest = (expected["token_ids"] != 0).sum(axis=1).max()
-    assert set(received["num_verifications"]) == {
-        math.ceil(longest / (draft_length + 1))
-    }
+    for draft_length in (1, 3, 4):
+        received = run(model, SelfSpeculative(2, draft_length))
+        assert_greedy(received, expected)
+        assert set(received["num_verifications"]) == {
+            math.ceil(longest / (draft_length + 1))
+        }
 
 
 @pytest.mark.parametrize("draft_layer", [2, 3])

@@ -16,6 +16,7 @@ from keras_moe.ops import top_k_routing
 if importlib.util.find_spec("mesh_tensorflow") is None:
     pytest.skip("needs the [parity] extra", allow_module_level=True)
 
+from tests.covering import covering
 from tests.parity.mesh_tensorflow_gating import run_gating
 from tests.parity.mesh_tensorflow_gating import run_z_loss
 
@@ -126,8 +127,10 @@ def test_random_second_expert_policy():
         assert abs(kept - probability) < 4 * deviation
 
 
-@pytest.mark.parametrize("capacity", CAPACITIES)
-@pytest.mark.parametrize("choices", [2, 3, EXPERTS])
+@pytest.mark.parametrize(
+    ("capacity", "choices"),
+    covering(CAPACITIES, [2, 3, EXPERTS], strength=1),
+)
 def test_top_n(logits, padding_mask, capacity, choices):
     gating = run_gating(
         "top_n",

@@ -8,6 +8,7 @@ from keras_moe.calibration import NotCertifiedError
 from keras_moe.calibration import violation_rate
 from keras_moe.retrieval._exact_search import exact_search
 from keras_moe.retrieval._exact_search import recall_at_k
+from tests.covering import covering
 from tests.retrieval.leaf_index import LeafIndex
 
 RNG = np.random.default_rng(4)
@@ -40,8 +41,10 @@ def recall(index, queries, settings=None, rows=None):
     return recall_at_k(found, neighbors, rows, queries)
 
 
-@pytest.mark.parametrize("make", [leaf_index, block_index])
-@pytest.mark.parametrize("target", [0.8, 0.95])
+@pytest.mark.parametrize(
+    ("make", "target"),
+    covering([leaf_index, block_index], [0.8, 0.95], strength=1),
+)
 def test_a_target_is_certified_and_held(make, target):
     index = make()
     tuned = retrieval.IndexTuner(index).fit(QUERIES, target_recall=target)

@@ -29,6 +29,7 @@ def models(tmp_path_factory):
             ("with_threshold", {"word": ["e"], "threshold": [0.5]}),
         ],
     )
+    toy_model.write_page(saved[1])
     return saved
 
 

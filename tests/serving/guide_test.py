@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shlex
+import tempfile
 
 import pytest
 import tensorflow as tf
@@ -39,6 +40,7 @@ def test_everything_in_its_order(folder, eventually):
         "keras_moe": keras_moe,
         "pathlib": pathlib,
         "prediction_log_pb2": prediction_log_pb2,
+        "tempfile": tempfile,
         "tf": tf,
     }
     seen = []

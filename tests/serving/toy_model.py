@@ -1,9 +1,12 @@
 """A hand-made SavedModel in the shape of the served one."""
 
+import base64
 import pathlib
 import shutil
 
 import tensorflow as tf
+
+from keras_moe import serving
 
 WORDS = tf.TensorSpec([None], tf.string, name="word")
 
@@ -49,6 +52,23 @@ class ToyModel(tf.Module):
         return {"count": tf.size(word), "first": word[0]}
 
 
+# A grey pixel.
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytg"
+    "AAAABJRU5ErkJggg=="
+)
+# None of its texts is markup.
+PAGE = {
+    "title": "Loud <b>words</b>",
+    "signatures": ["serving_default", "with_threshold"],
+    "inputs": {"word": {"label": "Word", "example": "ab"}},
+    "outputs": {
+        "phonemes": {"label": "Loud"},
+        "score": {"label": "Length", "hidden_when": 0},
+    },
+    "pictures": [{"file": "load.png", "title": "Load", "alt": "A pixel"}],
+}
+
 SIGNATURES = ("serving_default", "with_threshold", "ratio", "number", "count")
 
 
@@ -60,6 +80,13 @@ def save(directory: pathlib.Path, scale: float) -> pathlib.Path:
         signatures={name: getattr(model, name) for name in SIGNATURES},
     )
     return directory
+
+
+def write_page(saved: pathlib.Path) -> None:
+    picture = saved / "assets.extra" / "load.png"
+    picture.parent.mkdir(exist_ok=True)
+    picture.write_bytes(PICTURE)
+    serving.write_page(saved, PAGE)
 
 
 def push(saved: pathlib.Path, base: pathlib.Path, version: int) -> pathlib.Path:

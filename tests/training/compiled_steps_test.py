@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_moe.training import build_state
 from keras_moe.training._compiled_steps import make_test_steps
 from keras_moe.training._compiled_steps import make_train_steps
+from tests.covering import covering
 
 X = np.random.default_rng(0).normal(size=(6, 2)).astype("float32")
 
@@ -28,8 +29,10 @@ def state_of(model):
     return [np.asarray(v) for v in model.variables]
 
 
-@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 4}])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("options", "jit_compile"),
+    covering([{}, {"steps_per_execution": 4}], [False, True], strength=1),
+)
 def test_steps_are_those_of_the_model(options, jit_compile):
     model = make_model(0.5, jit_compile)
     steps = make_train_steps(model, **options)

@@ -41,7 +41,7 @@ def test_the_loss_equals_numpy():
 
 def test_outputs_come_to_tell_the_features():
     trainer = FeatureReconstruction(make(), "features", alpha=10.0)
-    logs = fit(trainer, epochs=25, jit_compile=True)
+    logs = fit(trainer, epochs=5, repeat=5, jit_compile=True)
     assert logs["reconstruction_loss"][-1] < (
         0.5 * logs["reconstruction_loss"][0]
     )

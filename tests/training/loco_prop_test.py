@@ -23,6 +23,7 @@ def stack(*activations, dtype=None, **options):
 
 def fit(model, optimizer="sgd", epochs=1, **options):
     weight = np.linspace(0, 2, 8)
+    options.setdefault("jit_compile", False)
     model.compile(optimizer, "mse", metrics=["mae"], **options)
     return model.fit(X, Y, 8, epochs, sample_weight=weight, verbose=0).history
 

@@ -74,12 +74,19 @@ class Recorder(keras.callbacks.Callback):
         self.calls.append("end of train")
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_it_trains_as_keras_does(weighted):
+@pytest.mark.parametrize(
+    ("sparse", "weighted"),
+    [
+        (False, False),
+        (True, True),
+        pytest.param(True, False, marks=pytest.mark.large),
+    ],
+)
+def test_it_trains_as_keras_does(sparse, weighted):
     arrays = (X, Y, WEIGHTS) if weighted else (X, Y)
     results = []
     for own in (True, False):
-        model, recorder = make_model(sparse=True), Recorder()
+        model, recorder = make_model(sparse=sparse), Recorder()
         if not own:  # or Keras traces the step twice
             build_state(model, next(iter(data_of(*arrays))))
         fit = Trainer(model).fit if own else model.fit
@@ -100,8 +107,8 @@ def test_it_trains_as_keras_does(weighted):
     )
 
 
-def test_several_updates_a_call_are_as_single_ones():
-    model, other = make_model(sparse=True), make_model(sparse=True)
+def test_several_updates_a_call_are_as_single_ones(sparse):
+    model, other = make_model(sparse=sparse), make_model(sparse=sparse)
     history = Trainer(model, steps_per_execution=4).fit(
         data_of(X, Y), epochs=2, verbose=0
     )
@@ -128,13 +135,13 @@ def test_callbacks_run_between_calls(sparse):
     ]
 
 
-def test_an_update_takes_the_mean_of_several_batches():
-    model = make_model(sparse=True)
+def test_an_update_takes_the_mean_of_several_batches(sparse):
+    model = make_model(sparse=sparse)
     Trainer(model, gradient_accumulation_steps=3).fit(
         data_of(X[:12], Y[:12]), epochs=2, verbose=0
     )
     accumulating = keras.optimizers.Adam(gradient_accumulation_steps=3)
-    other = make_model(accumulating, sparse=True)
+    other = make_model(accumulating, sparse=sparse)
     build_state(other, (X[:4], Y[:4]))
     history = other.fit(data_of(X[:12], Y[:12]), epochs=2, verbose=0)
     # Keras sums in another order.

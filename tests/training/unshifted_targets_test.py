@@ -14,6 +14,7 @@ from keras_moe.ops import shift_right
 from keras_moe.training import EarlyExitTrainer
 from keras_moe.training import Trainer
 from keras_moe.training._unshifted_targets import watch_targets
+from tests.covering import covering
 
 LABELS = np.array([[5, 6, 6, 1], [7, 1, 0, 0]])
 SHIFTED = np.asarray(shift_right(LABELS))
@@ -52,18 +53,21 @@ def distiller(model):
     return SparseToDenseDistiller(teacher, model)
 
 
+def arrays():
+    return inputs(LABELS), LABELS
+
+
+def tensors():
+    return tf.nest.map_structure(tf.constant, inputs(LABELS)), LABELS
+
+
 @pytest.mark.parametrize(
-    "wrap", [lambda model: model, EarlyExitTrainer, distiller]
-)
-@pytest.mark.parametrize(
-    "data",
-    [
-        lambda: (inputs(LABELS), LABELS),
-        lambda: (tf.nest.map_structure(tf.constant, inputs(LABELS)), LABELS),
-        lambda: (data_set(LABELS),),
-        lambda: (Rows(),),
-    ],
-    ids=["arrays", "tensors", "data_set", "rows"],
+    ("data", "wrap"),
+    covering(
+        [arrays, tensors, lambda: (data_set(LABELS),), lambda: (Rows(),)],
+        [lambda model: model, EarlyExitTrainer, distiller],
+        strength=1,
+    ),
 )
 def test_fit_says_so(model, wrap, data):
     trained = wrap(model)

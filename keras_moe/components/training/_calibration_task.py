@@ -20,6 +20,8 @@ class CalibrationTaskArgs:
         models: the trained models, as they will be served: of `ExitCalibrator`
             the student alone; of `CascadeCalibrator` the stages, from the
             cheapest on.
+        model_folders: of the SavedModels of these, in whatever store they are:
+            what lies beside a graph goes no further by itself.
         example_files: patterns of the files of the splits, in whatever store
             they are: TensorFlow reads them.
         transform_graph_path: directory of the TFX Transform's output, likewise,
@@ -31,6 +33,7 @@ class CalibrationTaskArgs:
 
     >>> args = keras_moe.components.CalibrationTaskArgs(
     ...     models=(keras.Sequential([keras.layers.Dense(1)]),),
+    ...     model_folders=("student/Format-Serving",),
     ...     example_files=["examples/Split-calibration/*"],
     ...     transform_graph_path=None,
     ...     max_length=32,
@@ -40,6 +43,7 @@ class CalibrationTaskArgs:
     """
 
     models: tuple[keras.Model, ...]
+    model_folders: tuple[str, ...]
     example_files: Sequence[str]
     transform_graph_path: str | None
     max_length: int

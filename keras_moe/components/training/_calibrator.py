@@ -131,6 +131,12 @@ def _read(
     exec_properties: dict[str, Any],
 ) -> Calibration:
     models = tuple(load_keras_model(input_dict[key]) for key in keys)
+    folders = tuple(
+        path_utils.serving_model_path(
+            artifact_utils.get_single_uri(input_dict[key])
+        )
+        for key in keys
+    )
     settings = json.loads(exec_properties["calibration"])
     graph = input_dict.get("transform_graph")
     splits = {
@@ -143,6 +149,7 @@ def _read(
         return task_fn(
             CalibrationTaskArgs(
                 models=models,
+                model_folders=folders,
                 example_files=splits[purpose],
                 transform_graph_path=(
                     artifact_utils.get_single_uri(graph) if graph else None

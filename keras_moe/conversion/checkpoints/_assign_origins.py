@@ -129,3 +129,8 @@ def _assign(variable: keras.Variable, chunks: Iterator[np.ndarray]) -> None:
         rows = np.arange(start, start + len(chunk))
         value.scatter_nd_update(rows[:, np.newaxis], chunk)
         start += len(chunk)
+    # Else TensorFlow copies the whole variable at each read from now on: a
+    # decoder would do so at each token.
+    import tensorflow as tf
+
+    tf.raw_ops.DisableCopyOnRead(resource=value.handle)

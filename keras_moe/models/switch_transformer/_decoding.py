@@ -15,6 +15,7 @@ from keras_moe.models.switch_transformer._config import SwitchTransformerConfig
 from keras_moe.models.switch_transformer._decoder import Decoder
 from keras_moe.models.switch_transformer._decoder import DecoderState
 from keras_moe.models.switch_transformer._head_kernel import head_kernel
+from keras_moe.models.switch_transformer._turned_table import turned_table
 from keras_moe.types import Tensor
 
 
@@ -73,7 +74,11 @@ class Decoding(Generating):
             max_length: greatest number of steps.
             cache: how attention that keeps all positions keeps them.
         """
-        return self.decoder.init_state(memory, memory_mask, max_length, cache)
+        state = self.decoder.init_state(memory, memory_mask, max_length, cache)
+        if not self.config.tie_embeddings:
+            return state
+        kernel = turned_table(self.target_embedding, max_length)
+        return state._replace(head_kernel=kernel)
 
     def step(
         self, token_ids: Tensor, position: Tensor, state: DecoderState
@@ -90,7 +95,9 @@ class Decoding(Generating):
         """
         embedded = self.embed(ops.expand_dims(token_ids, 1))
         hidden, state = self.decoder.step(embedded, position, state)
-        return self.logits(hidden)[:, 0], state
+        if isinstance(state.head_kernel, tuple):
+            return self.logits(hidden)[:, 0], state
+        return self.logits(hidden, state.head_kernel)[:, 0], state
 
     @property
     def ignores_padding(self) -> bool:

@@ -240,12 +240,20 @@ class SwitchTransformer(Decoding, TracedOnce):
         rows = table(read.ids)
         return ops.where(ops.expand_dims(read.wrong, -1), np.nan, rows)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Returns float32 logits for the decoder's normalised output."""
+    def logits(self, hidden: Tensor, kernel: Tensor | None = None) -> Tensor:
+        """Returns float32 logits for the decoder's normalised output.
+
+        Args:
+            hidden: `(batch, length, model_dim)`.
+            kernel: `(model_dim, vocabulary)`, a tied head's table if it was
+                turned before.
+        """
         if not self.config.tie_embeddings:
             return ops.cast(apply_dense(self.head, hidden), "float32")
         scaled = hidden * self.config.model_dim**-0.5
         head = functools.partial(self.target_embedding, reverse=True)
+        if kernel is not None:
+            head = functools.partial(ops.matmul, x2=kernel)
         return ops.cast(apply_dense(head, scaled), "float32")
 
     # === Config ===

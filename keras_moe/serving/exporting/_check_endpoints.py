@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_moe.model_folder import ORIGIN
+from keras_moe.model_folder import PAGE
 from keras_moe.model_folder import WARMUP_REQUESTS
 
 Endpoint = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
@@ -21,6 +22,7 @@ WriteFn = Callable[[pathlib.Path], Any]
 _WRITTEN_LATER = {
     WARMUP_REQUESTS.name: "`keras_moe.serving.write_warmup_requests`",
     ORIGIN.name: "`keras_moe.serving.push_version`",
+    PAGE.name: "`keras_moe.serving.write_page`",
 }
 # TensorFlow keeps an attribute of the first name, and an entry of the second.
 _RESERVED_SIGNATURES = ("signatures", "__saved_model_init_op")

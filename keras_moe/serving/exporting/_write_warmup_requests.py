@@ -16,12 +16,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_moe.atomic_file import atomic_file
 from keras_moe.model_folder import WARMUP_REQUESTS
-from keras_moe.model_folder import is_saved_model
 from keras_moe.serving.exporting._compiled_shapes import COMPILED_IDS
+from keras_moe.serving.exporting._read_signatures import read_model_signatures
 from keras_moe.serving.protocol import _tensor_codec as tensor_codec
 from keras_moe.serving.protocol._signature import Signature
-from keras_moe.serving.protocol._signature import read_signatures
-from keras_moe.serving.versions._version_bundle import read_saved_model
 from keras_moe.serving.versions._warmup_requests import MAX_REQUESTS
 from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
@@ -78,7 +76,7 @@ def write_warmup_requests(
             f"`requests` must hold 1 to {most} requests. "
             f"Received: {len(requests)} requests"
         )
-    signatures = _read_signatures(directory)
+    signatures = read_model_signatures(directory)
     records = kept + [
         _record(signatures, index, name, inputs)
         for index, (name, inputs) in enumerate(requests)
@@ -88,23 +86,6 @@ def write_warmup_requests(
     with atomic_file(path) as partial:
         write_records(partial, records)
     return path
-
-
-def _read_signatures(directory: pathlib.Path) -> dict[str, Signature]:
-    if not is_saved_model(directory):
-        raise ValueError(
-            "`export_directory` must be the folder of a SavedModel. "
-            f"Received: export_directory={str(directory)!r}, which has no "
-            "saved_model.pb"
-        )
-    model = read_saved_model(directory)
-    for meta_graph in model.meta_graphs:
-        if "serve" in meta_graph.meta_info_def.tags:
-            return read_signatures(meta_graph.signature_def)
-    raise ValueError(
-        "`export_directory` must hold a SavedModel tagged 'serve'. "
-        f"Received: export_directory={str(directory)!r}"
-    )
 
 
 def _record(

@@ -24,9 +24,16 @@ from keras_moe.serving.server._server import Server
 _LOG = logging.getLogger("keras_moe.serving.server")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves until it is told to stop; flags are named as the stock ones."""
-    command = command_line.parse(arguments)
+def main(
+    arguments: Sequence[str] | None = None, prog: str = command_line.PROG
+) -> None:
+    """Serves until it is told to stop; flags are named as the stock ones.
+
+    Args:
+        arguments: the flags; `None` means those of the process.
+        prog: the command, as help names it.
+    """
+    command = command_line.parse(arguments, prog)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )

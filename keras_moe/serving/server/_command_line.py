@@ -9,6 +9,7 @@ from typing import NamedTuple
 from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._tls import Tls
 
+PROG = "python -m keras_moe.serving.server"
 _FREE = "free"
 
 
@@ -24,11 +25,12 @@ class Command(NamedTuple):
     ends_with_stdin: bool
 
 
-def parse(arguments: Sequence[str] | None = None) -> Command:
+def parse(arguments: Sequence[str] | None = None, prog: str = PROG) -> Command:
     """Reads the flags.
 
     Args:
         arguments: the flags; `None` means those of the process.
+        prog: the command, as help names it.
 
     Returns:
         The arguments of `Server`, and how it ends.
@@ -36,8 +38,10 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
     Raises:
         SystemExit: the flags cannot be right; the reason is printed.
     """
-    parser = _parser()
+    parser = _parser(prog)
     options = parser.parse_args(arguments)
+    if (options.directory is None) == (options.model_base_path is None):
+        parser.error("one of DIR and --model_base_path must be given")
     if bool(options.tls_certificate) != bool(options.tls_private_key):
         parser.error(
             "--tls_certificate and --tls_private_key go with each other"
@@ -45,7 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
     try:
         server_options = {
             "model_name": options.model_name,
-            "model_base_path": options.model_base_path,
+            "model_base_path": options.directory or options.model_base_path,
             "host": options.host,
             "grpc_port": options.port,
             "rest_port": options.rest_api_port,
@@ -68,15 +72,16 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
     return Command(server_options, options.end_with_stdin)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m keras_moe.serving.server",
+        prog=prog,
         description="The embedded model server of keras_moe.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--model_name", default="default", help="name that requests give")
-    add("--model_base_path", required=True, help="folder of the versions")
+    add("directory", metavar="DIR", nargs="?", help="folder of the versions")
+    add("--model_base_path", help="the same, as the stock server has it")
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=_port, default=8500, help=f"gRPC; 0: none; or '{_FREE}'")
     add("--rest_api_port", type=_port, default="0", help="REST, likewise")

@@ -21,6 +21,7 @@ from keras_moe.serving.server._request_log import RequestLog
 from keras_moe.serving.server._servable import Servable
 from keras_moe.serving.server._server_metrics import ServerMetrics
 from keras_moe.serving.versions._certification import Certification
+from keras_moe.serving.versions._page import Page
 
 # The outputs of a model that exits early, and of a cascade.
 _EXITS = "exit_layer"
@@ -149,11 +150,27 @@ class ModelApi:
             tf.errors.OpError: with the code to answer.
         """
         with self._watcher.lease(spec) as servable:
-            return _Metadata(
-                servable.version,
-                servable.signature_defs,
-                servable.certification,
-            )
+            return _metadata_of(servable)
+
+    def page(self, version: int | None = None) -> tuple[_Metadata, Page | None]:
+        """Describes the model to the page on which people try it.
+
+        Args:
+            version: a version; `None` means the newest.
+
+        Returns:
+            The metadata of the version, and what its page says.
+
+        Raises:
+            tf.errors.NotFoundError: it is not being served.
+        """
+        with self._watcher.lease(ModelSpec(self.model_name, version)) as served:
+            return _metadata_of(served), served.page
+
+    @property
+    def model_name(self) -> str:
+        """The name that requests give."""
+        return self._watcher.model_name
 
     def status(self, spec: ModelSpec) -> dict[int, VersionState]:
         """Gives the state of every version seen, or of the one asked for.
@@ -182,3 +199,9 @@ class ModelApi:
                 f"Could not find any versions of model {spec.name}"
             )
         return states
+
+
+def _metadata_of(servable: Servable) -> _Metadata:
+    return _Metadata(
+        servable.version, servable.signature_defs, servable.certification
+    )

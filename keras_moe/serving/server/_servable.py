@@ -21,6 +21,7 @@ from keras_moe.serving.protocol._signature import read_signatures
 from keras_moe.serving.server._batcher import Batcher
 from keras_moe.serving.versions._certification import Certification
 from keras_moe.serving.versions._certification import read_certification
+from keras_moe.serving.versions._page import read_page
 from keras_moe.serving.versions._version_bundle import has_variables
 from keras_moe.serving.versions._warmup_requests import read_warmup_requests
 
@@ -49,6 +50,7 @@ class Servable:
     Attributes:
         certification: what is guaranteed of its early exits, or its cascade;
             `None` if nothing is.
+        page: what the page on which people try it says; `None` if nothing.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Servable:
         try:
             self._meta_graph = _load(self._session, graph, self.path)
             self.signatures = read_signatures(self.signature_defs)
+            self.page = read_page(self.path, self.signatures)
             self._runners: dict[str, Runner] = {}
             self._making = threading.Lock()
             self.warmup_requests = self._warm_up(max_tensor_bytes)

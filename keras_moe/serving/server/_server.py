@@ -40,7 +40,8 @@ class Server:
     `PredictionService` (`Predict`, `GetModelMetadata`) and `ModelService`
     (`GetModelStatus`), REST `/v1/models/NAME[/versions/V|/labels/L]`,
     `:predict` and `/metadata`, and metrics for Prometheus at
-    `/monitoring/prometheus/metrics` of the REST port.
+    `/monitoring/prometheus/metrics` of the REST port. Beyond that, `/` of the
+    REST port shows people a page to try the model on (see `write_page`).
 
     The newest version answers unless a request names another, or a label:
     `canary` is the newest, `stable` the promoted one (see `Rollout`). It

@@ -11,6 +11,7 @@ from keras_moe.components import CalibrationTaskArgs
 from pipelines.g2p.modules.exporting import export_model
 from pipelines.g2p.modules.held_out import phonemes
 from pipelines.g2p.modules.held_out import read_held_out
+from pipelines.g2p.modules.page import expert_load_in
 
 
 def cascade_task(args: CalibrationTaskArgs) -> CalibrationTask:
@@ -51,4 +52,5 @@ def _export(
         certificate=certificate,
         batch_sizes=args.custom_config["batch_sizes"] or None,
         lengths=args.custom_config["lengths"] or None,
+        draw_expert_load=expert_load_in(args.model_folders[0]),
     )

@@ -11,6 +11,7 @@ from keras_moe.components import CalibrationTaskArgs
 from pipelines.g2p.modules.exporting import export_model
 from pipelines.g2p.modules.held_out import phonemes
 from pipelines.g2p.modules.held_out import read_held_out
+from pipelines.g2p.modules.page import expert_load_in
 
 
 def exit_task(args: CalibrationTaskArgs) -> CalibrationTask:
@@ -40,6 +41,7 @@ def exit_task(args: CalibrationTaskArgs) -> CalibrationTask:
             certificate,
             args.custom_config["batch_sizes"] or None,
             args.custom_config["lengths"] or None,
+            expert_load_in(args.model_folders[0]),
         )
 
     return CalibrationTask(words.token_ids, loss, export)

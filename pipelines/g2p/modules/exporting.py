@@ -2,6 +2,8 @@
 
 import functools
 import os
+import pathlib
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import keras
@@ -13,6 +15,8 @@ from keras_moe.calibration import Certificate
 from keras_moe.components import written_locally
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.model_folder import KERAS_MODEL
+from keras_moe.models import SwitchTransformer
+from pipelines.g2p.modules import page
 from pipelines.g2p.modules import text
 from pipelines.g2p.modules.preprocessing import ENCODER_TOKEN_IDS
 from pipelines.g2p.modules.preprocessing import PHONEMES
@@ -33,6 +37,7 @@ def export_model(
     certificate: Certificate | None = None,
     batch_sizes: Sequence[int] | None = None,
     lengths: Sequence[int] | None = None,
+    draw_expert_load: Callable[[pathlib.Path], None] | None = None,
 ) -> None:
     """Writes the SavedModel, with what goes along with it.
 
@@ -45,6 +50,8 @@ def export_model(
         certificate: Of the model's exits, or of the cascade.
         batch_sizes: Of what XLA compiles; `None` for nothing.
         lengths: Of what XLA compiles.
+        draw_expert_load: Writes the picture of the teacher's experts to a
+            path; `None` for none.
     """
     transform = tft.TFTransformOutput(
         transform_graph_path
@@ -58,6 +65,10 @@ def export_model(
             "status": features[WORD_STATUS],
         }
 
+    # Later components, and trainings on more examples, load the Keras model.
+    assets = {KERAS_MODEL.name: model.save}
+    if draw_expert_load is not None:
+        assets[page.EXPERT_LOAD] = draw_expert_load
     with written_locally(directory) as local:
         serving.export(
             model,
@@ -75,9 +86,12 @@ def export_model(
             certificate=certificate,
             batch_sizes=batch_sizes,
             lengths=lengths,
-            # Later components, and trainings on more examples, load it.
-            assets={KERAS_MODEL.name: model.save},
+            assets=assets,
         )
+        exit_layers = None
+        if early_exit is not None and isinstance(model, SwitchTransformer):
+            exit_layers = model.config.num_decoder_layers
+        page.write_page(local, exit_layers)
         serving.write_warmup_requests(
             local,
             [

@@ -17,6 +17,7 @@ from pipelines.g2p.modules import training
 from pipelines.g2p.modules.batches import evaluation_batches
 from pipelines.g2p.modules.batches import training_batches
 from pipelines.g2p.modules.exporting import export_model
+from pipelines.g2p.modules.page import expert_load_of
 from pipelines.g2p.modules.transformed import stream_pairs
 from pipelines.g2p.modules.warm_start import start_from
 
@@ -71,5 +72,6 @@ def run_fn(fn_args: Any) -> None:
             fn_args.transform_graph_path,
             fn_args.serving_model_dir,
             bool(options["keep_stress"]),
+            draw_expert_load=expert_load_of(teacher, fn_args.eval_files),
         )
         keep_history(history, fn_args.model_run_dir)

@@ -71,6 +71,7 @@ def export_search(
         input_name=QUERY,
         example_key=GLOSS,
     )
+    serving.write_page(directory, _page(default_k))
     serving.write_warmup_requests(
         directory,
         [
@@ -78,3 +79,31 @@ def export_search(
             ("serving_default", {QUERY: list(_WARMUP_QUERIES)}),
         ],
     )
+
+
+def _page(default_k: int) -> dict[str, Any]:
+    """Returns what the page on which people search says."""
+    return {
+        "title": "Words by their meaning",
+        "description": (
+            "Describe what a word means: the search finds it in WordNet by "
+            "its meaning, not by its letters."
+        ),
+        "signatures": ["search"],
+        "inputs": {
+            QUERY: {
+                "label": "Meaning",
+                "hint": "As in a dictionary: the more it says, the better",
+                "example": "a building where books are kept",
+            },
+            "k": {
+                "label": "Answers",
+                "hint": "How many words to show",
+                "example": default_k,
+            },
+        },
+        "outputs": {
+            "identifiers": {"label": "Words", "scores": "scores"},
+            "status": {"label": "Remark", "hidden_when": OK},
+        },
+    }

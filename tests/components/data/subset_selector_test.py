@@ -14,6 +14,7 @@ from keras_moe.components.data._subset_selector import SubsetSelectorExecutor
 from tests.components.artifacts_of import artifact
 from tests.components.data import pool_case as case
 from tests.components.remote_store import moved
+from tests.covering import covering
 
 pytestmark = pytest.mark.tfx
 
@@ -196,8 +197,10 @@ def test_keys_that_repeat_or_are_missing(models, tmp_path):
     assert len(case.read(made, "train")) == 12
 
 
-@pytest.mark.parametrize("budget", [1, 3])
-@pytest.mark.parametrize("content", [[0, 0, 1, 1], [0, 1, 2, 3]])
+@pytest.mark.parametrize(
+    ("budget", "content"),
+    covering([1, 3], [[0, 0, 1, 1], [0, 1, 2, 3]], strength=1),
+)
 def test_a_budget_that_ends_within_a_key(budget, content, tmp_path):
     names = [case.NAMES[number] for number in (0, 0, 1, 1)]
     rows = [case.example(*row) for row in zip(content, names, strict=True)]
@@ -219,39 +222,13 @@ def test_a_budget_that_ends_within_a_key(budget, content, tmp_path):
     assert found == sorted(names[row] for row in in_memory)
 
 
-def weights_of_five(feature, place):
-    rows = [case.example(row) for row in range(20)]
-    for row in rows:
-        row.features.feature["example_weight"].CopyFrom(feature)
-    pool = case.write(place / "pool", {"train": rows})
-    made = run(data.RandomSelector(), [], pool, place, budget=5)
-    return [each["example_weight"] for each in case.read(made, "train")]
-
-
-FLOATS, INTEGERS, TEXTS = (
-    lambda values, kind=kind: case.tf.train.Feature(**{kind: {"value": values}})
-    for kind in ("float_list", "int64_list", "bytes_list")
-)
-
-
-@pytest.mark.parametrize(
-    "weight", [FLOATS([0.5]), INTEGERS([5]), INTEGERS([0])]
-)
-def test_weights_of_rounds_before_count(weight, tmp_path):
-    (value,) = getattr(weight, weight.WhichOneof("kind")).value
-    assert weights_of_five(weight, tmp_path) == [[float(value)]] * 5
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        *map(FLOATS, [[-1.0], [float("nan")], [1.0, 1.0]]),
-        *(INTEGERS([-1]), INTEGERS([1, 1]), TEXTS([b"2"])),
-    ],
-)
-def test_weights_that_are_none(bad, tmp_path):
-    with pytest.raises(ValueError, match="must be one number of at least 0"):
-        weights_of_five(bad, tmp_path)
+def test_weights_of_rounds_before_are_in_the_files(tmp_path):
+    half = case.tf.train.FloatList(value=[0.5])
+    rows = [case.example(row, example_weight=half) for row in range(20)]
+    pool = case.write(tmp_path / "pool", {"train": rows})
+    made = run(data.RandomSelector(), [], pool, tmp_path, budget=5)
+    found = [each["example_weight"] for each in case.read(made, "train")]
+    assert found == [[0.5]] * 5
 
 
 @pytest.mark.parametrize(

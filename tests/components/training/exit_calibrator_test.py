@@ -152,10 +152,8 @@ def test_nothing_certified_is_no_model_and_one_line(student, tmp_path):
     assert not list((tmp_path / "certificate").iterdir())
 
 
-@pytest.mark.parametrize(
-    "forgets",
-    ["model", pytest.param("certificate", marks=pytest.mark.large)],
-)
+@pytest.mark.large
+@pytest.mark.parametrize("forgets", ["model", "certificate"])
 def test_an_export_without_the_certificate_is_refused(
     student, tmp_path, forgets
 ):

@@ -14,6 +14,7 @@ from keras_moe.layers import DecoderBlock
 from keras_moe.layers import FeedForward
 from keras_moe.layers import KeyValueCache
 from keras_moe.layers import T5Attention
+from tests.covering import covering
 
 IDS = np.array([[5, 6, 7, 1], [8, 1, 0, 0], [0, 0, 0, 0]], "int32")
 VOCABULARY, DIM, LAYERS, LENGTH = 12, 8, 3, 5
@@ -122,14 +123,14 @@ STRATEGIES = [
     generation.BeamSearch(1, length_penalty=0.0),
     generation.SelfSpeculative(1, 2),
 ]
-# Each without a graph, in a graph and by XLA, which compiles for seconds: by
-# default for the simplest, and for the one that is most of a program.
+# Each without a graph; and in a graph and by XLA, which take long to make, by
+# default the one that is most of a program.
 WAYS = [
     pytest.param(
         strategy,
         jit_compile,
         id=f"{type(strategy).__name__}-{jit_compile}",
-        marks=[pytest.mark.large] if jit_compile and 0 < place < 3 else [],
+        marks=[] if jit_compile is None or place == 3 else [pytest.mark.large],
     )
     for place, strategy in enumerate(STRATEGIES)
     for jit_compile in (None, False, True)
@@ -152,8 +153,12 @@ def test_every_strategy_decodes_it(model, whole, strategy, jit_compile):
     np.testing.assert_array_equal(answer["token_ids"], whole)
 
 
-@pytest.mark.parametrize("propagation", ["deferred", "eager"])
-@pytest.mark.parametrize("confidence", ["softmax", "state", "entropy"])
+@pytest.mark.parametrize(
+    ("confidence", "propagation"),
+    covering(
+        ["softmax", "state", "entropy"], ["deferred", "eager"], strength=1
+    ),
+)
 def test_exits_early(model, whole, confidence, propagation):
     never, at_once = (
         generation.decode(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keras_moe.conversion import linear_attention
 from keras_moe.layers import RandomFeatureAttention
+from tests.covering import covering
 from tests.layers.attention.random_feature_case import DIM
 from tests.layers.attention.random_feature_case import data
 from tests.layers.attention.random_feature_case import expected
@@ -119,8 +120,10 @@ def test_causal_attention_is_never_exact(pair):
         np.testing.assert_allclose(step[:, 0], whole[:, position], **TOLERANCE)
 
 
-@pytest.mark.parametrize("length", [BREAK_EVEN - 1, BREAK_EVEN])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("length", "masked"),
+    covering([BREAK_EVEN - 1, BREAK_EVEN], [True, False], strength=1),
+)
 def test_a_memory_answers_as_the_call_does(pair, length, masked):
     auto, _ = pair
     query, value = data(2, 5), data(2, length, seed=1)

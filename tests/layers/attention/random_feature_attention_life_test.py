@@ -42,8 +42,9 @@ def test_trains_and_is_the_same_compiled(causal):
 @pytest.mark.parametrize(
     ("policy", "jit_compile"),
     [
-        ("mixed_bfloat16", True),
+        ("mixed_bfloat16", False),
         ("mixed_float16", False),
+        pytest.param("mixed_bfloat16", True, marks=pytest.mark.large),
         pytest.param("mixed_float16", True, marks=pytest.mark.large),
     ],
 )
@@ -68,7 +69,7 @@ def test_low_precision_costs_no_more_than_its_projections(policy, jit_compile):
 def test_saves_and_exports(tmp_path, run_eagerly):
     x = data(4, 11)
     trained = model(causal=True)
-    trained.compile("adam", "mse", run_eagerly=run_eagerly)
+    trained.compile("adam", "mse", run_eagerly=run_eagerly, jit_compile=False)
     trained.fit(x, x[..., :2], epochs=3, verbose=0)
     reference = trained.predict(x, verbose=0)
     trained.save(tmp_path / "model.keras")

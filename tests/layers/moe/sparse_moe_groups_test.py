@@ -81,8 +81,9 @@ def test_automatic_groups_bound_memory(num_experts, name):
             assert 8 * size * twice > 2**26
 
 
-@pytest.mark.parametrize("group_size", GROUPS)
-@pytest.mark.parametrize("name", ["top_2", "soft"])
+@pytest.mark.parametrize(
+    ("group_size", "name"), covering(GROUPS, ["top_2", "soft"], strength=1)
+)
 def test_unknown_shapes_in_a_graph(group_size, name):
     layer = make(4, router=router(name, group_size=group_size))
     function = tf.function(

@@ -158,7 +158,9 @@ def test_metrics_of_a_batch():
     assert expected["fraction_tokens_left_behind"] > 0
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    "jit", [False, pytest.param(True, marks=pytest.mark.large)]
+)
 def test_fit_logs_metrics_and_adds_losses(jit):
     model = small_model(router=layers.SwitchRouter())
     model.compile("sgd", "mse", jit_compile=jit)

@@ -98,9 +98,16 @@ def test_files_and_copies(name, tmp_path):
     np.testing.assert_array_equal(copy(x), kept(x))
 
 
-def test_one_model_trains_and_serves_any_shape(tmp_path, run_eagerly):
-    # One of each kind: tracing takes its time.
-    names = ("gshard", "expert_choice", "soft", "locality_hash")
+# One of each kind, and by default of those that no other file exports: tracing
+# takes its time.
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("soft", "expert_choice"),
+        pytest.param(("gshard", "locality_hash"), marks=pytest.mark.large),
+    ],
+)
+def test_one_model_trains_and_serves_any_shape(tmp_path, run_eagerly, names):
     kept = model(*names)
     kept.compile("sgd", "mse", jit_compile=False, run_eagerly=run_eagerly)
     x, y = ids(4, 5), data(4, 5)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_moe.layers import SelectFeatures
 from keras_moe.layers import SequentialAttention
@@ -20,8 +21,9 @@ def selection(k=1, **options):
 
 
 def fit(model, x):
-    model.compile(keras.optimizers.Adam(0.05), "mse")
-    model.fit(x, Y, batch_size=32, epochs=11, verbose=0)
+    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=False)
+    batches = tf.data.Dataset.from_tensor_slices((x, Y)).batch(32).repeat(11)
+    model.fit(batches, verbose=0)
 
 
 def test_a_group_is_picked_as_a_whole():

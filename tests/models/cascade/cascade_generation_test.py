@@ -34,25 +34,36 @@ def sources():
     return ids
 
 
-def _token_rule(small, sources, **fields):
-    rule = DeferralRule("tokens", **fields)
-    scores = rule.scores(decode(small, sources, 5))
+@pytest.fixture(scope="module")
+def rule(generators, sources):
+    """Half of the answers of the small one are not good enough."""
+    rule = DeferralRule("tokens")
+    scores = rule.scores(decode(generators[0], sources, 5))
     return dataclasses.replace(rule, threshold=float(np.median(scores)))
+
+
+POLICY = EarlyExitPolicy("softmax", threshold=0.05)
+
+
+@pytest.fixture(scope="module")
+def stages(generators, sources):
+    """What each stage answers on its own."""
+    small, large = generators
+    return (
+        decode(small, sources, 5, early_exit=POLICY),
+        decode(large, sources, 5),
+    )
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_generates_by_the_stage_that_a_rule_chooses(
-    generators, sources, jit_compile
+    generators, rule, stages, sources, jit_compile
 ):
-    small, large = generators
-    rule = _token_rule(small, sources)
-    policy = EarlyExitPolicy("softmax", threshold=0.05)
     cascade = Cascade(
-        [small, large], rule, early_exits=[policy, None], batch_sizes=(8,)
+        generators, rule, early_exits=[POLICY, None], batch_sizes=(8,)
     )
     answer = cascade.generate(sources, 5, jit_compile=jit_compile)
-    first = decode(small, sources, 5, early_exit=policy)
-    second = decode(large, sources, 5)
+    first, second = stages
     deferred = rule.defers(first).numpy()
     assert 0 < deferred.sum() < len(sources)
     np.testing.assert_array_equal(answer["stage"], deferred)
@@ -67,9 +78,10 @@ def test_generates_by_the_stage_that_a_rule_chooses(
     )
 
 
-def test_a_cascade_that_generates_is_exported(generators, sources, tmp_path):
-    small, large = generators
-    cascade = Cascade(generators, _token_rule(small, sources), batch_sizes=(8,))
+def test_a_cascade_that_generates_is_exported(
+    generators, rule, sources, tmp_path
+):
+    cascade = Cascade(generators, rule, batch_sizes=(8,))
     cascade.save(tmp_path / "cascade.keras")
     loaded = keras.saving.load_model(tmp_path / "cascade.keras")
     export(
@@ -94,9 +106,8 @@ def test_a_cascade_that_generates_is_exported(generators, sources, tmp_path):
         np.testing.assert_array_equal(served[name], expected[name])
 
 
-def test_refuses_generators_that_differ(generators, sources):
+def test_refuses_generators_that_differ(generators, rule, sources):
     small, _ = generators
-    rule = _token_rule(small, sources)
     other = SwitchTransformer.from_preset("switch_tiny", vocabulary_size=40)
     with pytest.raises(ValueError, match="one vocabulary"):
         Cascade([small, other], rule)

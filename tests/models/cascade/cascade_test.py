@@ -9,6 +9,7 @@ from keras_moe.calibration import DeferralRule
 from keras_moe.calibration import calibrate_cascade
 from keras_moe.models import Cascade
 from keras_moe.weights import fingerprint
+from tests.covering import covering
 
 _CLASSES = 5
 
@@ -77,8 +78,9 @@ def rules(stages):
     return [DeferralRule(threshold=float(median)) for median in medians]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("n", [1, 7, 20])
+@pytest.mark.parametrize(
+    ("n", "jit_compile"), covering([1, 7, 20], [True, False], strength=1)
+)
 def test_equals_running_every_stage_on_every_row(stages, rules, jit_compile, n):
     cascade = Cascade(stages, rules, batch_sizes=(2, 4))
     x = _rows(n, seed=n)

@@ -5,7 +5,7 @@ import pytest
 
 from keras_moe.models import SwitchTransformer
 from keras_moe.models import SwitchTransformerConfig
-from tests.models.switch_transformer.switch_transformer_case import KINDS
+from tests.models.switch_transformer.switch_transformer_case import EACH_KIND
 from tests.models.switch_transformer.switch_transformer_case import SIZES
 from tests.models.switch_transformer.switch_transformer_case import make
 
@@ -34,7 +34,7 @@ def parameters(c: SwitchTransformerConfig):
     return total
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_parameter_count(kind):
     model = make(kind)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)

@@ -9,7 +9,7 @@ import pytest
 
 from keras_moe.models import SwitchTransformer
 from keras_moe.models.switch_transformer._head_kernel import head_kernel
-from tests.models.switch_transformer.switch_transformer_case import KINDS
+from tests.models.switch_transformer.switch_transformer_case import EACH_KIND
 from tests.models.switch_transformer.switch_transformer_case import data
 from tests.models.switch_transformer.switch_transformer_case import make
 from tests.training.exits.early_exit_case import STILL
@@ -20,7 +20,7 @@ HEADS = ["sparse", "untied", "two vocabularies, untied"]
 # === States ===
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_the_last_exit_is_the_model(kind):
     model, inputs = make(kind), data()
     (last,) = model.exit_states(inputs, (2,))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_moe.generation import _generating
+from tests.models.switch_transformer.switch_transformer_case import HALVES
 from tests.models.switch_transformer.switch_transformer_case import KINDS
 from tests.models.switch_transformer.switch_transformer_case import ONE_BLOCK
 from tests.models.switch_transformer.switch_transformer_case import data
@@ -61,7 +62,14 @@ def naive_greedy(model, source, max_length):
     [
         ("sparse", {}),
         ("every block, gated", ONE_BLOCK),
-        *((kind, {**ONE_BLOCK, "num_experts": 0}) for kind in DENSE),
+        *(
+            pytest.param(
+                kind,
+                {**ONE_BLOCK, "num_experts": 0},
+                marks=pytest.mark.large if kind in HALVES else [],
+            )
+            for kind in DENSE
+        ),
         *(
             pytest.param(kind, {"num_experts": 0}, marks=pytest.mark.large)
             for kind in DENSE

@@ -1,6 +1,7 @@
 """Small models of every kind, and what to feed them."""
 
 import numpy as np
+import pytest
 
 from keras_moe.models import SwitchTransformer
 
@@ -28,6 +29,12 @@ KINDS = {
         "start_id": 2,
     },
 }
+# By default the last kind stands for these.
+HALVES = ("untied", "two vocabularies")
+EACH_KIND = [
+    pytest.param(kind, marks=pytest.mark.large) if kind in HALVES else kind
+    for kind in KINDS
+]
 
 
 def make(kind="sparse", **sizes):

@@ -158,7 +158,11 @@ def test_tends_to_the_linear_program(tokens, experts, capacity, cap):
 
 @pytest.mark.parametrize(
     ("tokens", "experts", "capacity", "cap"),
-    [(12, 4, 5, 2), (64, 8, 16, 3), (64, 8, 16, 2)],
+    [
+        (12, 4, 5, 2),
+        (64, 8, 16, 2),
+        pytest.param(64, 8, 16, 3, marks=pytest.mark.large),
+    ],
 )
 def test_the_defaults_come_close(tokens, experts, capacity, cap):
     for seed in range(4):

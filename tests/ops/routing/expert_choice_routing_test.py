@@ -152,8 +152,7 @@ def test_computes_in_float32(dtype):
     check(expert_choice_routing(logits, 3), exact, 3)
 
 
-@pytest.mark.parametrize("cap", [None, 2])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("cap", "jit"), [(None, False), (2, True)])
 def test_unknown_shapes_in_a_graph(jit, cap):
     signature = [
         tf.TensorSpec([None, None, 3]),

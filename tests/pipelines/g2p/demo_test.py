@@ -33,7 +33,8 @@ GATES = {"Evaluator", "InfraValidator", "RouterReport", "Pusher"}
 MODELS = {"Trainer", "Distiller", "ExitCalibrator"}
 
 
-def test_demo_pushes_serves_and_reports(flags, capfd):
+def test_demo_pushes_serves_and_reports(flags, capfd, monkeypatch):
+    monkeypatch.setattr("pipelines.g2p.comparison._TIMED_WORDS", 4)
     assert demo.main(flags) == 0
     config = config_of(flags)
     (version,) = versions(flags)
@@ -42,6 +43,11 @@ def test_demo_pushes_serves_and_reports(flags, capfd):
     extra = config.serving_dir / version / "assets.extra"
     assert (extra / "model.keras").is_file()
     assert (extra / "tf_serving_warmup_requests").is_file()
+    page = json.loads((extra / "page.json").read_text())
+    # Of two decoder layers, as the teacher has.
+    assert page["outputs"]["phonemes"]["layers"] == 2
+    (picture,) = page["pictures"]
+    assert (extra / picture["file"]).read_bytes().startswith(b"\x89PNG")
     # What is served is what was certified.
     certificate = Certificate.load(extra / "certificate.json")
     assert certificate.tolerance == config.exits.tolerance
@@ -82,49 +88,55 @@ def test_demo_pushes_serves_and_reports(flags, capfd):
         assert noise not in output
 
 
-def test_the_served_model_answers_bad_words(flags):
-    from keras_moe.serving import Client
+@pytest.fixture(scope="class")
+def server(flags):
+    """Ends before others push: it would load what they do."""
     from keras_moe.serving import Server
 
-    words = ["hello", "", "x" * 10_000, "日本", "caf\u00e9"]
     with Server("g2p", config_of(flags).serving_dir) as server:
         server.wait_until_available()
+        yield server
+
+
+class TestServed:
+    def test_the_served_model_answers_bad_words(self, server):
+        from keras_moe.serving import Client
+
+        words = ["hello", "", "x" * 10_000, "日本", "caf\u00e9"]
         with Client(grpc_port=server.grpc_port, model_name="g2p") as client:
             answers = client.predict({"word": words})
             alone = client.predict({"word": ["hello"]})
-    assert [status.decode() for status in answers["status"]] == [
-        "ok",
-        "empty",
-        "too_long",
-        "unknown_characters",
-        "unknown_characters",
-    ]
-    assert [p == b"" for p in answers["phonemes"][1:4]] == [True] * 3
-    assert answers["phonemes"][0] == alone["phonemes"][0]
+        assert [status.decode() for status in answers["status"]] == [
+            "ok",
+            "empty",
+            "too_long",
+            "unknown_characters",
+            "unknown_characters",
+        ]
+        assert [p == b"" for p in answers["phonemes"][1:4]] == [True] * 3
+        assert answers["phonemes"][0] == alone["phonemes"][0]
 
+    def test_tensorflows_own_loader_gives_the_same_answers(
+        self, server, tmp_path
+    ):
+        from keras_moe.serving.protocol._tensor_codec import as_array
 
-def test_tensorflows_own_loader_gives_the_same_answers(flags, tmp_path):
-    from keras_moe.serving.protocol._tensor_codec import as_array
-    from keras_moe.serving.server._servable import Servable
+        words = ["hello", "", "x" * 10_000, "caf\u00e9", "it's"]
+        servable = server.servable
+        expected = servable.run({"word": as_array(words)})
+        signature = servable.signature()
 
-    pushed = config_of(flags).serving_dir / versions(flags)[-1]
-    words = ["hello", "", "x" * 10_000, "caf\u00e9", "it's"]
-    servable = Servable(pushed, 1)
-    expected = servable.run({"word": as_array(words)})
-    signature = servable.signature()
-    servable.close()
-
-    binary = native_loader.build(tmp_path)
-    names = ("phonemes", "token_ids", "status")
-    answers = native_loader.run(
-        binary,
-        pushed,
-        signature.inputs["word"].tensor_name,
-        words,
-        [signature.outputs[name].tensor_name for name in names],
-    )
-    for name, answer in zip(names, answers, strict=True):
-        assert answer == expected[name].tolist()
+        binary = native_loader.build(tmp_path)
+        names = ("phonemes", "token_ids", "status")
+        answers = native_loader.run(
+            binary,
+            servable.path,
+            signature.inputs["word"].tensor_name,
+            words,
+            [signature.outputs[name].tensor_name for name in names],
+        )
+        for name, answer in zip(names, answers, strict=True):
+            assert answer == expected[name].tolist()
 
 
 def test_a_second_run_is_cached_and_counts_as_success(flags, capfd):

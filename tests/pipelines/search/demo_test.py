@@ -41,6 +41,8 @@ def test_demo_pushes_serves_and_reports(flags, capfd):
     extra = config.serving_dir / version / "assets.extra"
     assert (extra / "tuned_index.json").is_file()
     assert (extra / "tf_serving_warmup_requests").is_file()
+    page = json.loads((extra / "page.json").read_text())
+    assert page["inputs"]["query"]["label"] == "Meaning"
 
     report = json.loads((config.output / "report.json").read_text())
     assert report["version"] == int(version)

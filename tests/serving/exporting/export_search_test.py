@@ -43,6 +43,19 @@ def signatures(directory):
     del model
 
 
+@pytest.fixture(scope="module")
+def client(directory):
+    """Of an embedded server."""
+    with serving.Server("search", directory.parent) as server:
+        server.wait_until_available()
+        with serving.Client(
+            grpc_port=server.grpc_port,
+            rest_port=server.rest_port,
+            model_name="search",
+        ) as client:
+            yield client
+
+
 def nearest(number, k):
     order = np.argsort(-(ROWS @ ROWS[number]), kind="stable")[:k]
     return [NAMES[row].encode() for row in order]
@@ -103,42 +116,25 @@ def test_examples_may_call_the_text_otherwise(search, tmp_path):
     assert answer["identifiers"].numpy().tolist() == [nearest(9, 6)]
 
 
-def test_the_embedded_server_lets_each_request_choose(directory):
-    with serving.Server("search", directory.parent) as server:
-        server.wait_until_available()
-        with serving.Client(
-            grpc_port=server.grpc_port,
-            rest_port=server.rest_port,
-            model_name="search",
-        ) as client:
-            request = {"query": ["3", "?"], "k": np.int32(2)}
-            for predict in (client.predict, client.predict_rest):
-                answer = predict(request, signature_name="search")
-                assert answer["identifiers"].tolist() == [
-                    nearest(3, 2),
-                    [b"", b""],
-                ]
-                assert answer["status"].tolist() == [b"ok", b"no_number"]
+def test_the_embedded_server_lets_each_request_choose(client):
+    request = {"query": ["3", "?"], "k": np.int32(2)}
+    for predict in (client.predict, client.predict_rest):
+        answer = predict(request, signature_name="search")
+        assert answer["identifiers"].tolist() == [
+            nearest(3, 2),
+            [b"", b""],
+        ]
+        assert answer["status"].tolist() == [b"ok", b"no_number"]
 
 
 @pytest.mark.parametrize("k", [0, -1])
-def test_no_answers_are_no_request(directory, signatures, k):
+def test_no_answers_are_no_request(client, signatures, k):
     said = f"`k` must be a positive integer. Received: k =.*{k}"
     with pytest.raises(tf.errors.InvalidArgumentError, match=said):
         signatures["search"](query=tf.constant(["4"]), k=tf.constant(k))
-    with serving.Server("search", directory.parent) as server:
-        server.wait_until_available()
-        with serving.Client(
-            grpc_port=server.grpc_port,
-            rest_port=server.rest_port,
-            model_name="search",
-        ) as client:
-            for predict in (client.predict, client.predict_rest):
-                with pytest.raises(Exception, match=said):
-                    predict(
-                        {"query": ["3"], "k": np.int32(k)},
-                        signature_name="search",
-                    )
+    for predict in (client.predict, client.predict_rest):
+        with pytest.raises(Exception, match=said):
+            predict({"query": ["3"], "k": np.int32(k)}, signature_name="search")
 
 
 def test_integers_name_no_answer_with_minus_one(tmp_path):

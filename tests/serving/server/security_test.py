@@ -150,7 +150,10 @@ class TestTls:
         address = "127.0.0.1", server.rest_port
         for request, status in (
             ("GET /v1/models/toy HTTP/1.0\r\n\r\n", b"200"),
-            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"400"),
+            (
+                "GET /no HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                b"400",
+            ),
         ):
             began = time.monotonic()
             with context.wrap_socket(
@@ -221,7 +224,9 @@ class TestToken:
             "/v1/models/toy",
             "/v1/models/toy/metadata",
             "/monitoring/prometheus/metrics",
-            "/",
+            "/page/model.json",
+            "/page/1/load.png",
+            "/nothing",
         ],
     )
     def test_nothing_is_told_without_it(self, server, path):
@@ -234,6 +239,17 @@ class TestToken:
             assert response.status == 401
             assert response.headers["WWW-Authenticate"] == "Bearer"
             response.read()
+
+    def test_the_files_of_the_page_are_the_same_of_every_model(self, server):
+        """Whoever knows the token gives it to the page, not to the browser."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", server.rest_port, timeout=5
+        )
+        for path in ("/", "/page/page.js"):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            assert response.status == 200
+            assert b"toy" not in response.read().lower()
 
     def test_what_strangers_send_is_not_parsed(self, server):
         address = f"127.0.0.1:{server.grpc_port}"

@@ -180,3 +180,11 @@ def test_a_folder_without_versions_is_explained(tmp_path):
     with serving.Server("m", tmp_path) as server:
         with pytest.raises(TimeoutError, match="numbered folders"):
             server.wait_until_available(0.1)
+
+
+def test_the_command_ends_with_one_line_for_a_bad_argument(tmp_path):
+    with pytest.raises(SystemExit, match="`model_name` must be a name") as end:
+        server_main(
+            ["--model_name=not:a-name", f"--model_base_path={tmp_path}"]
+        )
+    assert "\n" not in end.value.code

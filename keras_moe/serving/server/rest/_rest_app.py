@@ -25,7 +25,9 @@ from keras_moe.serving.server._call import counted
 from keras_moe.serving.server._gate import Gate
 from keras_moe.serving.server._model_api import ModelApi
 from keras_moe.serving.server._server_metrics import ServerMetrics
+from keras_moe.serving.server.rest import _page_handler as page_handler
 from keras_moe.serving.server.rest import _rest_handler as rest_handler
+from keras_moe.serving.server.rest._page_handler import PageHandler
 from keras_moe.serving.server.rest._rest_handler import RestHandler
 from keras_moe.serving.server.rest._warm_threads import WarmThreads
 
@@ -63,11 +65,14 @@ class RestApp:
         self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
         # As many as requests are under way, and so as connections at most.
         self._threads = WarmThreads("rest-request")
-        handler, get = self._handler, ("GET", "HEAD")
+        handler, page, get = self._handler, PageHandler(api), ("GET", "HEAD")
         table: list[tuple[tuple[str, ...], re.Pattern[str], _Endpoint]] = [
             (("POST",), rest_handler.POST, handler.predict),
             (get, rest_handler.METRICS, handler.expose),
             (get, rest_handler.GET, handler.describe),
+            (get, page_handler.FILES, page.show),
+            (get, page_handler.MODEL, page.describe),
+            (get, page_handler.PICTURE, page.picture),
             (("OPTIONS",), rest_handler.ANYTHING, handler.allow),
         ]
         self._router = Router(
@@ -102,7 +107,8 @@ class RestApp:
         }
         try:
             with counted(self._metrics, "rest") as call:
-                self._check_gate(call, headers)
+                if scope.get("path_pattern") is not page_handler.FILES:
+                    self._check_gate(call, headers)
                 self._check_length(call, headers)
                 self._check_crowd(call, scope)
                 body = await _read_body(scope, receive)
@@ -195,7 +201,11 @@ class _Route(BaseRoute):
         if scope["type"] == "http" and scope["method"] in self._methods:
             match = self._pattern.fullmatch(scope["raw_path"].decode())
             if match:
-                found = {"endpoint": self._endpoint, "path_params": match}
+                found = {
+                    "endpoint": self._endpoint,
+                    "path_params": match,
+                    "path_pattern": self._pattern,
+                }
                 return Match.FULL, found
         return Match.NONE, {}
 

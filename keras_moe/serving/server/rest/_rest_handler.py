@@ -120,11 +120,13 @@ class RestHandler:
         spec = _model_spec(*path.group(1, 2, 3))
         if path[4]:
             call.method = "GetModelMetadata"
-            content = _metadata_json(spec.name, *self._api.metadata(spec))
+            content = to_json(
+                metadata_document(spec.name, *self._api.metadata(spec))
+            )
         else:
             call.method = "GetModelStatus"
             response = to_response(self._api.status(spec))
-            content = _to_json(_to_document(response))
+            content = to_json(_to_document(response))
         return Response(content, media_type=JSON)
 
     def predict(self, call: Call, path: re.Match[str], body: bytes) -> Response:
@@ -189,23 +191,29 @@ def _model_spec(name: str, version: str | None, label: str | None) -> ModelSpec:
     return ModelSpec(name, number)
 
 
-def _metadata_json(
+def metadata_document(
     name: str,
     version: int,
     definitions: Mapping[str, meta_graph_pb2.SignatureDef],
     certification: Certification | None,
-) -> bytes:
+) -> dict[str, Any]:
+    """Gives the metadata of a version as plain values.
+
+    Args:
+        name: of the model.
+        version: its number.
+        definitions: its signatures.
+        certification: what is guaranteed of it, if anything.
+    """
     # The document is put together by hand: the gRPC message holds an `Any`,
     # which would add an "@type" that the API does not have.
     metadata = {"signature_def": _to_document(to_signature_map(definitions))}
     if certification is not None:
         metadata["certificate"] = certification.summary()
-    return _to_json(
-        {
-            "model_spec": _to_document(ModelSpec(name, version).to_proto()),
-            "metadata": metadata,
-        }
-    )
+    return {
+        "model_spec": _to_document(ModelSpec(name, version).to_proto()),
+        "metadata": metadata,
+    }
 
 
 def _to_document(proto: message.Message) -> dict[str, Any]:
@@ -216,5 +224,6 @@ def _to_document(proto: message.Message) -> dict[str, Any]:
     )
 
 
-def _to_json(document: dict[str, Any]) -> bytes:
+def to_json(document: dict[str, Any]) -> bytes:
+    """Writes a document as JSON that people can read."""
     return json.dumps(document, indent=1).encode()

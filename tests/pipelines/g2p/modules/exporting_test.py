@@ -26,6 +26,7 @@ EXPORTED = {
     "saved_model.pb",
     "variables/variables.index",
     "assets.extra/model.keras",
+    "assets.extra/page.json",
     "assets.extra/tf_serving_warmup_requests",
 }
 

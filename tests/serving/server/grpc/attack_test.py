@@ -91,6 +91,7 @@ def toy(models, tmp_path, monkeypatch):
     def start(seconds=10.0, most=192, **options):
         monkeypatch.setattr(_grpc_api, "_MESSAGE_SECONDS", seconds)
         monkeypatch.setattr(_grpc_api, "_MAX_SILENT", most)
+        monkeypatch.setattr(_message_wait, "_LOOK_SECONDS", 0.1)
         with serving.Server("toy", tmp_path / "toy", **options) as server:
             server.wait_until_available()
             yield server.grpc_port
@@ -99,13 +100,14 @@ def toy(models, tmp_path, monkeypatch):
 
 
 def test_the_message_must_come_in_time(toy):
-    with toy(seconds=1.0) as port, silent_calls(port, 1, 3) as calls:
+    with toy(seconds=0.3) as port, silent_calls(port, 1, 3) as calls:
         assert [code_of(call) for call in calls] == ["CANCELLED"] * 3
 
 
-def test_the_oldest_makes_way(toy):
+def test_the_oldest_makes_way(toy, monkeypatch):
+    monkeypatch.setattr(_message_wait, "_PATIENCE_SECONDS", 0.3)
     with toy(most=2) as port, silent_calls(port, 1, 2) as calls:
-        time.sleep(1.2 * _message_wait._PATIENCE_SECONDS)
+        time.sleep(0.4)
         assert predict(port) == [2.0]
         # The client hears of its end in a thread of its own.
         deadline = time.monotonic() + 10

@@ -268,8 +268,8 @@ class TestCostlyRequests:
 class TestSlowClients:
     @pytest.fixture
     def quick(self, monkeypatch):
-        monkeypatch.setattr(_http_connection, "_HEAD_SECONDS", 1.0)
-        monkeypatch.setattr(_http_connection, "_REQUEST_SECONDS", 1.5)
+        monkeypatch.setattr(_http_connection, "_HEAD_SECONDS", 0.4)
+        monkeypatch.setattr(_http_connection, "_REQUEST_SECONDS", 0.6)
 
     @pytest.mark.parametrize(
         "sent", [b"POST /", HEAD, HEAD + LENGTH + b"\r\n{"]
@@ -279,7 +279,7 @@ class TestSlowClients:
         began = time.monotonic()
         with connect(server) as peer:
             peer.sendall(sent)
-            peer.settimeout(0.2)
+            peer.settimeout(0.1)
             answer = b""
             while not answer and time.monotonic() - began < 10:
                 with contextlib.suppress(TimeoutError):
@@ -289,8 +289,9 @@ class TestSlowClients:
 
         assert answer.startswith(b"HTTP/1.1 408 ")
 
-    def test_drips_close_nothing(self, server):
+    def test_drips_close_nothing(self, server, monkeypatch):
         """Clients that send a byte each keep neither REST nor metrics."""
+        monkeypatch.setattr(_http_server, "_PATIENCE_SECONDS", 0.3)
         count = _http_server._MAX_CONNECTIONS + _http_server._ROOM_KEPT + 10
         with contextlib.ExitStack() as stack:
             dripping = [
@@ -299,7 +300,7 @@ class TestSlowClients:
             for peer in dripping:
                 with contextlib.suppress(OSError):
                     peer.sendall(b"P")
-            time.sleep(1.1 * _http_server._PATIENCE_SECONDS)
+            time.sleep(0.4)
             for request in (STATUS, METRICS, WHOLE):
                 for peer in dripping[-50:]:
                     with contextlib.suppress(OSError):

@@ -1,0 +1,1 @@
+"""Answers from published weights, by us and by those who wrote them."""

@@ -1,0 +1,134 @@
+"""What a project needs to know of its pairs: units, lengths, shares, bounds."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_moe.calibration import betting_p_value
+from keras_moe.calibration import hoeffding_bentkus_p_value
+from keras_moe.orchestration import DEFAULT_FRACTIONS
+from keras_moe.orchestration import SPLITS
+from keras_moe.orchestration import split_of
+
+BATCH_SIZE = 64
+# With fewer pairs, a larger share of them is held out: a certificate needs some
+# sixty, whatever is left to learn from.
+_FEW = 1500
+_FRACTIONS_OF_FEW = (0.6, 0.1, 0.2, 0.1)
+# An index is tuned and certified on so many sources at least.
+_QUERIES, _FEWEST = 20, 200
+_FRACTIONS_OF_FEWEST = (0.4, 0.1, 0.4, 0.1)
+# Texts are read by words if nearly all have no other words than those that can
+# be learned, of which there are so many each.
+_OFTEN, _COVERED = 5, 0.95
+# Long texts are read by words, too, if they lose few: by characters, they take
+# more minutes than anybody waits for.
+_LONG, _MOSTLY_COVERED = 40, 0.75
+# Texts to come may be longer than those that there are.
+_MARGIN = 1.25
+_PASSES, _FEWEST_STEPS, _MOST_STEPS = 60, 1000, 4000
+_TOLERANCE, _RECALL, _CONFIDENCE = 0.05, 0.9, 0.95
+
+
+def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
+    """Chooses the settings of a project.
+
+    Args:
+        targets: of the sources.
+        search: whether targets are found, not written.
+
+    Raises:
+        ValueError: if there are too few pairs.
+    """
+    if len(targets) < BATCH_SIZE:
+        raise ValueError(
+            f"There must be at least {BATCH_SIZE} different pairs, as many as "
+            f"a batch has. Received: {len(targets)}."
+        )
+    fractions = _fractions(len(targets), search)
+    splits = {source: split_of(source, fractions) for source in targets}
+    counts = Counter(splits.values())
+    for split in SPLITS:
+        if not counts[split]:
+            raise ValueError(
+                f"There must be more pairs: of {len(targets)}, none falls into "
+                f"the split `{split}`."
+            )
+    if search and counts["calibration"] < _QUERIES:
+        raise ValueError(
+            f"There must be more pairs: of {len(targets)}, "
+            f"{counts['calibration']} fall into the split `calibration`, and "
+            f"an index needs {_QUERIES}."
+        )
+    steps = _PASSES * counts["train"] // BATCH_SIZE
+    settings = {
+        "fractions": list(fractions),
+        "calibration": counts["calibration"],
+        # For a request: nothing was learned from it.
+        "example": next(s for s, split in splits.items() if split == "test"),
+        "batch_size": BATCH_SIZE,
+        "steps": min(max(steps, _FEWEST_STEPS), _MOST_STEPS),
+    }
+    if search:
+        return settings | _search_bounds(counts["calibration"])
+    smallest = _smallest(
+        lambda rate: hoeffding_bentkus_p_value(0.0, counts["calibration"], rate)
+    )
+    settings |= {
+        "smallest_tolerance": smallest,
+        "tolerance": max(_TOLERANCE, smallest),
+    }
+    for name, texts in (
+        ("source", targets.keys()),
+        ("target", targets.values()),
+    ):
+        unit = _unit(texts)
+        sizes = (len(t.split() if unit == "word" else t) for t in texts)
+        settings[f"{name}_unit"] = unit
+        settings[f"{name}_length"] = math.ceil(_MARGIN * max(sizes))
+    return settings
+
+
+def _fractions(pairs: int, search: bool) -> tuple[float, ...]:
+    if pairs >= _FEW:
+        return DEFAULT_FRACTIONS
+    if search and pairs < _FEWEST:
+        return _FRACTIONS_OF_FEWEST
+    return _FRACTIONS_OF_FEW
+
+
+def _unit(texts: Collection[str]) -> str:
+    split = [text.split() for text in texts]
+    counts = Counter(word for words in split for word in words)
+    if counts.total() == len(split):
+        return "character"
+    known = {word for word, count in counts.items() if count >= _OFTEN}
+    whole = sum(known.issuperset(words) for words in split) / len(split)
+    share = sum(counts[word] for word in known) / counts.total()
+    is_long = sum(map(len, texts)) > _LONG * len(split)
+    if whole >= _COVERED or (is_long and share >= _MOSTLY_COVERED):
+        return "word"
+    return "character"
+
+
+def _search_bounds(calibration: int) -> dict[str, float]:
+    # The other half tunes.
+    perfect = np.zeros(max(calibration // 2, 1))
+    smallest = _smallest(lambda rate: betting_p_value(perfect, rate))
+    greatest = round(1.0 - smallest, 2)
+    return {
+        "greatest_recall": greatest,
+        "target_recall": min(_RECALL, greatest),
+        "min_recall": 0.05,
+    }
+
+
+def _smallest(p_value: Callable[[float], Any]) -> float:
+    """Returns the smallest rate, in percent, that can be certified."""
+    rates = [percent / 100 for percent in range(1, 100)]
+    return next(r for r in rates if p_value(r) <= 1.0 - _CONFIDENCE or r > 0.98)
