@@ -22,8 +22,8 @@ def make_model(layers: int, experts: int) -> keras.Model:
     """A Transformer from digits to words."""
     return keras_moe.models.SwitchTransformer(
         vocabulary_size=len(numbers.SYMBOLS),
-        model_dim=64,
-        hidden_dim=256,
+        model_dim=32,
+        hidden_dim=128,
         num_heads=4,
         num_encoder_layers=2,
         num_decoder_layers=layers,
@@ -69,13 +69,13 @@ def main() -> None:
 
     teacher = make_model(layers=4, experts=4)
     teacher.compile(
-        keras.optimizers.Adam(2e-3), keras_moe.losses.token_crossentropy
+        keras.optimizers.Adam(5e-3), keras_moe.losses.token_crossentropy
     )
     teacher.fit(inputs, targets, batch_size=128, epochs=epochs, verbose=2)
     student = make_model(layers=1, experts=0)
     print(keras_moe.distillation.initialize_dense_student(teacher, student))
     distiller = keras_moe.distillation.SparseToDenseDistiller(teacher, student)
-    distiller.compile(keras.optimizers.Adam(2e-3))
+    distiller.compile(keras.optimizers.Adam(5e-3))
     distiller.fit(inputs, targets, batch_size=128, epochs=epochs, verbose=2)
     for name, model in (("teacher", teacher), ("student", student)):
         print(

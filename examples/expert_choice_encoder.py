@@ -16,7 +16,7 @@ from keras import ops
 
 import keras_moe
 
-LENGTH, WORDS, DIM, HEADS = 24, 4_000, 128, 4
+LENGTH, WORDS, DIM, HEADS = 24, 1_000, 128, 4
 MASK = 1  # TextVectorization's id of unknown words
 
 
@@ -71,7 +71,7 @@ def main() -> None:
             *train[:2],
             sample_weight=train[2],
             batch_size=128,
-            epochs=1,
+            epochs=1 if quick else 4,
             verbose=2,
         )
         results = model.evaluate(
