@@ -6,8 +6,9 @@ that each expert takes. A script whose cells are marked by `# %%`: VS Code,
 PyCharm, Spyder, and Jupyter with jupytext show it as a notebook.
 
 Command:  make wordnet && python examples/notebooks/where_tokens_go.py
-Time:     a few minutes on two cores
-Expected: more even loads with the balancing loss than without; for each
+Time:     a quarter of a minute on two cores
+Expected: a spread of the loads of 0.59 with the balancing loss, of 0.77
+          without (1.0 and 3.4 % of the tokens are left behind); for each
           expert its commonest words; two pictures in build/notebooks
 """
 
