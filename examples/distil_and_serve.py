@@ -1,9 +1,10 @@
 """A dense student of a sparse teacher, exported, served and asked.
 
 Command:  python examples/distil_and_serve.py  (needs keras-moe[serving])
-Time:     a few minutes on two cores
-Expected: how many numbers teacher and student spell right, and what the
-          served student makes of 1042 and 314159
+Time:     under a minute on two cores
+Expected: the teacher, of 166,400 weights, spells 99.7 % of the numbers right,
+          the student, of 42,848, 97.8 %. Served, it spells 314159 right and
+          1042 wrong: one number in a hundred it learned from is that short
 """
 
 import argparse
