@@ -7,10 +7,11 @@ marked by `# %%`: VS Code, PyCharm, Spyder, and Jupyter with jupytext show it as
 a notebook.
 
 Command:  python examples/notebooks/how_early_may_it_leave.py
-Time:     a few minutes on two cores
-Expected: a table of thresholds, depths and shares of answers that differ, the
-          boldest threshold that is certified, six numbers spelled; two
-          pictures in build/notebooks
+Time:     half a minute on two cores
+Expected: all layers spell 99.7 % right; the boldest threshold asked, 0.4, is
+          certified: 1.03 layers a token, 2.0 % of the answers differ. Of six
+          numbers the three short ones, rare in training, are spelled wrong;
+          two pictures in build/notebooks
 """
 
 # %%
