@@ -98,10 +98,10 @@ def calibrate(
         # in a fixed sequence, else its share of the level.
         first = level if correction == "fixed_sequence" else level / len(risks)
         raise NotCertifiedError(
-            f"No threshold is certified for tolerance={tolerance:g} at "
+            _too_few(p_value, n, tolerance, first)
+            + f"No threshold is certified for tolerance={tolerance:g} at "
             f"confidence_level={confidence_level:g}. "
-            + _explain(thresholds, p_values, risks, n, first, correction)
-            + _too_few(p_value, n, tolerance, first),
+            + _explain(thresholds, p_values, risks, n, first, correction),
             thresholds.tolist(),
             p_values.tolist(),
             risks.tolist(),
@@ -166,9 +166,10 @@ def _too_few(p_value: PValue, n: int, tolerance: float, level: float) -> str:
     perfect = np.zeros([n, 1])
     if compute_p_values(p_value, perfect, tolerance, level)[0] <= level:
         return ""
+    examples = "1 example is" if n == 1 else f"{n} examples are"
     return (
-        f" Not even losses of 0 throughout would have passed: n={n} is too few "
-        "for this tolerance."
+        f"{examples} too few: not even losses of 0 throughout would have "
+        "passed for this tolerance. "
     )
 
 

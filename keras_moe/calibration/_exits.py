@@ -18,9 +18,9 @@ from keras_moe.calibration._p_values import PValue
 from keras_moe.calibration._p_values import check_p_value
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import ExitingGenerative
+from keras_moe.generation.contracts._check_model import check_model
 from keras_moe.types import Config
 from keras_moe.validation import check_choice
-from keras_moe.validation import check_contract
 from keras_moe.validation import check_fraction
 from keras_moe.validation import check_size
 from keras_moe.weights._fingerprint import fingerprint
@@ -114,7 +114,7 @@ def exit_answers(
     >>> bool((full.token_ids == early.token_ids).all())
     True
     """
-    check_contract(ExitingGenerative, model=model)
+    check_model(ExitingGenerative, model)
     check_size(max_length=max_length, batch_size=batch_size)
     if not isinstance(policy, EarlyExitPolicy):
         raise ValueError(

@@ -29,8 +29,8 @@ from keras_moe.command._texts import Tokenizer
 from keras_moe.command._texts import texts_of
 from keras_moe.generation import EarlyExitPolicy
 from keras_moe.generation import ExitingGenerative
+from keras_moe.generation.contracts._check_model import check_model
 from keras_moe.validation import check_choice
-from keras_moe.validation import check_contract
 from keras_moe.weights import fingerprint
 
 _Symbols = Sequence[int]
@@ -143,11 +143,11 @@ def calibrate(
             "confidence_level": confidence_level,
             "p_value": "binary" if loss == "exact" else "hoeffding_bentkus",
         }
+        model = keras.saving.load_model(model_file, compile=False)
+        check_model(ExitingGenerative, model)
         # Decoding takes minutes: what no answers could pass is said before.
         perfect = np.zeros((len(rows.sources), len(tested)))
         calibration.calibrate(perfect, **settings)
-        model = keras.saving.load_model(model_file, compile=False)
-        check_contract(ExitingGenerative, model=model)
         texts = texts_of(model, tokenizer)
         answers = calibration.exit_answers(
             model,

@@ -55,7 +55,8 @@ def _facts_of(path: pathlib.Path) -> dict[str, Any]:
         return _facts_of_directory(path)
     if not path.is_file():
         raise ValueError(
-            f"`PATH` must be a file or a directory. Received: {path}."
+            "`PATH` must be a file or a directory: there is no such file. "
+            f"Received: {path}."
         )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import string
+import sys
 import tempfile
 from collections.abc import Mapping
 
@@ -35,16 +36,28 @@ def check_name(folder: pathlib.Path) -> None:
         )
     if folder.exists():
         raise ValueError(f"`NAME` must be new. Received: {folder}, which is.")
-    if name in _OWN or importlib.util.find_spec(name) is not None:
+    if (holder := _holder(name)) is not None:
         raise ValueError(
-            "`NAME` must not be the name of a module that there is: Python "
-            f"would import the wrong one. Received: {name}."
+            "`NAME` must not be taken, or Python would import the wrong "
+            f"module: `{name}` is {holder}; choose another name. "
+            f"Received: {folder}."
         )
     if not folder.parent.is_dir():
         raise ValueError(
             "`NAME` must lie in a folder that exists. Received: "
             f"{folder.parent}."
         )
+
+
+def _holder(name: str) -> str | None:
+    """Says what has a name already; `None` if it is free."""
+    if name in _OWN:
+        return "a folder of each project"
+    if name in sys.stdlib_module_names:
+        return "a module of Python"
+    if importlib.util.find_spec(name) is not None:
+        return "a module that is installed"
+    return None
 
 
 def project_files(

@@ -15,6 +15,7 @@ from keras_moe.generation._early_exit_policy import EarlyExitPolicy
 from keras_moe.generation._greedy import Greedy
 from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.generation.contracts._answering import Answering
+from keras_moe.generation.contracts._check_model import check_model
 from keras_moe.generation.contracts._decodable import Decodable
 from keras_moe.generation.contracts._layerwise_decodable import ExitingDecodable
 from keras_moe.generation.contracts._strategy import Strategy
@@ -47,6 +48,7 @@ def check_decoding(
     max_length: int,
     strategy: Strategy | None,
     early_exit: EarlyExitPolicy | None,
+    advice: str = "",
 ) -> None:
     """Raises `ValueError` for what `decode` could not do."""
     if max_length is None:
@@ -65,7 +67,7 @@ def check_decoding(
             )
         return
     contract = Decodable if early_exit is None else ExitingDecodable
-    check_contract(contract, model=model)
+    check_model(contract, model, advice)
 
 
 def check_dense(token_ids: Tensor) -> None:

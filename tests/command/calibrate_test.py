@@ -114,7 +114,6 @@ def test_what_is_refused_before_a_model_is_loaded(tmp_path):
         (('"source', "5"), [], "must be CSV"),
         (("source", "5", "5, 6"), [], "Received: [' 6'] besides, in line 3"),
         (("source,source", "5,6"), [], "name each column once"),
-        (few, [], "Not even losses of 0 throughout would have passed"),
         (few, ["--loss", "none"], "`loss` must be"),
         (few, ["--confidence", "none"], "`confidence` must be"),
         (few, ["--thresholds", "a"], "must be numbers with commas"),
@@ -172,4 +171,14 @@ def test_another_model_is_refused(tmp_path):
         *("calibrate", tmp_path / "other.keras", data(tmp_path)),
         *(tmp_path / "c.json", "--tolerance", 0.1),
     )
-    assert "ExitingGenerative" in said
+    assert "must decode sequences, such as `SwitchTransformer`." in said
+    assert said.endswith("Received: a Sequential model.")
+
+
+def test_too_few_texts_are_named_first(decoded, tmp_path):
+    said = refusal(
+        *("calibrate", "m.keras", data(tmp_path, ("source", "5 6 1"))),
+        *(tmp_path / "c.json", "--tolerance", 0.1),
+    )
+    assert said.startswith("1 example is too few: not even losses of 0")
+    assert not decoded

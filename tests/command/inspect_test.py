@@ -182,7 +182,7 @@ def test_what_is_refused(folder, tmp_path):
     (tmp_path / "no_graph").mkdir()
     (tmp_path / "no_graph/saved_model.pb").touch()
     for name, words in {
-        "none": "must be a file or a directory",
+        "none": "must be a file or a directory: there is no such file",
         "lies.json": "is not a certificate. `threshold` must be one of",
         "other.json": "with the fields ['a']",
         "list.json": "no JSON",

@@ -57,8 +57,9 @@ def refused(*words):
         ("two-words", "must be a name of a Python package"),
         ("lambda", "must be a name of a Python package"),
         ("..", "must be a name of a Python package"),
-        ("keras", "a module that there is"),
-        ("tests", "a module that there is"),
+        ("numbers", "`numbers` is a module of Python; choose another name"),
+        ("keras", "`keras` is a module that is installed; choose another"),
+        ("tests", "`tests` is a folder of each project; choose another"),
         ("none/mine", "must lie in a folder that exists"),
     ],
 )

@@ -29,6 +29,10 @@ from keras_moe.serving.exporting._text_endpoints import TextEndpoints
 from keras_moe.serving.exporting._text_endpoints import TokenizeFn
 from keras_moe.weights import fingerprint
 
+_OF_ANOTHER_KIND = (
+    "Use `keras_moe.serving.export_endpoints` or `keras-moe export`."
+)
+
 
 def export(
     model: keras.Model,
@@ -172,7 +176,7 @@ def export(
             raise ValueError(
                 f"`{name}` must be a function. Received: {name}={function!r}."
             )
-    check_decoding(model, max_length, None, early_exit)
+    check_decoding(model, max_length, None, early_exit, _OF_ANOTHER_KIND)
     # Checked before the certificate, which takes the time to read all weights.
     check_directory(os.fspath(directory))
     assets = dict(assets or {})

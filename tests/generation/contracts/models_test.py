@@ -238,20 +238,34 @@ def test_others_say_what_they_need():
         ("model", lambda: EarlyExitTrainer(model), "Exiting: it lacks"),
         ("model", lambda: ExitClassifierTrainer(model), "Exiting: it lacks"),
         ("teacher", lambda: teacher_sequences(model, IDS, 3), "`generate`"),
-        (
-            "model",
-            lambda: next(exit_answers(model, IDS, POLICY, [0.5])),
-            "ExitingGenerative: it lacks `config`, `generate`",
-        ),
-        (
-            "model",
-            lambda: calibrate_exits(model, IDS, POLICY, [0.5], max, 0.1),
-            "ExitingGenerative: it lacks `config`, `generate`",
-        ),
     ):
         with pytest.raises(ValueError, match=lacks) as caught:
             refuse()
         assert received.format(name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda model: decode(model, IDS, 3),
+        lambda model: next(exit_answers(model, IDS, POLICY, [0.5])),
+        lambda model: calibrate_exits(model, IDS, POLICY, [0.5], max, 0.1),
+    ],
+    ids=["decode", "exit_answers", "calibrate_exits"],
+)
+def test_models_of_another_kind_are_refused_in_words(refuse):
+    message = (
+        "`model` must decode sequences, such as `SwitchTransformer`. "
+        "Received: a Sequential model.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        refuse(keras.Sequential([keras.layers.Dense(2)]))
+
+
+def test_what_an_object_lacks_is_named():
+    message = "must be ExitingGenerative: it lacks `config`, `generate`"
+    with pytest.raises(ValueError, match=message):
+        next(exit_answers(object(), IDS, POLICY, [0.5]))
 
 
 def test_a_classifier_is_asked_for_by_its_size():

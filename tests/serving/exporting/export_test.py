@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -249,6 +250,20 @@ def test_a_failure_while_writing_leaves_nothing_under_the_name(tmp_path):
         spelling=tf.constant(["bad"])
     )
     assert "sounds" in received
+
+
+def test_a_model_of_another_kind_is_told_where_to_go(tmp_path):
+    message = (
+        "`model` must decode sequences, such as `SwitchTransformer`. Received: "
+        "a Sequential model. Use `keras_moe.serving.export_endpoints` or "
+    )
+    with pytest.raises(ValueError, match=message):
+        serving.export(
+            keras.Sequential([keras.layers.Dense(2)]),
+            tmp_path / "model",
+            identity,
+            Text().detokenize,
+        )
 
 
 @pytest.mark.parametrize(
