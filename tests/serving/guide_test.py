@@ -3,7 +3,6 @@
 import pathlib
 import re
 import shlex
-import tempfile
 
 import pytest
 import tensorflow as tf
@@ -40,7 +39,6 @@ def test_everything_in_its_order(folder, eventually):
         "keras_moe": keras_moe,
         "pathlib": pathlib,
         "prediction_log_pb2": prediction_log_pb2,
-        "tempfile": tempfile,
         "tf": tf,
     }
     seen = []
