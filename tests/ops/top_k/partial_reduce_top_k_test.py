@@ -121,7 +121,7 @@ def test_on_a_tpu_xla_reduces(monkeypatch):
         asked.append(recall_target)
         return real(x, k, recall_target=recall_target)
 
-    monkeypatch.setattr("keras_moe.backend.accelerator", lambda: "TPU")
+    monkeypatch.setattr("keras_moe.backend._tensors.accelerator", lambda: "TPU")
     monkeypatch.setattr(tf.math, "approx_max_k", approx_max_k)
     x = RNG.normal(size=(2, 5000)).astype("float32")
     x[1, :4998] = -np.inf
