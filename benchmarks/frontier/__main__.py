@@ -14,13 +14,14 @@ a time, compiled, on one thread.
 - `dominates_static`: 1 if each student is beaten by one or the other.
 
 Rules are fitted on calibration words; systems and their thresholds are chosen
-on validation words, by times that are put together from their stages; what is
-reported is measured on test words, the chosen systems as a whole. Errors are
-means over the seeds of the students, intervals bootstraps over words. The same
-by mean latency stands beside it, with no target, of times put together.
+on validation words: times that are put together from those of the stages say
+which systems come to the final, times of these as a whole which are chosen.
+What is reported is measured on test words, the chosen systems as a whole.
+Errors are means over the seeds of the students, intervals bootstraps over
+words. The same by mean latency stands beside it, with no target.
 
-What is not trained yet is trained first (`benchmarks.frontier.train`): an
-hour of one quiet core, of which each finished part is kept, answers included.
+What is not trained yet is trained first (`benchmarks.frontier.train`): under an
+hour on two quiet cores, of which each finished part is kept, answers included.
 To time all of it again is then a matter of minutes.
 """
 
@@ -119,35 +120,51 @@ def report_frontier(
         [name for name in stages[0] if " at " in name],
         measure.LARGE,
     )
+    alone = [System(name) for name in stages[0]]
+
+    def time_as_served(chosen: Sequence[System], split: str) -> measure.Whole:
+        return measure.time_whole(
+            chosen,
+            stages,
+            programs,
+            answers[split],
+            deferral,
+            splits[split],
+            options.rounds,
+        )
+
+    finalists = claims.finalists(
+        {
+            name: systems.outcome(System(name), validation, deferral)
+            for name in PLAN.static
+        },
+        {
+            system: systems.outcome(system, validation, deferral)
+            for system in adaptive
+        },
+    )
+    final = time_as_served(finalists, "validation")
+    seen = final.outcomes(finalists, deferral)
+    students = final.outcomes(map(System, PLAN.static), deferral)
     choices = {
-        cost: choose(adaptive, validation, deferral, cost)
+        cost: {
+            student.name: claims.choose(students[student], seen, cost)
+            for student in students
+        }
         for cost in claims.COSTS
     }
     by_median, by_mean = claims.COSTS
-    # What is chosen by the mean has no claim; its stages' times do.
     chosen = list(
         dict.fromkeys(
             system
-            for choice in choices[by_median].values()
+            for of_student in choices.values()
+            for choice in of_student.values()
             for system in choice
             if system is not None
         )
     )
-    whole = measure.time_whole(
-        chosen,
-        stages,
-        programs,
-        answers["test"],
-        deferral,
-        splits["test"],
-        options.rounds,
-    )
-    found = {
-        system: systems.outcome(system, whole.split, deferral)
-        for system in (*map(System, stages[0]), *adaptive)
-    }
-    for system in chosen:
-        found[system] = found[system]._replace(ms=whole.ms[system])
+    whole = time_as_served(chosen, "test")
+    found = whole.outcomes([*alone, *adaptive], deferral)
     report_systems(report, found, chosen)
     learned = [
         rule.target != "confidence"
@@ -160,6 +177,7 @@ def report_frontier(
             "rule_ms": sum(validation.rule_ms) / len(validation.rule_ms),
             "rules": len(learned),
             "rules_that_beat_confidence": sum(learned),
+            "finalists": len(finalists),
             "cascade_answers_that_differ": whole.differ,
         }
     )
@@ -191,25 +209,6 @@ def report_frontier(
         chosen,
         options.json.with_suffix(".png"),
     )
-
-
-def choose(
-    adaptive: Sequence[System],
-    validation: systems.Split,
-    deferral: systems.Deferral,
-    cost: str,
-) -> dict[str, claims.Choice]:
-    """Chooses, on validation words, what is to beat each static student."""
-    seen = {
-        system: systems.outcome(system, validation, deferral)
-        for system in adaptive
-    }
-    return {
-        name: claims.choose(
-            systems.outcome(System(name), validation, deferral), seen, cost
-        )
-        for name in PLAN.static
-    }
 
 
 def report_systems(

@@ -15,6 +15,8 @@ COSTS = ("median_ms", "mean_ms")
 # What is chosen on validation words must do by so much better there than the
 # student, so that it does as well on others.
 _MARGIN = 0.98
+# Families of systems that come to the final against each student.
+_FAMILIES = 3
 _TARGET_REDUCTION, _TARGET_SPEEDUP = 0.10, 1.5
 _REDRAWS = 1000
 _INTERVAL = (2.5, 97.5)
@@ -55,6 +57,37 @@ class Comparison(NamedTuple):
             self.error_reduction >= _TARGET_REDUCTION
             or self.speedup >= _TARGET_SPEEDUP
         )
+
+
+def finalists(
+    students: Mapping[str, Outcome], systems: Mapping[System, Outcome]
+) -> list[System]:
+    """Returns the systems that are worth timing as a whole.
+
+    A median that is put together from stages may be far from the whole's: the
+    best of several families, which differ in it, come to the final against
+    each student.
+
+    Args:
+        students: static, by name.
+        systems: that adapt, by times put together.
+    """
+    found: dict[System, None] = {}
+    for cost in COSTS:
+        for student in students.values():
+            for goal in Choice._fields:
+                left = dict(systems)
+                for _ in range(_FAMILIES):
+                    winner = getattr(choose(student, left, cost), goal)
+                    if winner is None:
+                        break
+                    found[winner] = None
+                    left = {
+                        system: each
+                        for system, each in left.items()
+                        if system.family != winner.family
+                    }
+    return list(found)
 
 
 def choose(

@@ -1,6 +1,7 @@
 """Answers and times of all stages, and the systems that are chosen of them."""
 
 import pathlib
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,8 +13,10 @@ from benchmarks.frontier import latency
 from benchmarks.frontier.answers import Answers
 from benchmarks.frontier.answers import kept_answers
 from benchmarks.frontier.systems import Deferral
+from benchmarks.frontier.systems import Outcome
 from benchmarks.frontier.systems import Split
 from benchmarks.frontier.systems import System
+from benchmarks.frontier.systems import outcome
 from benchmarks.frontier.train import PLAN
 from benchmarks.frontier.train import Plan
 from benchmarks.frontier.train import make_students
@@ -173,6 +176,22 @@ class Whole(NamedTuple):
     split: Split
     ms: dict[System, np.ndarray]
     differ: int
+
+    def outcomes(
+        self, systems: Iterable[System], deferral: Deferral
+    ) -> dict[System, Outcome]:
+        """Returns what systems do; of those not run, put together.
+
+        Args:
+            systems: any.
+            deferral: says which words are deferred.
+        """
+        found = {}
+        for system in systems:
+            found[system] = outcome(system, self.split, deferral)
+            if system in self.ms:
+                found[system] = found[system]._replace(ms=self.ms[system])
+        return found
 
 
 def time_whole(

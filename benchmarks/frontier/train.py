@@ -6,8 +6,9 @@ One teacher, and for each seed: static students of one to three decoder layers,
 taught alike by what `benchmarks.distillation` found to be the best recipe; a
 student with an exit, each of its exits taught by the same; and a sprinter, the
 smallest of all, which no width of the teacher's fits and which therefore starts
-afresh. What was trained is kept; a run that was killed goes on where it was. On
-two quiet cores two processes can share the seeds, once the teacher is there.
+afresh. What was trained is kept; a run that was killed goes on where it was.
+Once the teacher is there, each seed has a process of its own: two quiet cores
+train two of them at once.
 """
 
 # First: TensorFlow is then imported without its chatter.
@@ -18,6 +19,8 @@ import argparse
 import dataclasses
 import functools
 import pathlib
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +35,7 @@ from benchmarks.shared.taught_student import Recipe
 from benchmarks.shared.taught_student import TaughtStudent
 from benchmarks.shared.variant import Variant
 from benchmarks.shared.variant import error_rates
+from keras_moe.models import SwitchTransformer
 from pipelines.g2p.modules import training
 
 STATE = pathlib.Path("build/frontier")
@@ -186,24 +190,63 @@ def train(
         state: folder of what is kept.
         seeds: of the students.
         plan: what is trained.
+
+    Raises:
+        CalledProcessError: the process of a seed failed.
     """
-    console = Console()
-    students = [
-        student
-        for seed in seeds
-        for student in make_students(seed, state, plan).values()
-    ]
     variant = make_teacher(state, plan)
     variant.train(splits, _VALIDATION_WORDS)
-    if all(student.done for student in students):
+    waiting = [
+        seed
+        for seed in seeds
+        if not all(
+            student.done
+            for student in make_students(seed, state, plan).values()
+        )
+    ]
+    if not waiting:
         return
-    teacher = variant.model
-    folder = lessons_of(state, plan)
-    write_lessons(teacher, splits["train"], folder, ("labels",))
-    measure = functools.partial(
-        error_rates, entries=splits["validation"][:_VALIDATION_WORDS]
+    write_lessons(
+        variant.model, splits["train"], lessons_of(state, plan), ("labels",)
     )
-    for student in students:
+    here, *elsewhere = waiting
+    started = [_start(seed, state, plan) for seed in elsewhere]
+    _train_students(here, variant.model, splits["validation"], state, plan)
+    for process in started:
+        if process.wait():
+            raise subprocess.CalledProcessError(
+                process.returncode, process.args
+            )
+
+
+def _start(
+    seed: int, state: pathlib.Path, plan: Plan
+) -> subprocess.Popen[bytes]:
+    """Starts this program for one seed."""
+    options = {
+        "state": state,
+        "seeds": seed,
+        "teacher_updates": plan.teacher_training.steps,
+        "student_updates": plan.student_training.steps,
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.frontier.train", *words]
+    )
+
+
+def _train_students(
+    seed: int,
+    teacher: SwitchTransformer,
+    validation: Entries,
+    state: pathlib.Path,
+    plan: Plan,
+) -> None:
+    console = Console()
+    measure = functools.partial(
+        error_rates, entries=validation[:_VALIDATION_WORDS]
+    )
+    for student in make_students(seed, state, plan).values():
         if student.done:
             continue
         student.train(teacher, measure)

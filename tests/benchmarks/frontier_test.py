@@ -1,11 +1,16 @@
 """What the frontier benchmark chooses and claims follows from its stages."""
 
+import argparse
+import contextlib
 import dataclasses
+import subprocess
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from benchmarks.frontier import claims
+from benchmarks.frontier import measure
 from benchmarks.frontier import pictures
 from benchmarks.frontier import systems
 from benchmarks.frontier import train
@@ -107,6 +112,42 @@ def test_a_median_that_leaps_for_other_words_is_not_in_time():
     assert claims.choose(outcome(0.2, 1.0), {B: safe}, "median_ms") == (B, B)
 
 
+def test_the_best_of_several_families_come_to_the_final():
+    kinds = {
+        ("one", 0.1): (0.12, 0.4),
+        ("one", 0.2): (0.11, 0.7),
+        ("two", 0.1): (0.13, 0.6),
+        ("three", 0.1): (0.14, 0.5),
+        ("four", 0.1): (0.15, 0.3),
+        ("slow", 0.1): (0.01, 5.0),
+        ("poor", 0.1): (0.30, 0.1),
+    }
+    found = {
+        System(first, "large", share): outcome(*kinds[first, share])
+        for first, share in kinds
+    }
+    finalists = claims.finalists({"static": outcome(0.2, 1.0)}, found)
+    # Three of fewest errors, then three of least time.
+    assert [(each.first, each.share) for each in finalists] == [
+        *(("one", 0.2), ("two", 0.1), ("three", 0.1)),
+        *(("four", 0.1), ("one", 0.1)),
+    ]
+    assert claims.finalists({"static": outcome(0.01, 0.05)}, found) == []
+
+
+def test_systems_that_were_run_have_the_times_of_their_runs(split, deferral):
+    served, other = (System("small", "large", share) for share in (0.5, 0.2))
+    ms = np.full([1, 4], 7.0)
+    whole = measure.Whole(split, {served: ms}, differ=0)
+    found = whole.outcomes([served, other], deferral)
+    np.testing.assert_array_equal(found[served].ms, ms)
+    put_together = systems.outcome(other, split, deferral)
+    np.testing.assert_array_equal(found[other].ms, put_together.ms)
+    for system in (served, other):
+        expected = systems.outcome(system, split, deferral)
+        np.testing.assert_array_equal(found[system].edits, expected.edits)
+
+
 def test_what_is_no_longer_so_on_test_words_counts_for_nothing():
     student = outcome(0.19, 1.0)
     choice = claims.Choice(accurate=B, fast=A)
@@ -186,3 +227,38 @@ def test_a_plan_of_other_updates_is_otherwise_the_same():
         assert after == dataclasses.replace(before, steps=steps)
     assert plan.students == train.PLAN.students
     assert plan.static == ("static 1", "static 2", "static 3")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_each_seed_trains_in_a_process_of_its_own(monkeypatch, tmp_path, code):
+    plan = train.PLAN.with_updates(30, 20)
+    students = {seed: [mock.Mock(done=seed == 1)] for seed in (0, 1, 2)}
+    monkeypatch.setattr(
+        train,
+        "make_students",
+        lambda seed, *_: dict(enumerate(students[seed])),
+    )
+    for name in ("make_teacher", "write_lessons", "error_rates"):
+        monkeypatch.setattr(train, name, mock.Mock())
+    process = mock.Mock(returncode=code)
+    process.wait.return_value = code
+    start = mock.Mock(return_value=process)
+    monkeypatch.setattr(train.subprocess, "Popen", start)
+    splits = {"train": [], "validation": []}
+    for student in students[0]:
+        student.figures.return_value = {"phoneme_error_rate": 0, "seconds": 0}
+        student.name = "static"
+    failure = pytest.raises(subprocess.CalledProcessError)
+    with failure if code else contextlib.nullcontext():
+        train.train(splits, tmp_path, (0, 1, 2), plan)
+    # The first that waits is trained here, what is done not at all.
+    assert [each[0].train.called for each in students.values()] == [
+        *(True, False, False)
+    ]
+    start.assert_called_once()
+    options = start.call_args.args[0][3:]
+    parser = argparse.ArgumentParser()
+    train.add_options(parser)
+    given = parser.parse_args(options)
+    assert (list(given.seeds), given.state) == ([2], tmp_path)
+    assert train.plan_of(given) == plan
