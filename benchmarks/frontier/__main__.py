@@ -32,6 +32,7 @@ import pipelines  # noqa: F401
 import argparse
 import pathlib
 import sys
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -121,11 +122,13 @@ def report_frontier(
         measure.LARGE,
     )
     alone = [System(name) for name in stages[0]]
+    static = [System(name) for name in PLAN.static]
 
-    def time_as_served(chosen: Sequence[System], split: str) -> measure.Whole:
+    def time_as_served(these: Sequence[System], split: str) -> measure.Whole:
+        Console().print(f"timing {len(these)} systems on {split} words")
+        measure.compile_cascades(these, stages, programs, deferral)
         return measure.time_whole(
-            chosen,
-            stages,
+            these,
             programs,
             answers[split],
             deferral,
@@ -133,26 +136,7 @@ def report_frontier(
             options.rounds,
         )
 
-    finalists = claims.finalists(
-        {
-            name: systems.outcome(System(name), validation, deferral)
-            for name in PLAN.static
-        },
-        {
-            system: systems.outcome(system, validation, deferral)
-            for system in adaptive
-        },
-    )
-    final = time_as_served(finalists, "validation")
-    seen = final.outcomes(finalists, deferral)
-    students = final.outcomes(map(System, PLAN.static), deferral)
-    choices = {
-        cost: {
-            student.name: claims.choose(students[student], seen, cost)
-            for student in students
-        }
-        for cost in claims.COSTS
-    }
+    choices = choose(static, adaptive, deferral, time_as_served)
     by_median, by_mean = claims.COSTS
     chosen = list(
         dict.fromkeys(
@@ -163,7 +147,7 @@ def report_frontier(
             if system is not None
         )
     )
-    whole = time_as_served(chosen, "test")
+    whole = time_as_served([*alone, *chosen], "test")
     found = whole.outcomes([*alone, *adaptive], deferral)
     report_systems(report, found, chosen)
     learned = [
@@ -177,19 +161,18 @@ def report_frontier(
             "rule_ms": sum(validation.rule_ms) / len(validation.rule_ms),
             "rules": len(learned),
             "rules_that_beat_confidence": sum(learned),
-            "finalists": len(finalists),
             "cascade_answers_that_differ": whole.differ,
         }
     )
-    static = {name: found[System(name)] for name in PLAN.static}
+    baselines = {system.name: found[system] for system in static}
     others = {
         name: found[System(name)]
         for name in (measure.SPRINTER, measure.TEACHER)
     }
-    claims.report_bounds(report, list(static.values()), *others.values())
+    claims.report_bounds(report, list(baselines.values()), *others.values())
     comparisons = {
         cost: {
-            name: claims.compare(static[name], choice, found, cost)
+            name: claims.compare(baselines[name], choice, found, cost)
             for name, choice in of_student.items()
         }
         for cost, of_student in choices.items()
@@ -203,12 +186,49 @@ def report_frontier(
     )
     claims.report_claims(report, choices[by_median], comparisons[by_median])
     pictures.draw(
-        static,
+        baselines,
         others,
         {system: found[system] for system in adaptive},
         chosen,
         options.json.with_suffix(".png"),
     )
+
+
+def choose(
+    static: Sequence[System],
+    adaptive: Sequence[System],
+    deferral: systems.Deferral,
+    time_as_served: Callable[[Sequence[System], str], measure.Whole],
+) -> dict[str, dict[str, claims.Choice]]:
+    """Chooses, on validation words, what is to beat each static student.
+
+    Args:
+        static: students.
+        adaptive: systems of which some are chosen.
+        deferral: rules and thresholds.
+        time_as_served: times systems on a split.
+
+    Returns:
+        What is compared to the name of a student to what was chosen.
+    """
+    students, predicted = (
+        {
+            system: systems.outcome(system, deferral.validation, deferral)
+            for system in these
+        }
+        for these in (static, adaptive)
+    )
+    finalists = claims.finalists(students, predicted)
+    final = time_as_served([*static, *finalists], "validation")
+    seen = final.outcomes(finalists, deferral)
+    students = final.outcomes(static, deferral)
+    return {
+        cost: {
+            student.name: claims.choose(students[student], seen, cost)
+            for student in static
+        }
+        for cost in claims.COSTS
+    }
 
 
 def report_systems(

@@ -60,7 +60,7 @@ class Comparison(NamedTuple):
 
 
 def finalists(
-    students: Mapping[str, Outcome], systems: Mapping[System, Outcome]
+    students: Mapping[System, Outcome], systems: Mapping[System, Outcome]
 ) -> list[System]:
     """Returns the systems that are worth timing as a whole.
 
@@ -69,7 +69,7 @@ def finalists(
     each student.
 
     Args:
-        students: static, by name.
+        students: static.
         systems: that adapt, by times put together.
     """
     found: dict[System, None] = {}

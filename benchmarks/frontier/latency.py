@@ -30,7 +30,7 @@ from pipelines.g2p.modules import text
 
 # Ids of a compiled word. Longer words, one in a few hundred, are not timed.
 LENGTH = 16
-_WARM_UP = 2
+_WARM_UP = 1
 # A score that no word reaches.
 NEVER = 1e9
 

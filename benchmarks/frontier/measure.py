@@ -186,30 +186,26 @@ class Whole(NamedTuple):
             systems: any.
             deferral: says which words are deferred.
         """
-        found = {}
-        for system in systems:
-            found[system] = outcome(system, self.split, deferral)
-            if system in self.ms:
-                found[system] = found[system]._replace(ms=self.ms[system])
-        return found
+        return {
+            system: outcome(system, self.split, deferral, self.ms.get(system))
+            for system in systems
+        }
 
 
 def time_whole(
-    chosen: Sequence[System],
-    stages: Sequence[Mapping[str, Stage]],
+    systems: Sequence[System],
     programs: Sequence[Mapping[str, latency.Program]],
     answers: Sequence[Mapping[str, Answers]],
     deferral: Deferral,
     entries: Entries,
     rounds: int,
 ) -> Whole:
-    """Times systems as they would be served, in turns with all stages alone.
+    """Times systems as they would be served, in turns.
 
     Args:
-        chosen: systems.
-        stages: by seed, then by name.
-        programs: likewise, of `compile_stages`.
-        answers: likewise.
+        systems: stages alone, and cascades.
+        programs: by seed, then by the name of a system.
+        answers: by seed, then by stage.
         deferral: rules and thresholds.
         entries: the words of the split.
         rounds: how often each word is timed.
@@ -218,28 +214,47 @@ def time_whole(
     places = latency.timed_words(entries, len(validation.places))
     split = Split(answers, places, [], validation.rule_ms)
     rows = latency.rows_of(entries, places)
-    found: dict[System, list[np.ndarray]] = {each: [] for each in chosen}
     differ = 0
+    for seed, of_seed in enumerate(programs):
+        timed = {system.name: of_seed[system.name] for system in systems}
+        for system in systems:
+            if system.large is not None:
+                differ += _different(
+                    timed[system.name], system, seed, split, deferral, rows
+                )
+        split.ms.append(latency.word_milliseconds(timed, rows, rounds))
+    ms = {
+        system: np.stack([of_seed[system.name] for of_seed in split.ms])
+        for system in systems
+    }
+    return Whole(split, ms, differ)
+
+
+def compile_cascades(
+    systems: Sequence[System],
+    stages: Sequence[Mapping[str, Stage]],
+    programs: Sequence[dict[str, latency.Program]],
+    deferral: Deferral,
+) -> None:
+    """Adds the programs of those cascades that have none yet.
+
+    Args:
+        systems: of which some may be stages alone.
+        stages: by seed, then by name.
+        programs: by seed, then by the name of a system.
+        deferral: rules and thresholds.
+    """
     for seed, of_seed in enumerate(stages):
-        timed = dict(programs[seed])
-        for system in chosen:
-            if system.large is None:
+        for system in systems:
+            if system.name in programs[seed] or system.large is None:
                 continue
             first = of_seed[system.first]
-            timed[system.name] = latency.compile_cascade(
+            programs[seed][system.name] = latency.compile_cascade(
                 [first.model, of_seed[system.large].model],
                 deferral.rules[seed][system.first, system.large],
                 deferral.threshold(system, seed),
                 first.policy,
             )
-            differ += _different(
-                timed[system.name], system, seed, split, deferral, rows
-            )
-        ms = latency.word_milliseconds(timed, rows, rounds)
-        for system in chosen:
-            found[system].append(ms[system.name])
-        split.ms.append(ms)
-    return Whole(split, {k: np.stack(v) for k, v in found.items()}, differ)
 
 
 def compile_stages(of_seed: Mapping[str, Stage]) -> dict[str, latency.Program]:

@@ -147,20 +147,26 @@ def candidates(
     return [*map(System, exits), *cascades]
 
 
-def outcome(system: System, split: Split, deferral: Deferral) -> Outcome:
+def outcome(
+    system: System,
+    split: Split,
+    deferral: Deferral,
+    ms: np.ndarray | None = None,
+) -> Outcome:
     """Returns what a system does on a split, put together from its stages.
 
-    A cascade's answer to a word is one of its stages'; its time is predicted:
-    that of the stages that run, and the rule's.
+    A cascade's answer to a word is one of its stages'. Unless it was timed,
+    its time is predicted: that of the stages that run, and the rule's.
 
     Args:
         system: which.
         split: its stages' answers and times.
         deferral: says which words are deferred.
+        ms: of each timed word, `[seeds, words]`, if it was timed.
     """
-    parts = []
+    parts, times = [], []
     for seed, answers in enumerate(split.answers):
-        first, ms = answers[system.first], split.ms[seed][system.first]
+        first = answers[system.first]
         edits, lengths = first.edits, first.lengths
         deferred = np.zeros(len(edits), bool)
         if system.large is not None:
@@ -168,8 +174,21 @@ def outcome(system: System, split: Split, deferral: Deferral) -> Outcome:
             second = answers[system.large]
             edits = np.where(deferred, second.edits, edits)
             lengths = np.where(deferred, second.lengths, lengths)
-            later = split.ms[seed][system.large]
-            ms = ms + split.rule_ms[seed]
-            ms = ms + np.where(deferred[split.places], later, 0.0)
-        parts.append((edits, lengths, deferred, ms))
-    return Outcome(*map(np.stack, zip(*parts, strict=True)))
+        parts.append((edits, lengths, deferred))
+        if ms is None:
+            times.append(_predicted_ms(system, seed, split, deferred))
+    edits, lengths, deferred = map(np.stack, zip(*parts, strict=True))
+    return Outcome(
+        edits, lengths, deferred, np.stack(times) if ms is None else ms
+    )
+
+
+def _predicted_ms(
+    system: System, seed: int, split: Split, deferred: np.ndarray
+) -> np.ndarray:
+    ms = split.ms[seed][system.first]
+    if system.large is None:
+        return ms
+    later = split.ms[seed][system.large]
+    ms = ms + split.rule_ms[seed]
+    return ms + np.where(deferred[split.places], later, 0.0)

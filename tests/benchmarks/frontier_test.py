@@ -126,13 +126,13 @@ def test_the_best_of_several_families_come_to_the_final():
         System(first, "large", share): outcome(*kinds[first, share])
         for first, share in kinds
     }
-    finalists = claims.finalists({"static": outcome(0.2, 1.0)}, found)
+    finalists = claims.finalists({System("static"): outcome(0.2, 1.0)}, found)
     # Two of fewest errors, then two of least time.
     assert [(each.first, each.share) for each in finalists] == [
         *(("one", 0.2), ("two", 0.1)),
         *(("four", 0.1), ("one", 0.1)),
     ]
-    assert claims.finalists({"static": outcome(0.01, 0.05)}, found) == []
+    assert claims.finalists({System("a"): outcome(0.01, 0.05)}, found) == []
 
 
 def test_systems_that_were_run_have_the_times_of_their_runs(split, deferral):
