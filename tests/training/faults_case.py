@@ -54,8 +54,7 @@ class Stateful(keras.layers.Layer):
 
     def call(self, x, training=None):
         size = ops.mean(ops.square(x))
-        # Read once, as a kernel is: of two reads TensorFlow now and then, on a
-        # Of two reads of a weight TensorFlow now and then runs one after the
+        # Two reads are not safe: TensorFlow now and then runs one after the
         # update of the same step: the loss is then that of the next weights.
         scale = 1.0 * self.scale
         self.add_loss(0.1 * scale * size)
