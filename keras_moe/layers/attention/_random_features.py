@@ -41,26 +41,23 @@ class RandomFeatures(MeasuredFeatures):
     """Positive random features whose products are those of a kernel.
 
     For the softmax kernel, `exp(x . y)` of queries and keys over the fourth
-    root of their size, three exact rewritings make the features fit the data.
-    These follow moving averages of means and second moments, which training
-    gathers and inference only uses:
+    root of their size, three exact rewritings make the features fit the data
+    and change only their variance. They follow moving averages of means and
+    second moments, which training gathers and inference only uses:
 
     - centring: `exp(x . y)` is `exp((x - a) . (y - b))` times factors of the
       query, which cancel, and of the key;
     - rescaling: `x . y` is `(s x) . (y / s)`, with both varying alike;
     - the bound: features `exp(a w^2 + sqrt(1 - 4a) w . x)`, `a <= 0`.
 
-    Each is exact whatever the averages are, which only change the variance.
-
-    Sources: [Choromanski et al., 2020](https://arxiv.org/abs/2009.14794)
-    (FAVOR+), [Likhosherstov et al., 2022](https://arxiv.org/abs/2205.15317)
-    (FAVOR++), [Likhosherstov et al.,
-    2023](https://arxiv.org/abs/2302.00787) (FAVOR#).
+    Sources: [Choromanski 2020](https://arxiv.org/abs/2009.14794) (FAVOR+);
+    [Likhosherstov 2022](https://arxiv.org/abs/2205.15317) (FAVOR++) and
+    [2023](https://arxiv.org/abs/2302.00787) (FAVOR#).
 
     Args:
         num_random_features: features of each head.
         feature_map: `"favor+"`; `"hyperbolic"`, in pairs of a draw and its
-            negative; `"favor++"`, with the best bound; or, for other kernels
+            negative; `"favor++"`, with the best bound; or, for kernels other
             than softmax, `"relu"` and `"elu"` (plus one).
         covariance: what the bound of `"favor++"` is fitted to: `"isotropic"`,
             one number, as published as FAVOR++; `"per_dimension"`; or
@@ -79,10 +76,9 @@ class RandomFeatures(MeasuredFeatures):
         seed: seed of the projections; `None` draws one.
 
     Attributes:
-        relative_variance: metric of the predicted variance of the worst head,
-            in training the mean, elsewhere as the features stand; none for
-            other kernels, and no log of it on JAX. See
-            `keras_moe.metrics.RelativeVariance`.
+        relative_variance: metric of the worst head's predicted variance, in
+            training the mean, elsewhere as the features stand; absent for other
+            kernels, no log on JAX. See `keras_moe.metrics.RelativeVariance`.
 
     Raises:
         ValueError: if an argument is out of its range or does not go with the
