@@ -2,8 +2,9 @@
 
 Command:  python examples/early_exit_generation.py
 Time:     about a minute on two cores
-Expected: all numbers right with all four layers, 98.6 % with 1.03 layers a
-          token, in less than half the time an answer; certified threshold 0.7
+Expected: all of 1,000 numbers right with all four layers, 99.4 % with 1.02
+          layers a token, in half the time an answer; certified threshold 0.5.
+          Nearly half of the numbers are short, and were learned from
 """
 
 import argparse

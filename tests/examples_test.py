@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -96,9 +97,13 @@ def test_glosses_that_are_not_there(examples, monkeypatch, tmp_path):
 def test_numbers_are_spelled(examples):
     from data import numbers
 
-    pairs = numbers.load(50)
-    assert pairs.sources.shape == (50, numbers.SOURCE_LENGTH)
-    assert pairs.targets.shape == (50, numbers.TARGET_LENGTH)
+    pairs = numbers.load(600)
+    assert pairs.sources.shape == (600, numbers.SOURCE_LENGTH)
+    assert pairs.targets.shape == (600, numbers.TARGET_LENGTH)
+    # Of each length, and the end, about a hundred.
+    lengths = np.bincount((pairs.sources > 0).sum(axis=1))
+    assert all(70 < count < 130 for count in lengths[2:])
+    assert lengths.sum() == lengths[2:].sum() == 600
     assert " ".join(numbers.spell(0)) == "zero"
     words = "nine hundred ninety nine thousand one hundred twelve"
     assert " ".join(numbers.spell(999_112)) == words
