@@ -51,6 +51,10 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         page = (tmp_path / "api" / room / "index.html").read_text()
         for name in public_names(room):
             assert f'id="keras_moe.{room}.{name}"' in page
+    index = (tmp_path / "index.html").read_text()
+    for cell in ("distribution/", "benchmarks/"):  # of README's table
+        assert f'<td><a href="{cell}">' in index
+    assert "README" not in index
 
 
 @pytest.mark.parametrize("room", ROOMS)
