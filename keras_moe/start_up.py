@@ -3,10 +3,13 @@
 With the environment variable `KERAS_MOE_QUIET` set to anything but `0`, the
 first import of `keras_moe` imports TensorFlow without what its libraries write
 to standard error: that there is no GPU, and that oneDNN rounds as oneDNN does.
-Set it before, such as in the `__init__.py` of a project:
+A program that has imported `keras` or `tensorflow` before has seen it already.
+The `__init__.py` of a project comes before its modules, in whichever order
+these import:
 
 ```python
 os.environ.setdefault("KERAS_MOE_QUIET", "1")
+import keras_moe
 ```
 """
 
