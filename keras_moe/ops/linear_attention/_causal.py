@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from keras import ops
+from keras import tree
 
 from keras_moe.ops.linear_attention._chunks import Chunks
 from keras_moe.ops.linear_attention._feature_map import FeatureMap
@@ -75,8 +76,11 @@ def causal_attention(
         gathered = run.attend(inputs, states)
 
         def gradient(*upstream):
+            # Of several outputs TensorFlow hands gradients over one by one,
+            # JAX as they were returned.
+            d_sums, *_ = tree.flatten(upstream)
             return run.gradient(
-                inputs, states, final, gathered.log_scale, upstream[0]
+                inputs, states, final, gathered.log_scale, d_sums
             )
 
         return (*gathered, *final), gradient
