@@ -21,6 +21,21 @@ _VOCABULARY = (
 _EXAMPLES = 32
 
 
+def check_distillation(teacher: keras.Model, student: keras.Model) -> None:
+    """Raises an error unless one model can be trained on the other, here.
+
+    Args:
+        teacher: the teacher.
+        student: the student.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "A distiller trains on the TensorFlow backend alone. Received: "
+            f"{keras.backend.backend()!r}."
+        )
+    check_models(teacher, student)
+
+
 def check_models(teacher: keras.Model, student: keras.Model) -> None:
     """Raises `ValueError` unless one model can be trained beside the other.
 

@@ -10,7 +10,7 @@ from keras_moe.distillation._batch import Batch
 from keras_moe.distillation._batch import labelled_examples
 from keras_moe.distillation._batch import own_inputs
 from keras_moe.distillation._batch import padding_mask
-from keras_moe.distillation._checks import check_models
+from keras_moe.distillation._checks import check_distillation
 from keras_moe.distillation._checks import check_share
 from keras_moe.distillation._input_perturbation import InputPerturbation
 from keras_moe.distillation._input_perturbation import make_perturbation
@@ -84,6 +84,7 @@ class Distiller(TracedOnce):
     Raises:
         ValueError: if an argument is out of its range, or a layer of a
             distillation loss does not exist.
+        RuntimeError: on a backend other than TensorFlow.
 
     Example:
 
@@ -128,7 +129,7 @@ class Distiller(TracedOnce):
         losses, weights = as_lists(
             distillation_losses, distillation_loss_weights
         )
-        check_models(teacher, student)
+        check_distillation(teacher, student)
         for loss in losses:
             loss.validate_model_compatibility(teacher, student)
         teacher_forward = make_forward(

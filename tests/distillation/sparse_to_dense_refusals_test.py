@@ -142,6 +142,12 @@ def test_a_model_does_not_teach_itself():
         SparseToDenseDistiller(None, student)
 
 
+def test_another_backend_is_refused(models, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="TensorFlow backend alone"):
+        SparseToDenseDistiller(*models)
+
+
 def test_a_loss_is_needed_where_there_is_no_default():
     distiller = SparseToDenseDistiller(classifier(0), classifier(1))
 
