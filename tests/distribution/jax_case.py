@@ -110,55 +110,60 @@ def evaluated(model):
     return model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
 
 
-def trained_on(mesh, router, alone):
-    """Trains on a mesh, and gathers the model; returns what came of it."""
+def fitted(model):
+    """Losses of Keras's own loops."""
+    x, y = (np.concatenate(array) for array in batches())
+    history = model.fit(
+        x, y, ROWS, validation_data=(x, y), shuffle=False, verbose=0
+    ).history
+    return [history["loss"][0], history["val_loss"][0]]
+
+
+def alone(router):
+    """Trains on one device; returns what came of it."""
+    model = make_model(router)
+    return {
+        "losses": train(model),
+        "fitted": fitted(model),
+        "evaluated": evaluated(model),
+    }
+
+
+def on_mesh(mesh, router, path):
+    """As `alone`, on a mesh, from which the model is gathered in the end."""
     engine = make_engine(mesh)
     model = make_model(router)
     engine.distribute(model)
-    losses = train(model)
-    parts = bytes_of_experts(model)
+    said = {"losses": train(model), "parts": bytes_of_experts(model)}
+    said["stored"] = stored_and_restored(engine, model, path)
+    said["all_to_alls"] = num_all_to_alls(engine, model)
+    said["fitted"] = fitted(model)
     before = arrays_of(model)
     engine.gather(model)
     after = arrays_of(model)
     values = [v.value for v in weights.named_state(model).values()]
     return {
-        "losses": losses,
-        "parts": parts,
+        **said,
         "gathered": all(
             np.array_equal(before[name], after[name]) for name in before
         ),
         "devices": max(len(value.devices()) for value in values),
         "evaluated": evaluated(model),
-        "expected": evaluated(alone),
     }
-
-
-def fitted(mesh=None):
-    """Losses of Keras's own loops, on a mesh or on one device."""
-    model = make_model("switch")
-    engine = None if mesh is None else make_engine(mesh)
-    if engine is not None:
-        engine.distribute(model)
-    x, y = (np.concatenate(array) for array in batches())
-    history = model.fit(
-        x, y, ROWS, validation_data=(x, y), shuffle=False, verbose=0
-    ).history
-    if engine is not None:
-        engine.gather(model)
-    return [history["loss"][0], history["val_loss"][0]]
 
 
 def reported():
     """What a fit logs where routers drop most tokens, and what they know."""
     router = SwitchRouter(capacity_factor=0.1, min_expert_capacity=1)
     inputs = keras.Input((LENGTH, DIM))
-    x = SparseMoE(EXPERTS, 8, router=router)(inputs)
+    moe = SparseMoE(EXPERTS, 8, router=router)
+    x = moe(inputs)
     attention = RandomFeatureAttention(2, 4, 8, exact_below=None)
     model = keras.Model(inputs, attention(x, x))
     model.compile("sgd", "mse")
     x = np.random.default_rng(0).normal(size=(4, LENGTH, DIM))
     history = model.fit(x, x, validation_data=(x, x), verbose=0).history
-    model(x, training=True)
+    moe(x, training=True)
     left_behind = router.trackers["fraction_tokens_left_behind"].result()
     return {
         "logs": sorted(history),
@@ -178,47 +183,40 @@ def selected():
     return {"picked": sorted(layer.selected()), "step": int(layer.step.value)}
 
 
-def stored_and_restored(mesh, folder):
-    """Saves on a mesh, changes all, restores there."""
-    engine = make_engine(mesh)
-    model = make_model("switch")
-    engine.distribute(model)
-    train(model)
+def stored_and_restored(engine, model, path):
+    """Saves a trained model, changes all of it, restores it."""
     saved, parts = arrays_of(model), bytes_of_experts(model)
     checkpoint = engine.checkpoint(model)
-    checkpoint.save(folder / mesh, training.Position(step=STEPS))
+    checkpoint.save(path, training.Position(step=STEPS))
     train(model)
     changed = arrays_of(model)
-    position = checkpoint.restore(folder / mesh)
+    position = checkpoint.restore(path)
     restored = arrays_of(model)
-    said = {
+    return {
         "changed": any(not np.array_equal(changed[n], saved[n]) for n in saved),
         "restored": all(np.array_equal(restored[n], saved[n]) for n in saved),
         "step": position.step,
         "parts_stay": bytes_of_experts(model) == parts,
-        "all_to_alls": num_all_to_alls(engine, model),
     }
-    engine.gather(model)
-    return said
 
 
 def main(folder):
-    said = {"devices": len(jax.devices()), "trained": {}, "stored": {}}
     x = keras.ops.ones((4, 3))
-    said["identity"] = ops.constrain(x, "batch", "expert") is x
-    for router in ROUTERS:
-        alone = make_model(router)
-        said[router] = train(alone)
-        for mesh in MESHES:
-            said["trained"][f"{router} {mesh}"] = trained_on(
-                mesh, router, alone
+    said = {
+        "devices": len(jax.devices()),
+        "identity": ops.constrain(x, "batch", "expert") is x,
+        "alone": {router: alone(router) for router in ROUTERS},
+        "on_mesh": {
+            f"{router} {mesh}": on_mesh(
+                mesh, router, folder / f"{router} {mesh}"
             )
-    said["fitted"] = {str(mesh): fitted(mesh) for mesh in (None, *MESHES)}
-    said["reported"] = reported()
-    said["selected"] = selected()
-    for mesh in MESHES:
-        said["stored"][mesh] = stored_and_restored(mesh, folder)
-    said["identity_after"] = ops.constrain(x, "batch", "expert") is x
+            for router in ROUTERS
+            for mesh in MESHES
+        },
+        "reported": reported(),
+        "selected": selected(),
+        "identity_after": ops.constrain(x, "batch", "expert") is x,
+    }
     print("REPORT", json.dumps(said, default=float), flush=True)
 
 

@@ -1,17 +1,11 @@
-"""Keras's JAX backend on a mesh of eight logical CPU devices.
-
-JAX is in an environment of its own, which is added to that of the tests.
-"""
+"""Keras's JAX backend on a mesh of eight logical CPU devices."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from benchmarks.shared import environment
+from tests.jax_program import run_on_jax
 
 # Another environment is made, and many programs are compiled.
 pytestmark = pytest.mark.large
@@ -23,95 +17,82 @@ EXPERT_DEVICES = {"2x4": 4, "1x8": 8}
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    python = environment.make("jax")
-    (packages,) = python.parents[1].glob("lib/python*/site-packages")
-    paths = [os.environ.get("PYTHONPATH"), str(packages)]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.distribution.jax_case",
-            str(tmp_path_factory.mktemp("jax")),
-        ],
-        cwd=environment.ROOT,
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        },
-        capture_output=True,
-        text=True,
-        timeout=540,
-    )
-    assert not done.returncode, done.stderr[-3000:]
-    (line,) = [x for x in done.stdout.splitlines() if x.startswith("REPORT")]
+    folder = tmp_path_factory.mktemp("jax")
+    printed = run_on_jax("tests.distribution.jax_case", folder, devices=8)
+    (line,) = [x for x in printed.splitlines() if x.startswith("REPORT")]
     said = json.loads(line.removeprefix("REPORT"))
     assert said["devices"] == 8
     return said
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.parametrize("router", ROUTERS)
-def test_the_mesh_trains_as_one_device(said, router, mesh):
-    trained = said["trained"][f"{router} {mesh}"]
-    assert len(trained["losses"]) == 10
-    assert trained["losses"][-1] < trained["losses"][0]
-    np.testing.assert_allclose(
-        trained["losses"], said[router], rtol=0, atol=1e-5
-    )
+@pytest.fixture(params=ROUTERS)
+def router(request):
+    return request.param
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.parametrize("router", ROUTERS)
-def test_each_device_holds_its_part_of_the_experts(said, router, mesh):
-    parts = said["trained"][f"{router} {mesh}"]["parts"]
+@pytest.fixture(params=MESHES)
+def mesh(request):
+    return request.param
+
+
+@pytest.fixture
+def alone(said, router):
+    return said["alone"][router]
+
+
+@pytest.fixture
+def on_mesh(said, router, mesh):
+    return said["on_mesh"][f"{router} {mesh}"]
+
+
+def test_the_mesh_trains_as_one_device(alone, on_mesh):
+    losses = on_mesh["losses"]
+    assert len(losses) == 10
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(losses, alone["losses"], rtol=0, atol=1e-5)
+
+
+def test_each_device_holds_its_part_of_the_experts(on_mesh, mesh):
     # Of kernels, and of both moments that Adam keeps of each.
-    assert parts == [1 / EXPERT_DEVICES[mesh]] * 8
+    assert on_mesh["parts"] == [1 / EXPERT_DEVICES[mesh]] * 8
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.parametrize("router", ROUTERS)
-def test_gather_gives_the_same_values_on_one_device(said, router, mesh):
-    trained = said["trained"][f"{router} {mesh}"]
-    assert trained["gathered"]
-    assert trained["devices"] == 1
+def test_fit_on_the_mesh_is_that_of_one_device(alone, on_mesh):
     np.testing.assert_allclose(
-        trained["evaluated"], trained["expected"], atol=1e-4
+        on_mesh["fitted"], alone["fitted"], rtol=0, atol=1e-5
     )
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-def test_fit_on_the_mesh_is_that_of_one_device(said, mesh):
+def test_gather_gives_the_same_values_on_one_device(alone, on_mesh):
+    assert on_mesh["gathered"]
+    assert on_mesh["devices"] == 1
     np.testing.assert_allclose(
-        said["fitted"][mesh], said["fitted"]["None"], rtol=0, atol=1e-5
+        on_mesh["evaluated"], alone["evaluated"], atol=1e-4
     )
+
+
+def test_a_layer_exchanges_tokens_twice(on_mesh):
+    assert on_mesh["all_to_alls"] == 2
+
+
+def test_what_is_stored_is_restored_bit_for_bit(on_mesh):
+    stored = on_mesh["stored"]
+    assert stored["changed"]
+    assert stored["restored"]
+    assert stored["parts_stay"]
+    assert stored["step"] == 10
 
 
 def test_logs_have_no_metric_that_keras_loses(said):
     """Each was 0, while 84 % of the tokens were dropped."""
     assert said["reported"]["logs"] == ["loss", "val_loss"]
-    # Outside of Keras's loops the layers measure: training moves features.
+    # State that is no metric moves; outside of Keras's loops layers measure.
+    assert said["reported"]["updates"] == 1
     assert said["reported"]["left_behind"] > 0.5
-    assert said["reported"]["updates"] == 2
 
 
 def test_features_are_picked(said):
     assert said["selected"] == {"picked": [2, 4], "step": 100}
-
-
-@pytest.mark.parametrize("mesh", MESHES)
-def test_a_layer_exchanges_tokens_twice(said, mesh):
-    assert said["stored"][mesh]["all_to_alls"] == 2
-
-
-@pytest.mark.parametrize("mesh", MESHES)
-def test_what_is_stored_is_restored_bit_for_bit(said, mesh):
-    stored = said["stored"][mesh]
-    assert stored["changed"]
-    assert stored["restored"]
-    assert stored["parts_stay"]
-    assert stored["step"] == 10
 
 
 def test_constrain_does_nothing_without_an_engine(said):
