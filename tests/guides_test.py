@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 import keras_moe
+from tests.conversion.checkpoints import hugging_face_case
+from tests.conversion.checkpoints import t5x_case
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -202,6 +204,8 @@ def test_checkpoints(run, transformer):
     theirs = pathlib.Path("flan-t5-small")
     keras_moe.conversion.save_hugging_face(transformer, theirs)
     (theirs / "spiece.model").write_bytes(pieces.getvalue())
+    _, tensors = t5x_case.tensors_of(hugging_face_case.SWITCH)
+    t5x_case.write(pathlib.Path("checkpoint_1000000"), tensors)
     ids = np.array([[5, 6, 7, 1]])
     shifted = keras_moe.ops.shift_right(ids)
     inputs = {"encoder_token_ids": ids, "decoder_token_ids": shifted}
@@ -214,6 +218,7 @@ def test_checkpoints(run, transformer):
     )
     assert answer["outputs"].dtype == tf.string
     assert names["model"].config.vocabulary_size == 512
+    assert names["sparse"].config.encoder_router == "top_k"
 
 
 def words(ids):
