@@ -32,7 +32,7 @@ EXPORTED = {
 
 
 STUDENT = {
-    "layers": {"num_encoder_layers": 1, "num_decoder_layers": 1},
+    "layers": {"num_encoder_layers": 1, "num_decoder_layers": 2},
     "student_loss_weight": 0.5,
 }
 
