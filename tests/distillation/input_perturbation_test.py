@@ -150,7 +150,10 @@ def test_only_training_is_perturbed():
         distiller.train_on_batch(FEATURES, LABELS)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# By default XLA in the next test but one.
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.large)]
+)
 def test_seeds_advance_once_a_step(jit_compile):
     seed = keras.random.SeedGenerator(7)
 
