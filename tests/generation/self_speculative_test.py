@@ -65,10 +65,9 @@ def ignore_layers_above(model, layer):
     [
         (1, 1),
         (2, 12),
-        (3, 4),
         *(
             pytest.param(*sizes, marks=pytest.mark.large)
-            for sizes in ((1, 4), (2, 2), (3, 1))
+            for sizes in ((1, 4), (2, 2), (3, 1), (3, 4))
         ),
     ],
 )
@@ -138,7 +137,7 @@ def test_good_drafts_save_passes():
     ignore_layers_above(model, 2)
     expected = run(model)
     longest = (expected["token_ids"] != 0).sum(axis=1).max()
-    for draft_length in (1, 3, 4):
+    for draft_length in (1, 4):
         received = run(model, SelfSpeculative(2, draft_length))
         assert_greedy(received, expected)
         assert set(received["num_verifications"]) == {
