@@ -52,7 +52,7 @@ def test_data_sets(bad, _):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         distiller().fit(batches(spoiled(bad)), verbose=0)
     model = classifier(0)
-    model.compile("sgd", LOSS)
+    model.compile("sgd", LOSS, jit_compile=False)
     for data in (batches(spoiled(bad)), lambda epoch: batches(spoiled(bad))):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             Trainer(model).fit(data, verbose=0)
