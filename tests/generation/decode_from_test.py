@@ -92,7 +92,22 @@ def test_equals_decoding_from_the_source(
                 np.testing.assert_array_equal(received[key], value)
 
 
-@pytest.mark.parametrize(("name", "way"), CASES)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *(("softmax", way) for way in ("greedy", "beams", "self-speculative")),
+        ("random_feature", "early exit"),
+        *(
+            pytest.param(name, way, marks=pytest.mark.large)
+            for name, way in (
+                ("softmax", "sampling"),
+                ("softmax", "early exit"),
+                ("softmax", "early exit, eager"),
+                ("random_feature", "beams"),
+            )
+        ),
+    ],
+)
 def test_padding_of_other_rows_does_not_matter(models, memories, name, way):
     # The third row has three tokens less than its neighbours.
     model, row = models[name], 2
