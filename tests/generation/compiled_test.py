@@ -43,9 +43,9 @@ WAYS = {
 }
 # XLA takes seconds for each. By default it compiles, for less, also `greedy`
 # (models/switch_transformer/generation_test.py), `sampling` (sampling_test.py),
-# `beams` (beam_search_test.py), `softmax exits` (early_exit_models_test.py),
-# `self-speculative` (contracts/own_model_test.py), the executors (layers/moe)
-# and random features (layers/attention).
+# `beams` (beam_search_test.py), `self-speculative`
+# (contracts/own_model_test.py), the executors (layers/moe) and random features
+# (layers/attention).
 DEFAULT = ("state exits",)
 CASES = [
     case

@@ -31,12 +31,11 @@ def model():
 # === XLA ===
 
 
+# By default in `compiled_test`: it takes seconds.
+@pytest.mark.large
 @pytest.mark.parametrize(
     "early_exit",
-    [
-        policy(),
-        pytest.param(policy("state", exit_interval=2), marks=pytest.mark.large),
-    ],
+    [policy(), policy("state", exit_interval=2)],
     ids=["softmax", "state"],
 )
 def test_xla(model, early_exit):
@@ -159,6 +158,9 @@ def test_experts():
     expected = expected_answer(model, IDS, policy())
     assert_varied(expected)
     assert_same(run(model, IDS, policy(propagation="eager")), expected)
+    # Tracing takes its time for every layer.
+    model = make_model(num_experts=4, num_decoder_layers=2)
+    expected = run(model, IDS, policy())
     decoder = compile_decoder(model, LENGTH, early_exit=policy())
     thresholds = tf.fill([len(IDS)], policy().threshold)
     assert_same(decoder(tf.constant(IDS), thresholds), expected)

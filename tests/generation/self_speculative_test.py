@@ -145,7 +145,9 @@ def test_good_drafts_save_passes():
         }
 
 
-@pytest.mark.parametrize("draft_layer", [2, 3])
+@pytest.mark.parametrize(
+    "draft_layer", [pytest.param(2, marks=pytest.mark.large), 3]
+)
 def test_rows_that_have_ended_do_not_hold_up(model, greedy, draft_layer):
     tokens = greedy["token_ids"]
     lengths = (tokens != 0).sum(axis=1)
