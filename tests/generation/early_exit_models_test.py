@@ -158,9 +158,6 @@ def test_experts():
     expected = expected_answer(model, IDS, policy())
     assert_varied(expected)
     assert_same(run(model, IDS, policy(propagation="eager")), expected)
-    # Tracing takes its time for every layer.
-    model = make_model(num_experts=4, num_decoder_layers=2)
-    expected = run(model, IDS, policy())
     decoder = compile_decoder(model, LENGTH, early_exit=policy())
     thresholds = tf.fill([len(IDS)], policy().threshold)
     assert_same(decoder(tf.constant(IDS), thresholds), expected)
@@ -172,15 +169,17 @@ def test_experts():
     assert not [name for name in names if "Assign" in name or "Random" in name]
 
 
-def test_mixed_precision():
+@pytest.mark.parametrize(
+    "confidence", [pytest.param("softmax", marks=pytest.mark.large), "state"]
+)
+def test_mixed_precision(confidence):
     model = make_model(dtype="mixed_bfloat16")
-    for confidence in ("softmax", "state"):
-        deferred = run(model, IDS, policy(confidence))
-        eager = run(model, IDS, policy(confidence, propagation="eager"))
-        assert_varied(deferred)
-        assert deferred["confidence"].dtype == np.float32
-        for name in ("token_ids", "exit_layer"):
-            np.testing.assert_array_equal(deferred[name], eager[name])
+    deferred = run(model, IDS, policy(confidence))
+    eager = run(model, IDS, policy(confidence, propagation="eager"))
+    assert_varied(deferred)
+    assert deferred["confidence"].dtype == np.float32
+    for name in ("token_ids", "exit_layer"):
+        np.testing.assert_array_equal(deferred[name], eager[name])
 
 
 # === Arguments ===

@@ -63,11 +63,10 @@ def ignore_layers_above(model, layer):
 @pytest.mark.parametrize(
     "draft_layer, draft_length",
     [
-        (1, 1),
         (2, 12),
         *(
             pytest.param(*sizes, marks=pytest.mark.large)
-            for sizes in ((1, 4), (2, 2), (3, 1), (3, 4))
+            for sizes in ((1, 1), (1, 4), (2, 2), (3, 1), (3, 4))
         ),
     ],
 )

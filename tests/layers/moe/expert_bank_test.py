@@ -174,8 +174,10 @@ def test_int8_keeps_rows_apart(dispatch):
     np.testing.assert_allclose(layer(loud)[:1], layer(x)[:1], atol=1e-6)
 
 
-@pytest.mark.parametrize("dispatch", DISPATCH)
-@pytest.mark.parametrize("state", ["int8", "int8, lora"])
+@pytest.mark.parametrize(
+    ("dispatch", "state"),
+    covering(DISPATCH, ["int8", "int8, lora"], strength=1),
+)
 def test_int8_takes_a_batch_of_padding(dispatch, state):
     layer = make(dispatch, state)
     x = data(2, 3)
@@ -183,8 +185,10 @@ def test_int8_takes_a_batch_of_padding(dispatch, state):
     np.testing.assert_array_equal(y, np.zeros_like(x))
 
 
-@pytest.mark.parametrize("dispatch", DISPATCH)
-@pytest.mark.parametrize("state", ["float", "int8"])
+@pytest.mark.parametrize(
+    ("dispatch", "state"),
+    covering(DISPATCH, ["float", "int8"], strength=1),
+)
 def test_lora_begins_where_the_layer_was(dispatch, state):
     layer = make(dispatch, state)
     x = data(2, 5)
