@@ -1,5 +1,7 @@
 """Small teachers and students, and what they should cost."""
 
+import functools
+
 import keras
 import numpy as np
 import scipy.special
@@ -43,19 +45,29 @@ def transformer(seed, **sizes):
     keras.utils.set_random_seed(seed)
     return SwitchTransformer.from_preset(
         "switch_tiny",
-        **{"dropout_rate": 0.0, "expert_dropout_rate": 0.0, **sizes},
+        **{
+            "num_encoder_layers": 1,
+            "dropout_rate": 0.0,
+            "expert_dropout_rate": 0.0,
+            **sizes,
+        },
     )
 
 
+@functools.cache
+def teacher_of_all():
+    """To read alone."""
+    return transformer(0)
+
+
 def pair(**sizes):
-    return transformer(0), transformer(1, num_experts=0, **sizes)
+    return teacher_of_all(), transformer(1, num_experts=0, **sizes)
 
 
 def compiled(distiller, **kwargs):
     """Compiles without tracing, which takes longer than these small sums."""
-    distiller.compile(
-        keras.optimizers.SGD(0.1), **{"run_eagerly": True, **kwargs}
-    )
+    options = {"run_eagerly": True, "jit_compile": False, **kwargs}
+    distiller.compile(keras.optimizers.SGD(0.1), **options)
     return distiller
 
 

@@ -1,5 +1,7 @@
 """Every exit of a student learns, from its teacher and from its last layer."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -27,13 +29,23 @@ WEIGHTS = np.array([0.5, 2.0])
 def transformer(seed, **sizes):
     keras.utils.set_random_seed(seed)
     return SwitchTransformer.from_preset(
-        "switch_tiny", dropout_rate=0.0, expert_dropout_rate=0.0, **sizes
+        "switch_tiny",
+        num_encoder_layers=1,
+        dropout_rate=0.0,
+        expert_dropout_rate=0.0,
+        **sizes,
     )
 
 
+@functools.cache
+def teacher_of_all():
+    """To read alone."""
+    return transformer(0)
+
+
 def pair(layers=3):
-    return transformer(0), transformer(
-        1, num_experts=0, num_encoder_layers=1, num_decoder_layers=layers
+    return teacher_of_all(), transformer(
+        1, num_experts=0, num_decoder_layers=layers
     )
 
 
@@ -45,7 +57,9 @@ def evaluate(distiller, **kwargs):
     )
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    "share", [pytest.param(0.0, marks=pytest.mark.large), 0.3, 1.0]
+)
 def test_against_each_exit_by_itself(share):
     teacher, student = pair()
     distiller = EarlyExitDistiller(
@@ -149,7 +163,7 @@ def test_the_last_exit_does_not_come_down_to_the_others(run_eagerly):
 def test_every_exit_comes_nearer_to_the_teacher():
     teacher, student = pair(layers=2)
     distiller = EarlyExitDistiller(teacher, student, student_loss_weight=0.0)
-    distiller.compile(keras.optimizers.Adam(0.03), run_eagerly=True)
+    distiller.compile(keras.optimizers.Adam(0.05), run_eagerly=True)
 
     def divergences():
         return [
@@ -165,7 +179,7 @@ def test_every_exit_comes_nearer_to_the_teacher():
         ]
 
     before = divergences()
-    distiller.fit(INPUTS, TARGET, epochs=6, verbose=0)
+    distiller.fit(INPUTS, TARGET, epochs=4, verbose=0)
 
     for late, early in zip(divergences(), before, strict=True):
         assert late < 0.5 * early
@@ -187,7 +201,9 @@ def test_bad_arguments_are_refused(arguments, message):
 
 def test_a_student_of_one_layer_is_refused():
     with pytest.raises(ValueError, match="`student` must have at least 2 dec"):
-        EarlyExitDistiller(transformer(0), transformer(0, num_decoder_layers=1))
+        EarlyExitDistiller(
+            transformer(0), transformer(0, num_decoder_layers=1, moe_every=1)
+        )
 
 
 def test_a_student_without_exits_is_refused():

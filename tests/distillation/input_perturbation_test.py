@@ -150,7 +150,10 @@ def test_only_training_is_perturbed():
         distiller.train_on_batch(FEATURES, LABELS)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# By default XLA in the next test but one.
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.large)]
+)
 def test_seeds_advance_once_a_step(jit_compile):
     seed = keras.random.SeedGenerator(7)
 
@@ -248,23 +251,29 @@ def in_place(inputs):
     return inputs
 
 
-@pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize(
-    ("structure", "perturbation", "received"),
-    [
-        ("tensor", lambda x: x[:, :3], r"float32 \(6, 3\)"),
-        ("tensor", lambda x: x[:, None], r"float32 \(6, 1, 4\)"),
-        ("tensor", lambda x: ops.cast(x, "float16"), r"float16 \(6, 4\)"),
-        ("tensor", lambda x: [x], r"\('float32 \(6, 4\)',\)"),
-        ("tensor", lambda x: None, "None"),
-        ("dictionary", lambda x: {"a": x["a"]}, r"\{'a': 'float32 \(6, 4\)'\}"),
-        ("dictionary", in_place, r"\{'a': 'float32 \(6, 4\)'\}"),
-        ("dictionary", lambda x: x["a"], r"float32 \(6, 4\)"),
-    ],
+    ("inputs", "eager"),
+    covering(
+        [
+            ("tensor", lambda x: x[:, :3], r"float32 \(6, 3\)"),
+            ("tensor", lambda x: x[:, None], r"float32 \(6, 1, 4\)"),
+            ("tensor", lambda x: ops.cast(x, "float16"), r"float16 \(6, 4\)"),
+            ("tensor", lambda x: [x], r"\('float32 \(6, 4\)',\)"),
+            ("tensor", lambda x: None, "None"),
+            (
+                "dictionary",
+                lambda x: {"a": x["a"]},
+                r"\{'a': 'float32 \(6, 4\)'\}",
+            ),
+            ("dictionary", in_place, r"\{'a': 'float32 \(6, 4\)'\}"),
+            ("dictionary", lambda x: x["a"], r"float32 \(6, 4\)"),
+        ],
+        [False, True],
+        strength=1,
+    ),
 )
-def test_another_kind_of_inputs_is_refused(
-    structure, perturbation, received, eager
-):
+def test_another_kind_of_inputs_is_refused(inputs, eager):
+    structure, perturbation, received = inputs
     distiller = distill(perturbation, structure, run_eagerly=eager)
     before = distiller.student.get_weights()
     x = STRUCTURES[structure](*PARTS)

@@ -52,7 +52,10 @@ def test_classifier_against_numpy(weight, weighted):
     assert found["total_loss"] == pytest.approx(found["loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize("shape", ["batch", "tokens"])
+# Weights of rows, by default, in `example_weights_test`.
+@pytest.mark.parametrize(
+    "shape", [pytest.param("batch", marks=pytest.mark.large), "tokens"]
+)
 def test_transformer_against_numpy(shape):
     teacher, student = pair()
     distiller = compiled(SparseToDenseDistiller(teacher, student))

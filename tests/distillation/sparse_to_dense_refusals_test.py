@@ -34,7 +34,8 @@ def broken(model):
 
 @pytest.mark.parametrize("as_dataset", [False, True])
 def test_a_teacher_of_nans_is_refused_before_training(as_dataset):
-    teacher, student = pair()
+    # Of its own: `pair` has one teacher for all.
+    teacher, student = transformer(0), transformer(1, num_experts=0)
     distiller = compiled(SparseToDenseDistiller(broken(teacher), student))
     before = [np.array(weight) for weight in student.weights]
     x, y = INPUTS, TARGET

@@ -92,7 +92,22 @@ def test_equals_decoding_from_the_source(
                 np.testing.assert_array_equal(received[key], value)
 
 
-@pytest.mark.parametrize(("name", "way"), CASES)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *(("softmax", way) for way in ("greedy", "beams", "self-speculative")),
+        ("random_feature", "early exit"),
+        *(
+            pytest.param(name, way, marks=pytest.mark.large)
+            for name, way in (
+                ("softmax", "sampling"),
+                ("softmax", "early exit"),
+                ("softmax", "early exit, eager"),
+                ("random_feature", "beams"),
+            )
+        ),
+    ],
+)
 def test_padding_of_other_rows_does_not_matter(models, memories, name, way):
     # The third row has three tokens less than its neighbours.
     model, row = models[name], 2
@@ -133,17 +148,25 @@ def test_several_decoders_share_a_memory(models, memories):
     np.testing.assert_array_equal(received, expected)
 
 
-def test_a_row_without_memory_has_an_empty_answer(models, memories):
+@pytest.mark.parametrize(
+    "way",
+    [
+        way
+        if way in ("greedy", "beams", "early exit")
+        else pytest.param(way, marks=pytest.mark.large)
+        for way in WAYS
+    ],
+)
+def test_a_row_without_memory_has_an_empty_answer(models, memories, way):
     memory, mask = memories["softmax"]
     hidden = mask.numpy()
     hidden[0] = False
-    for options in WAYS.values():
-        answer = arrays(
-            decode_from(models["softmax"], memory, hidden, LENGTH, **options)
-        )
-        assert not np.any(answer["token_ids"][0])
-        assert answer["log_probability"][0] == 0.0
-        assert np.any(answer["token_ids"][1])
+    answer = arrays(
+        decode_from(models["softmax"], memory, hidden, LENGTH, **WAYS[way])
+    )
+    assert not np.any(answer["token_ids"][0])
+    assert answer["log_probability"][0] == 0.0
+    assert np.any(answer["token_ids"][1])
 
 
 def test_takes_arrays_and_masks_of_numbers(models, memories):

@@ -31,12 +31,11 @@ def model():
 # === XLA ===
 
 
+# By default in `compiled_test`: it takes seconds.
+@pytest.mark.large
 @pytest.mark.parametrize(
     "early_exit",
-    [
-        policy(),
-        pytest.param(policy("state", exit_interval=2), marks=pytest.mark.large),
-    ],
+    [policy(), policy("state", exit_interval=2)],
     ids=["softmax", "state"],
 )
 def test_xla(model, early_exit):
@@ -170,15 +169,17 @@ def test_experts():
     assert not [name for name in names if "Assign" in name or "Random" in name]
 
 
-def test_mixed_precision():
+@pytest.mark.parametrize(
+    "confidence", [pytest.param("softmax", marks=pytest.mark.large), "state"]
+)
+def test_mixed_precision(confidence):
     model = make_model(dtype="mixed_bfloat16")
-    for confidence in ("softmax", "state"):
-        deferred = run(model, IDS, policy(confidence))
-        eager = run(model, IDS, policy(confidence, propagation="eager"))
-        assert_varied(deferred)
-        assert deferred["confidence"].dtype == np.float32
-        for name in ("token_ids", "exit_layer"):
-            np.testing.assert_array_equal(deferred[name], eager[name])
+    deferred = run(model, IDS, policy(confidence))
+    eager = run(model, IDS, policy(confidence, propagation="eager"))
+    assert_varied(deferred)
+    assert deferred["confidence"].dtype == np.float32
+    for name in ("token_ids", "exit_layer"):
+        np.testing.assert_array_equal(deferred[name], eager[name])
 
 
 # === Arguments ===

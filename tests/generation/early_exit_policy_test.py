@@ -104,7 +104,7 @@ def test_rows_have_thresholds_of_their_own(decay):
 
 def test_positions_may_be_tensors():
     policy = EarlyExitPolicy(decay="calm")
-    graph = tf.function(policy.threshold_at)
+    graph = tf.function(policy.threshold_at, autograph=False)
     received = graph(tf.constant([0.5]), tf.constant(3), LENGTH)
     np.testing.assert_allclose(
         received, thresholds(policy, 0.5, [3]), rtol=1e-6

@@ -64,10 +64,10 @@ def test_frequencies_over_positions():
     logits = rows(LOGITS, 1)
     choose = Sampling(temperature=1.3, top_p=0.9, seed=2).choose
 
-    @tf.function
+    @tf.function(autograph=False)
     def draw():
         return tf.map_fn(
-            lambda position: choose(logits, position)[0], tf.range(5_000)
+            lambda position: choose(logits, position)[0], tf.range(2_000)
         )
 
     assert_follows(draw()[:, 0], distribution(LOGITS, 1.3, top_p=0.9))
@@ -92,7 +92,7 @@ def test_large_vocabularies():
     # Thirty thousand tokens; groups of equal mass, far apart.
     logits = np.random.normal(size=30_000)
     groups = np.arange(30_000) // 3_000
-    ids, _ = Sampling(seed=3).choose(rows(logits, 1_000), 0)
+    ids, _ = Sampling(seed=3).choose(rows(logits, 400), 0)
     expected = np.bincount(groups, weights=softmax(logits))
     assert_follows(groups[ids], expected)
 
@@ -144,7 +144,9 @@ def test_never_draws_the_forbidden(settings, jit_compile, monkeypatch):
     forbidden[:, [0, -1]] = True
     forbidden[:, 20] = False
     logits[forbidden] = -1e9
-    choose = tf.function(Sampling(**settings).choose, jit_compile=jit_compile)
+    choose = tf.function(
+        Sampling(**settings).choose, jit_compile=jit_compile, autograph=False
+    )
     for drawn in (0.0, 0.5, 1.0 - 2.0**-24):
         ids, log_p = choose(tf.constant(logits), tf.constant(drawn))
         assert not np.any(forbidden[np.arange(200), ids])
@@ -216,6 +218,7 @@ def test_in_a_graph(settings, jit_compile):
             tf.TensorSpec((), tf.int32),
         ],
         jit_compile=jit_compile,
+        autograph=False,
     )
     for position in (0, 7):
         ids, log_p = choose(logits, position)

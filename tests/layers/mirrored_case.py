@@ -124,7 +124,13 @@ def trained(
         keras.utils.set_random_seed(1)
         model = sparse_model(experts_of, **router)
         before = model.get_weights()
-        model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
+        # On one device a step takes less time than its graph.
+        model.compile(
+            keras.optimizers.SGD(rate),
+            "mse",
+            jit_compile=False,
+            run_eagerly=scope is not strategy(),
+        )
         history = model.fit(
             x,
             np.roll(x, 1, -1),

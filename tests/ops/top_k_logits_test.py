@@ -122,7 +122,7 @@ def test_compiled_by_xla(tail, k):
         ids, values = compress_logits(logits, k)
         return ids, values, expand_logits(ids, values, 7, tail)
 
-    compiled = tf.function(round_trip, jit_compile=True)
+    compiled = tf.function(round_trip, jit_compile=True, autograph=False)
     for received, expected in zip(
         compiled(logits), round_trip(logits), strict=True
     ):
@@ -134,7 +134,7 @@ def test_compiled_for_any_number_of_tokens():
         tf.TensorSpec((None, None, 2), dtype) for dtype in (tf.int32, "float32")
     ]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def expand(ids, values):
         return expand_logits(ids, values, 7)
 

@@ -11,7 +11,7 @@ X = np.random.default_rng(0).normal(size=[4, 6, 8]).astype("float32")
 Y = np.random.default_rng(1).normal(size=[4, 6, 3]).astype("float32")
 
 
-def make_model(compiled=True):
+def make_model(compiled=True, **options):
     inputs = keras.Input([6, 8])
     x = keras_moe.layers.RandomFeatureAttention(
         num_heads=2,
@@ -29,12 +29,14 @@ def make_model(compiled=True):
     if compiled:
         # Two of one name.
         metrics = [keras.metrics.MeanSquaredError() for _ in range(2)]
-        model.compile("adam", "mse", metrics=["mae", *metrics])
+        # By XLA, a step takes seconds to compile.
+        options = {"jit_compile": False, **options}
+        model.compile("adam", "mse", metrics=["mae", *metrics], **options)
     return model
 
 
-def make_built_model():
-    model = make_model()
+def make_built_model(**options):
+    model = make_model(**options)
     build_state(model, (X, Y))
     return model
 

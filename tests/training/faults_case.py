@@ -77,8 +77,12 @@ def make_model(forward=True, optimizer=None, stateful=None):
     x = ops.clip(x, -3.0, 3.0) if not forward else x
     outputs = stateful(name="stateful")(x) if stateful else x
     model = keras.Model(inputs, outputs, name="model")
+    # By XLA, in `compiled_steps_test`: here it would take a second a model.
     model.compile(
-        optimizer or keras.optimizers.Adam(1e-3), "mse", metrics=["mae"]
+        optimizer or keras.optimizers.Adam(1e-3),
+        "mse",
+        metrics=["mae"],
+        jit_compile=False,
     )
     return model
 

@@ -13,8 +13,9 @@ from tests.training.robust_case import make
 
 def test_alpha_0_equals_plain_training():
     plain, model = make(regularizer="l2"), make(regularizer="l2")
-    one = fit(plain)
-    other = fit(FeatureReconstruction(model, "features", alpha=0))
+    one = fit(plain, run_eagerly=True)
+    trainer = FeatureReconstruction(model, "features", alpha=0)
+    other = fit(trainer, run_eagerly=True)
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-6)
     assert other["reconstruction_loss"][0] > 0
@@ -25,7 +26,7 @@ def test_alpha_0_equals_plain_training():
 def test_the_loss_equals_numpy():
     model = make()
     trainer = FeatureReconstruction(model, "features", alpha=2.5)
-    trainer.compile("sgd", LOSS)
+    trainer.compile("sgd", LOSS, run_eagerly=True)
     loss = trainer.evaluate(X, Y, 16, sample_weight=WEIGHTS, verbose=0)
     features = np.tanh(X @ model.layers[0].kernel.numpy())
     logits = features @ model.layers[1].kernel.numpy()
@@ -87,7 +88,8 @@ def test_evaluation_moves_nothing_and_the_model_is_saved_alone(tmp_path):
 def test_mixed_precision_is_a_number():
     trainer = FeatureReconstruction(make("mixed_float16"), "features")
     scaling = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
-    assert np.isfinite(fit(trainer, scaling)["loss"]).all()
+    losses = fit(trainer, scaling, run_eagerly=True)["loss"]
+    assert np.isfinite(losses).all()
 
 
 def test_features_of_several_axes_and_a_decoder_of_ones_own():

@@ -35,8 +35,8 @@ def test_one_local_step_is_plain_training(variant):
     plain, model = stack(*activations), stack(*activations)
     trainer = LocoProp(model, variant, 1, activation_learning_rate=1.0)
     sgd = [keras.optimizers.SGD(0.5) for _ in range(2)]
-    one = fit(plain, sgd[0], 3)
-    other = fit(trainer, sgd[1], 3)
+    one = fit(plain, sgd[0], 3, run_eagerly=True)
+    other = fit(trainer, sgd[1], 3, run_eagerly=True)
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-5)
@@ -47,7 +47,7 @@ def test_one_local_step_is_plain_training(variant):
 def test_no_activation_rate_moves_nothing():
     model = stack("tanh", "linear")
     before = model.get_weights()
-    fit(LocoProp(model, activation_learning_rate=0.0))
+    fit(LocoProp(model, activation_learning_rate=0.0), run_eagerly=True)
     for a, b in zip(before, model.weights, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
 
@@ -83,7 +83,9 @@ def test_local_steps_equal_numpy(variant):
             weights[2 * layer] = kernel - rate * share * x.T @ error
             weights[2 * layer + 1] = bias - rate * share * error.sum(0)
     trainer = LocoProp(model, variant, steps, far)
-    trainer.compile(keras.optimizers.SGD(rate), "mse", jit_compile=True)
+    trainer.compile(
+        keras.optimizers.SGD(rate), "mse", jit_compile=variant == "m"
+    )
     trainer.fit(X, Y, 8, verbose=0)
     for a, b in zip(weights, model.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -93,7 +95,8 @@ def test_local_steps_equal_numpy(variant):
 @pytest.mark.parametrize("constraint", ["unit_norm", "non_neg"])
 def test_constraints_hold_after_each_shorter_step(constraint):
     model = stack("tanh", "linear", kernel_constraint=constraint)
-    fit(LocoProp(model, num_local_steps=4), keras.optimizers.SGD(0.5))
+    trainer = LocoProp(model, num_local_steps=4)
+    fit(trainer, keras.optimizers.SGD(0.5), run_eagerly=True)
     for layer in model.layers:
         kernel = layer.kernel.numpy()
         np.testing.assert_allclose(
@@ -104,7 +107,7 @@ def test_constraints_hold_after_each_shorter_step(constraint):
 def test_it_learns_and_saves_the_model_alone(tmp_path):
     model = stack("relu", "linear")
     trainer = LocoProp(model, num_local_steps=4)
-    losses = fit(trainer, keras.optimizers.RMSprop(1e-3), 30)["loss"]
+    losses = fit(trainer, keras.optimizers.RMSprop(3e-3), 10)["loss"]
     assert losses[-1] < 0.7 * losses[0]
     np.testing.assert_allclose(trainer.predict(X, verbose=0), model(X), 1e-5)
     trainer.save(tmp_path / "model.keras")

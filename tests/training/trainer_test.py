@@ -1,5 +1,7 @@
 """The training loop on one device, against Keras's own."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -8,11 +10,15 @@ import tensorflow as tf
 from keras_moe.layers import SparseMoE
 from keras_moe.training._build_state import build_state
 from keras_moe.training._trainer import Trainer
+from tests.training.faults_case import Stateful
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3, 4)).astype("float32")
 Y = np.roll(X, 1, -1)
 WEIGHTS = RNG.random((22, 3)).astype("float32")
+# To trace it takes seconds: `Stateful`, too, has losses, metrics and a state.
+SPARSE = functools.partial(SparseMoE, 2, 4, name="moe")
+STATEFUL = functools.partial(Stateful, name="stateful")
 
 
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.large)])
@@ -20,14 +26,14 @@ def sparse(request):
     return request.param
 
 
-def make_model(optimizer="adam", sparse=False, **options):
+def make_model(optimizer="adam", sparse=False, layer=None, **options):
     """A small model; with `sparse` it has losses and metrics of its own."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3, 4))
     x = keras.layers.Dropout(0.2)(inputs)
-    # To trace a mixture takes seconds.
-    layer = SparseMoE(2, 4, name="moe") if sparse else keras.layers.Dense(4)
-    outputs = layer(x)
+    if layer is None:
+        layer = SPARSE if sparse else functools.partial(keras.layers.Dense, 4)
+    outputs = layer()(x)
     model = keras.Model(inputs, outputs)
     options = {"loss": "mse", "metrics": ["mae"], **options}
     model.compile(optimizer, jit_compile=False, **options)
@@ -75,18 +81,19 @@ class Recorder(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize(
-    ("sparse", "weighted"),
+    ("layer", "weighted"),
     [
-        (False, False),
-        (True, True),
-        pytest.param(True, False, marks=pytest.mark.large),
+        (None, False),
+        (STATEFUL, True),
+        pytest.param(SPARSE, True, marks=pytest.mark.large),
+        pytest.param(SPARSE, False, marks=pytest.mark.large),
     ],
 )
-def test_it_trains_as_keras_does(sparse, weighted):
+def test_it_trains_as_keras_does(layer, weighted):
     arrays = (X, Y, WEIGHTS) if weighted else (X, Y)
     results = []
     for own in (True, False):
-        model, recorder = make_model(sparse=sparse), Recorder()
+        model, recorder = make_model(layer=layer), Recorder()
         if not own:  # or Keras traces the step twice
             build_state(model, next(iter(data_of(*arrays))))
         fit = Trainer(model).fit if own else model.fit
@@ -158,7 +165,7 @@ def test_the_last_update_of_an_epoch_takes_what_is_left():
                 keras.layers.Dense(1, kernel_initializer="ones"),
             ]
         )
-        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
         return model
 
     x, y = X[:, 0], X[:, 1, :1]

@@ -79,7 +79,12 @@ def test_fit_says_so(model, wrap, data):
 
 @pytest.mark.parametrize("by_epoch", [False, True])
 def test_trainer_says_so(by_epoch):
-    model = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    model = SwitchTransformer.from_preset(
+        "switch_tiny",
+        num_experts=0,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+    )
     model.compile("sgd", token_crossentropy, jit_compile=False)
     model.train_step = no_update
     data = data_set(LABELS)

@@ -124,13 +124,16 @@ STRATEGIES = [
     generation.SelfSpeculative(1, 2),
 ]
 # Each without a graph; and in a graph and by XLA, which take long to make, by
-# default the one that is most of a program.
+# default by XLA the one that is most of a program (in a graph it is compiled in
+# self_speculative_test.py).
 WAYS = [
     pytest.param(
         strategy,
         jit_compile,
         id=f"{type(strategy).__name__}-{jit_compile}",
-        marks=[] if jit_compile is None or place == 3 else [pytest.mark.large],
+        marks=[]
+        if jit_compile is None or (place == 3 and jit_compile)
+        else [pytest.mark.large],
     )
     for place, strategy in enumerate(STRATEGIES)
     for jit_compile in (None, False, True)

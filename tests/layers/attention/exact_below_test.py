@@ -44,7 +44,7 @@ def pair():
     hidden=st.integers(0, 4),
     together=st.booleans(),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_softmax_below_and_features_from_there(
     pair, queries, keys, hidden, together
 ):
@@ -92,7 +92,9 @@ def test_masks_segments_and_lengths_of_run_time():
     received = np.asarray(layer(x, x, **masks))
     np.testing.assert_allclose(received[mask], softmax[mask], **TOLERANCE)
     spec = tf.TensorSpec((None, None, DIM))
-    dynamic = tf.function(lambda x: layer(x, x), input_signature=[spec])
+    dynamic = tf.function(
+        lambda x: layer(x, x), input_signature=[spec], autograph=False
+    )
     np.testing.assert_allclose(dynamic(x), exact(x, x), **TOLERANCE)
     long = data(2, 10)
     np.testing.assert_allclose(dynamic(long), layer(long, long), **TOLERANCE)
@@ -135,9 +137,10 @@ def test_a_memory_answers_as_the_call_does(pair, length, masked):
 
     whole = auto(query, value, value_mask=mask)
     spec = tf.TensorSpec((2, None, DIM))
-    dynamic = tf.function(answer, input_signature=[spec, spec])
-    compiled = tf.function(answer, jit_compile=True)
-    for each in (answer, dynamic, compiled):
+    dynamic = tf.function(answer, input_signature=[spec, spec], autograph=False)
+    compiled = tf.function(answer, jit_compile=True, autograph=False)
+    # By XLA also in the next test but one.
+    for each in (answer, dynamic, compiled) if masked else (answer, dynamic):
         np.testing.assert_allclose(each(query, value), whole, **TOLERANCE)
 
 
@@ -161,9 +164,12 @@ def test_xla_is_exact_where_it_knows_the_length(pair):
         memory = auto.encode_memory(value)
         return auto(query, value), auto.attend_to_memory(query, memory)
 
-    known = tf.function(both_ways, jit_compile=True)
+    known = tf.function(both_ways, jit_compile=True, autograph=False)
     unknown = tf.function(
-        both_ways, input_signature=[spec, spec], jit_compile=True
+        both_ways,
+        input_signature=[spec, spec],
+        jit_compile=True,
+        autograph=False,
     )
     query, value = data(2, 3), data(2, 9, seed=1)
     for received in known(query, value):
@@ -186,7 +192,9 @@ def test_gradients_are_those_of_softmax(pair):
         return tape.gradient(loss, x)
 
     spec = tf.TensorSpec((None, None, DIM))
-    dynamic = tf.function(lambda x: gradient(auto, x), input_signature=[spec])
+    dynamic = tf.function(
+        lambda x: gradient(auto, x), input_signature=[spec], autograph=False
+    )
     for received in (gradient(auto, x), dynamic(x)):
         np.testing.assert_allclose(
             received, gradient(exact, x), rtol=1e-3, atol=1e-4

@@ -85,7 +85,7 @@ def test_rewind(cache, chunk):
 @hypothesis.given(
     chunks=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=6)
 )
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=6)
 def test_caches_are_alike_in_a_graph(chunks):
     # Steps of `(appended, taken back)`.
     attended = []
@@ -144,7 +144,10 @@ def streams():
             make = functools.partial(t5, rotary)
             yield pytest.param(make, cache, not rotary, id=name)
         make = functools.partial(random_feature, rotary)
-        yield pytest.param(make, None, False, id=f"features-{rotary}")
+        # By default in random_feature_attention_streaming_test.py.
+        marks = [pytest.mark.large] if rotary else []
+        name = f"features-{rotary}"
+        yield pytest.param(make, None, False, id=name, marks=marks)
 
 
 @pytest.fixture(params=[False, True], ids=["eager", "graph"])

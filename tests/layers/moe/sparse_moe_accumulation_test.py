@@ -53,10 +53,10 @@ def halves():
     return np.random.default_rng(3).normal(size=(2, 4, 6, DIM)).astype("f")
 
 
-def test_the_z_loss_is_that_of_the_big_batch(halves):
+def test_the_z_loss_is_that_of_the_big_batch(halves, run_eagerly):
     (steps, logs), (expected, big) = pair(
         np.concatenate(halves),
-        run_eagerly=False,
+        run_eagerly=run_eagerly,
         load_balancing_loss_weight=0.0,
         router_z_loss_weight=1.0,
     )

@@ -103,7 +103,7 @@ def test_unknown_shapes_in_a_graph(executor, name):
         tf.TensorSpec([None, None], tf.bool),
     ]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def function(inputs, mask):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
@@ -124,16 +124,22 @@ def test_unknown_shapes_in_a_graph(executor, name):
         np.testing.assert_allclose(gradient, tape.gradient(loss, x), atol=1e-4)
 
 
-# "ragged" has slots where shapes must be static.
+# "ragged" has slots where shapes must be static. By default, "einsum" is
+# compiled in generation/compiled_test.py, with gradients in
+# ops/routing/dispatch_test.py.
 @pytest.mark.parametrize(
     ("executor", "training"),
-    [("gather", True), ("einsum", True), ("ragged", False)],
+    [
+        ("gather", True),
+        ("ragged", False),
+        pytest.param("einsum", True, marks=pytest.mark.large),
+    ],
 )
 def test_compiled_by_xla(executor, training):
     (layer,) = one_of_each("top_2", [executor])
     inputs, mask = data(2, 7), np.random.random((2, 7)) < 0.8
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def function(inputs, mask):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
@@ -160,15 +166,14 @@ def test_an_export_that_was_traced_for_xla_is_compiled_by_it(tmp_path):
     archive.track(model)
     archive.add_endpoint(
         "serve",
-        tf.function(model, jit_compile=True),
+        tf.function(model, jit_compile=True, autograph=False),
         [tf.TensorSpec((None, 7, 6))],
     )
     archive.write_out(tmp_path, verbose=False)
     served = tf.saved_model.load(tmp_path)
-    serve = tf.function(served.serve, jit_compile=True)
-    for rows in (2, 3):
-        x = data(rows, 7)
-        np.testing.assert_allclose(serve(x), model(x), atol=1e-5)
+    serve = tf.function(served.serve, jit_compile=True, autograph=False)
+    x = data(3, 7)
+    np.testing.assert_allclose(serve(x), model(x), atol=1e-5)
 
 
 def test_jacobian():

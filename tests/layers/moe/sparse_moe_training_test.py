@@ -158,12 +158,18 @@ def test_metrics_of_a_batch():
     assert expected["fraction_tokens_left_behind"] > 0
 
 
+# In a graph, by default, the partial batch below.
 @pytest.mark.parametrize(
-    "jit", [False, pytest.param(True, marks=pytest.mark.large)]
+    "options",
+    [
+        {"run_eagerly": True},
+        pytest.param({"jit_compile": False}, marks=pytest.mark.large),
+        pytest.param({"jit_compile": True}, marks=pytest.mark.large),
+    ],
 )
-def test_fit_logs_metrics_and_adds_losses(jit):
+def test_fit_logs_metrics_and_adds_losses(options):
     model = small_model(router=layers.SwitchRouter())
-    model.compile("sgd", "mse", jit_compile=jit)
+    model.compile("sgd", "mse", **options)
     build_optimizer(model)  # or Keras traces the step twice
     x = data(8, 5)
     history = model.fit(x, x, batch_size=4, epochs=2, verbose=0).history
@@ -185,6 +191,7 @@ def test_fit_logs_metrics_and_adds_losses(jit):
 
 def test_any_batch_and_any_length():
     model = small_model()
+    model.jit_compile = False  # or each shape is compiled
     layer_by_layer = [model.get_layer("first"), model.get_layer("second")]
     for shape in ((1, 1), (3, 7), (5, 2)):
         x = data(*shape)

@@ -122,7 +122,9 @@ def test_a_query_that_is_not_a_number_is_not_hidden(center, jit):
     layer(x, x)
     query = x.copy()
     query[0, 1, 0] = np.nan
-    found = np.asarray(tf.function(layer, jit_compile=jit)(query, x))
+    found = np.asarray(
+        tf.function(layer, jit_compile=jit, autograph=False)(query, x)
+    )
     assert np.isnan(found[0, 1]).all()
     assert np.isfinite(found[0, [0, 2, 3]]).all()
 
@@ -206,7 +208,7 @@ def test_what_is_not_a_number_does_not_pass():
 def test_training_with_relative_clipping_learns(tmp_path):
     keras.utils.set_random_seed(0)
     model = encoder(1)
-    model.compile(RelativeClipSGD(0.3, 0.01), "mse", jit_compile=True)
+    model.compile(RelativeClipSGD(0.3, 0.01), "mse", jit_compile=False)
     target = np.random.normal(size=(2, 5, DIM))
     batches = tf.data.Dataset.from_tensors((IDS, target)).repeat(6)
     losses = model.fit(batches, epochs=5, verbose=0).history["loss"]

@@ -28,6 +28,7 @@ def model_of(layer, **options):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input([COLUMNS]), layer])
     model.add(keras.layers.Dense(1))
+    options = {"jit_compile": False, **options}
     model.compile(keras.optimizers.Adam(0.05), "mse", **options)
     return model
 
@@ -144,7 +145,7 @@ def test_nothing_moves_in_evaluation_or_frozen():
     layer(X)
     assert same(before, state(layer))
     layer.trainable = False
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", jit_compile=False)
     fit(model, 20)
     assert same(before, state(layer))
 
@@ -161,9 +162,7 @@ def test_an_update_of_several_batches_is_one_step(accumulation):
     assert len(layer.selected()) == 2
 
 
-def test_a_selection_saved_half_way_goes_on(tmp_path):
-    whole = model_of(SequentialAttention(3, total_steps=STEPS))
-    fit(whole)
+def test_a_selection_saved_half_way_goes_on(trained, tmp_path):
     half = model_of(SequentialAttention(3, total_steps=STEPS))
     fit(half, 80)
     assert 0 < len(half.layers[0].selected()) < 3
@@ -172,7 +171,7 @@ def test_a_selection_saved_half_way_goes_on(tmp_path):
     assert same(state(loaded.layers[0]), state(half.layers[0]))
     fit(loaded, 120)
     assert len(loaded.layers[0].selected()) == 3
-    assert set(loaded.layers[0].selected()) == set(whole.layers[0].selected())
+    assert set(loaded.layers[0].selected()) == set(trained.layers[0].selected())
 
 
 def test_it_is_served(trained, tmp_path):
@@ -191,7 +190,10 @@ def test_however_it_is_compiled_the_same_is_picked(trained, options):
     assert model.layers[0].selected() == trained.layers[0].selected()
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.large)],
+)
 def test_half_precision_picks_exactly_k(policy):
     layer = SequentialAttention(3, total_steps=STEPS, dtype=policy)
     fit(model_of(layer))
@@ -224,7 +226,9 @@ def test_layer():
     )
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 3.0])
+@pytest.mark.parametrize(
+    "value", [np.nan, 3.0, pytest.param(np.inf, marks=pytest.mark.large)]
+)
 def test_columns_that_say_nothing_are_never_picked(value):
     data = X.copy()
     data[:, 6] = value

@@ -120,7 +120,7 @@ def test_in_a_graph_each_call_chooses_anew():
     layer = LayerDropout(0.5, seed=4)
     before, after = pair(64, 2)
 
-    @tf.function
+    @tf.function(autograph=False)
     def graph(training):
         return layer(before, after, training=training)
 

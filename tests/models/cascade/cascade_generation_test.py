@@ -14,17 +14,19 @@ from keras_moe.models import Cascade
 from keras_moe.models import SwitchTransformer
 from keras_moe.serving import export
 
-_SMALL = {"num_experts": 0, "num_encoder_layers": 1, "num_decoder_layers": 2}
-
 
 @pytest.fixture(scope="module")
 def generators():
     keras.utils.set_random_seed(0)
-    small = SwitchTransformer.from_preset("switch_tiny", **_SMALL)
-    large = SwitchTransformer.from_preset("switch_tiny", **_SMALL)
-    for model in (small, large):
-        model.generate([[5, 6]], 2)
-    return small, large
+    return tuple(
+        SwitchTransformer.from_preset(
+            "switch_tiny",
+            num_experts=0,
+            num_encoder_layers=1,
+            num_decoder_layers=layers,
+        )
+        for layers in (2, 1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,10 @@ def stages(generators, sources):
     )
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# In a graph, by default, it is exported.
+@pytest.mark.parametrize(
+    "jit_compile", [pytest.param(False, marks=pytest.mark.large), True]
+)
 def test_generates_by_the_stage_that_a_rule_chooses(
     generators, rule, stages, sources, jit_compile
 ):

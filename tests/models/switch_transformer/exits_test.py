@@ -28,7 +28,9 @@ def test_the_last_exit_is_the_model(kind):
     np.testing.assert_array_equal(model.logits(last), model(inputs))
 
 
-@pytest.mark.parametrize("kind", ["sparse", "dense, gated"])
+@pytest.mark.parametrize(
+    "kind", ["sparse", pytest.param("dense, gated", marks=pytest.mark.large)]
+)
 def test_a_lower_exit_is_a_shorter_model(kind):
     model, inputs = make(kind, num_decoder_layers=3), data()
     exits = model.exit_states(inputs, (1, 2, 3))

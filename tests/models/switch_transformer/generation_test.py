@@ -60,7 +60,7 @@ def naive_greedy(model, source, max_length):
 @pytest.mark.parametrize(
     ("kind", "sizes"),
     [
-        ("sparse", {}),
+        pytest.param("sparse", {}, marks=pytest.mark.large),
         ("every block, gated", ONE_BLOCK),
         *(
             pytest.param(

@@ -32,7 +32,9 @@ KINDS = {
 # By default the last kind stands for these.
 HALVES = ("untied", "two vocabularies")
 EACH_KIND = [
-    pytest.param(kind, marks=pytest.mark.large) if kind in HALVES else kind
+    pytest.param(kind, marks=pytest.mark.large)
+    if kind in ("sparse", *HALVES)
+    else kind
     for kind in KINDS
 ]
 

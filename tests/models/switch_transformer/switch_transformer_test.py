@@ -101,7 +101,9 @@ def test_clone_model():
     np.testing.assert_array_equal(clone(inputs), model(inputs))
 
 
-@pytest.mark.parametrize("wrong", [-3, 12, 2**32 + 5])
+@pytest.mark.parametrize(
+    "wrong", [-3, pytest.param(12, marks=pytest.mark.large), 2**32 + 5]
+)
 def test_an_id_outside_the_vocabulary_reads_no_other_row(wrong):
     model = make(**ONE_BLOCK, num_experts=0)
     ids = np.array([[5, 6, 7], [5, 6, wrong]])

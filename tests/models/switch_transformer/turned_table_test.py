@@ -58,7 +58,7 @@ def test_few_steps_do_without(model):
 def test_xla_does_without(model):
     found = []
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def start():
         found.append(state_of(model).head_kernel)
         return 0

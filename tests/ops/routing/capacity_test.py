@@ -75,7 +75,11 @@ def test_no_size_and_no_factor_leave_the_range(
 @pytest.mark.parametrize("rounding", MODES)
 @pytest.mark.parametrize("jit", [False, True])
 def test_dynamic_in_a_graph(rounding, jit):
-    @tf.function(input_signature=[tf.TensorSpec([None, 2])], jit_compile=jit)
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 2])],
+        jit_compile=jit,
+        autograph=False,
+    )
     def capacity(x):
         return expert_capacity(
             tf.shape(x)[0], 8, 1.1, capacity_rounding=rounding

@@ -29,7 +29,7 @@ def compiled(experts, cap, entropy_weight, num_iterations):
         tf.TensorSpec([None, None], tf.bool),
     ]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def function(table, capacity, mask):
         return capped_assignment(
             table, capacity, cap, mask, entropy_weight, num_iterations
@@ -53,7 +53,7 @@ def assign(table, capacity, cap, entropy_weight, num_iterations, mask=None):
     padded=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_keeps_its_constraints(tokens, capacity, cap, padded, seed):
     experts = 3  # a graph for each number
     table = softmax_scores(tokens, experts, seed)
@@ -165,9 +165,9 @@ def test_tends_to_the_linear_program(tokens, experts, capacity, cap):
     ],
 )
 def test_the_defaults_come_close(tokens, experts, capacity, cap):
-    for seed in range(4):
-        table = softmax_scores(tokens, experts, seed, spread=1.0)
-        found = capped_assignment(np.float32(table)[None], capacity, cap)[0]
+    tables = [softmax_scores(tokens, experts, s, spread=1.0) for s in range(4)]
+    together = capped_assignment(np.float32(tables), capacity, cap)
+    for table, found in zip(tables, together, strict=True):
         best = expert_choice.best_assignment(table, capacity, cap)
 
         # In the last case every seat of every token is needed.
@@ -197,7 +197,7 @@ def test_small_weights_stay_finite(entropy_weight):
 def test_groups_are_their_own():
     tables = np.stack([softmax_scores(6, 3, seed) for seed in range(3)])
     tables = tables.astype("float32")
-    together = capped_assignment(tables, 2, 1)
+    together = capped_assignment(tables, 2, 1, num_iterations=50)
     for table, found in zip(tables, together, strict=True):
-        alone = capped_assignment(table[None], 2, 1)
+        alone = capped_assignment(table[None], 2, 1, num_iterations=50)
         np.testing.assert_allclose(alone[0], found, atol=1e-6)

@@ -24,6 +24,7 @@ def test_equals_the_loop(shape, jit):
         lambda x: count_choices(x, 4),
         input_signature=[tf.TensorSpec((None, None, shape[-1]), tf.int32)],
         jit_compile=jit,
+        autograph=False,
     )(index)
     np.testing.assert_array_equal(counted, loop(index, 4))
 

@@ -111,7 +111,7 @@ def test_equals_the_loop(
     padded=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=6)
+@settings(max_examples=4)
 def test_gradients_are_equal(kind, groups, tokens, capacity, padded, seed):
     *values, mask = arrays(groups, tokens, 3, 3, seed)
     mask = mask if padded else None
@@ -128,7 +128,7 @@ def test_gradients_are_equal(kind, groups, tokens, capacity, padded, seed):
     [
         ("gather", "top_2", 2),
         pytest.param("gather", "top_2", None, marks=pytest.mark.large),
-        ("gather", "expert_choice", 2),
+        pytest.param("gather", "expert_choice", 2, marks=pytest.mark.large),
         ("einsum", "top_2", 2),
     ],
 )
@@ -140,7 +140,7 @@ def test_gradients_are_equal_under_xla(executor, kind, capacity):
         tf.TensorSpec([None, None], tf.bool),
     ]
 
-    @tf.function(input_signature=signature, jit_compile=True)
+    @tf.function(input_signature=signature, jit_compile=True, autograph=False)
     def compiled(*arguments):
         *values, mask = arguments
         return gradients(executor, SPARSE[kind], *values, capacity, mask)

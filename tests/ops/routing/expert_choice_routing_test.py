@@ -45,7 +45,7 @@ def check(plan, logits, capacity, mask=None, **options):
     normalization=st.sampled_from(["none", "mean"]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_equals_the_loop(
     groups,
     tokens,
@@ -76,7 +76,7 @@ def test_slots_stay_empty_where_tokens_are_few(jit):
     rng = np.random.default_rng(0)
     logits = scores(2, 6, 3, rng)
     mask = np.array([[0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0]], bool)
-    route = tf.function(expert_choice_routing, jit_compile=jit)
+    route = tf.function(expert_choice_routing, jit_compile=jit, autograph=False)
     plan = route(tf.constant(logits), 4, tf.constant(mask))
     check(plan, logits, 4, mask)
     filled = (np.asarray(plan.token_index) < 6).sum((1, 2))
@@ -101,7 +101,7 @@ def test_padding_has_no_say(cap, softmax_over, poison):
             x = tf.constant(logits)
             tape.watch(x)
             plan = expert_choice_routing(
-                x, 3, mask, cap, softmax_over=softmax_over
+                x, 3, mask, cap, softmax_over=softmax_over, num_iterations=20
             )
             loss = tf.reduce_sum(tf.sin(9 * plan.combine_weight))
         return plan, np.asarray(tape.gradient(loss, x))
@@ -159,7 +159,7 @@ def test_unknown_shapes_in_a_graph(jit, cap):
         tf.TensorSpec([None, None], tf.bool),
     ]
 
-    @tf.function(input_signature=signature, jit_compile=jit)
+    @tf.function(input_signature=signature, jit_compile=jit, autograph=False)
     def route(logits, mask):
         capacity = (tf.shape(logits)[1] + 1) // 2
         return expert_choice_routing(
@@ -186,7 +186,7 @@ def test_unknown_shapes_in_a_graph(jit, cap):
 def test_nothing_to_route(shape, cap):
     logits = np.zeros(shape, "float32")
     for mask in (None, np.zeros(shape[:2], bool)):
-        plan = expert_choice_routing(logits, 2, mask, cap)
+        plan = expert_choice_routing(logits, 2, mask, cap, num_iterations=20)
         assert plan.probabilities.shape == shape
         assert np.all(np.asarray(plan.token_index) == shape[1])
         assert not np.any(plan.combine_weight)
@@ -202,7 +202,7 @@ def test_nothing_to_route(shape, cap):
     normalization=st.sampled_from(["none", "mean"]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_no_token_goes_to_more_experts_than_its_cap(
     tokens, experts, capacity, cap, share, ties, normalization, seed
 ):

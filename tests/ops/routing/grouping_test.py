@@ -51,6 +51,7 @@ def test_unknown_shapes(size, padded, jit):
             tf.TensorSpec([None, None], tf.bool),
         ],
         jit_compile=jit,
+        autograph=False,
     )
     def there_and_back(inputs, mask):
         grouped, new = group_tokens(inputs, mask if padded else None, size)

@@ -62,7 +62,9 @@ def test_a_bias_breaks_no_tie_of_experts():
 def test_tpus_see_no_float64(accelerator, monkeypatch):
     monkeypatch.setattr(_ranking, "accelerator", lambda: accelerator)
     logits = np.random.normal(size=(2, 9, 5)).astype("float32")
-    rank = tf.function(_ranking.ranking_probabilities, jit_compile=True)
+    rank = tf.function(
+        _ranking.ranking_probabilities, jit_compile=True, autograph=False
+    )
     graph = rank.get_concrete_function(tf.constant(logits)).graph
     dtypes = {x.dtype for op in graph.get_operations() for x in op.outputs}
     assert (tf.float64 in dtypes) == (accelerator == "CPU")

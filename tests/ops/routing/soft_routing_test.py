@@ -101,7 +101,10 @@ def test_unknown_shapes_in_a_graph(jit):
         tf.TensorSpec([None, None], tf.bool),
     ]
     route = tf.function(
-        soft_routing, input_signature=signature, jit_compile=jit
+        soft_routing,
+        input_signature=signature,
+        jit_compile=jit,
+        autograph=False,
     )
     rng = np.random.default_rng(2)
     for shape in ((1, 4), (2, 3)):

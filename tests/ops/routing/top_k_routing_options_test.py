@@ -163,10 +163,16 @@ def test_padding_has_no_say(priority, normalization):
 @pytest.mark.parametrize(
     ("priority", "capacity", "jit"),
     [
-        *((priority, 2, True) for priority in PRIORITIES),
+        ("choice_major", 2, True),
         ("choice_major", None, True),
         ("choice_major", None, False),
+        ("token_major", 2, False),
+        ("batch_prioritized", 2, True),
         ("gate_prioritized", 2, False),
+        *(
+            pytest.param(priority, 2, True, marks=pytest.mark.large)
+            for priority in ("token_major", "gate_prioritized")
+        ),
     ],
 )
 def test_unknown_shapes_in_a_graph(priority, capacity, jit):
@@ -176,6 +182,7 @@ def test_unknown_shapes_in_a_graph(priority, capacity, jit):
             tf.TensorSpec([None, None], tf.bool),
         ],
         jit_compile=jit,
+        autograph=False,
     )
     def route(logits, mask):
         return top_k_routing(

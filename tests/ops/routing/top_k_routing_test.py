@@ -87,7 +87,7 @@ def test_close_logits_are_told_apart(k):
 def test_capacity_may_be_a_tensor(jit):
     signature = [tf.TensorSpec([None, None, 3])]
 
-    @tf.function(input_signature=signature, jit_compile=jit)
+    @tf.function(input_signature=signature, jit_compile=jit, autograph=False)
     def route(logits):
         return top_k_routing(logits, 1, tf.shape(logits)[1] // 2)
 

@@ -33,7 +33,7 @@ def restore(connection, folder):
     keras.random.SeedGenerator()
     for _ in range(2):
         make_model()
-    model = make_built_model()
+    model = make_built_model(run_eagerly=True)
     checkpoints = Checkpoints(folder, asynchronous=False)
     step = checkpoints.restore(model).step
     checkpoints.save(model, Position(step=4))
@@ -115,7 +115,9 @@ def test_no_kill_makes_a_checkpoint_unreadable(tmp_path, others):
         if position is not None:
             assert position.step >= last
             last = position.step
-    assert last >= 12 and partial > 0
+        if kill >= 12 and last >= 6 and partial:
+            break
+    assert last >= 6 and partial
     # Kills cut deletions off, too. Who comes next makes up for it.
     checkpoints = Checkpoints(tmp_path, monitor="m")
     assert not list(tmp_path.glob(".*.partial"))

@@ -33,7 +33,7 @@ def test_restores_all_and_training_goes_on_as_before(tmp_path, trained):
     # Of another seed, and made after others.
     keras.utils.set_random_seed(99)
     make_model()
-    model = make_built_model()
+    model = make_built_model(run_eagerly=True)
     checkpoints.wait()
     assert checkpoints.restore(model) == position
     assert_equal(values_of(model), saved)
@@ -83,7 +83,7 @@ def test_metrics_that_are_not_made_yet(tmp_path, trained):
     assert_equal({name: after[name] for name in before}, before)
     # The other way round: what did not exist yet is as it begins.
     checkpoints.save(fresh, Position())
-    model = make_model()
+    model = make_model(run_eagerly=True)
     model.train_on_batch(X, Y)
     assert checkpoints.restore(model) == Position()
     named = named_state(model)

@@ -8,7 +8,7 @@ import keras, numpy as np
 from keras_moe.losses import token_crossentropy
 from keras_moe.training import EarlyExitTrainer
 
-EXITS, VOCABULARY, DIM, TOKENS = 8, 20_000, 8, 128
+EXITS, VOCABULARY, DIM, TOKENS = 5, 20_000, 8, 128
 
 class Model(keras.Model):
     def __init__(self):
@@ -63,6 +63,6 @@ def test_logits_of_all_exits_are_never_kept():
     graph, eager, straight = map(float, ran.stdout.split())
     # In units of one exit's logits. All logits at once, and what their
     # gradients need, are several times the number of exits.
-    assert straight > 3 * 8
+    assert straight > 3 * 5
     assert graph < straight / 2
     assert eager < straight / 2

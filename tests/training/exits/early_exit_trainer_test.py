@@ -16,6 +16,13 @@ from tests.training.exits.early_exit_trainer_case import costs_of
 from tests.training.exits.early_exit_trainer_case import loss_of
 from tests.training.exits.early_exit_trainer_case import trainer_of
 
+
+@pytest.fixture(scope="module")
+def still():
+    """A model that no test trains."""
+    return make()
+
+
 # === The loss ===
 
 
@@ -29,8 +36,8 @@ from tests.training.exits.early_exit_trainer_case import trainer_of
         ({"min_exit_layer": 3}, (3,)),
     ],
 )
-def test_loss_is_the_weighted_mean_of_the_exits(options, layers):
-    model, (x, y) = make(), data()
+def test_loss_is_the_weighted_mean_of_the_exits(still, options, layers):
+    model, (x, y) = still, data()
     trainer = trainer_of(model, **options)
     assert trainer.exits == layers
     weights = exit_weights(
@@ -154,14 +161,14 @@ def test_rows_of_no_weight_have_no_say():
     assert received == pytest.approx(np.dot(weights, rows) / 3, rel=1e-5)
 
 
-def test_metrics_see_the_last_exit():
+def test_metrics_see_the_last_exit(still):
     seen = []
 
     def spy(y_true, y_pred):
         seen.append(y_pred)
         return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
 
-    model, (x, y) = make(), data()
+    model, (x, y) = still, data()
     trainer = trainer_of(model, metrics=[spy])
     report = trainer.evaluate(x, y, verbose=0, return_dict=True)
     last = np.asarray(model(x))
@@ -169,8 +176,8 @@ def test_metrics_see_the_last_exit():
     assert report["spy"] == pytest.approx((last.argmax(-1) == y).mean())
 
 
-def test_each_exit_is_reported():
-    model, (x, y) = make(), data(batch=5)
+def test_each_exit_is_reported(still):
+    model, (x, y) = still, data(batch=5)
     trainer = trainer_of(model, min_exit_layer=1, exit_interval=2)
     report = trainer.evaluate(x, y, verbose=0, return_dict=True)
     assert set(report) == {"loss", "exit_1_loss", "exit_3_loss"}
@@ -179,8 +186,8 @@ def test_each_exit_is_reported():
     assert report["exit_3_loss"] == pytest.approx(last, rel=1e-5)
 
 
-def test_reports_add_up_though_the_last_batch_is_smaller():
-    model, (x, y) = make(), data(batch=5)
+def test_reports_add_up_though_the_last_batch_is_smaller(still):
+    model, (x, y) = still, data(batch=5)
     report = trainer_of(model).evaluate(
         x, y, batch_size=3, verbose=0, return_dict=True
     )
@@ -221,8 +228,8 @@ def test_reports_add_up_though_the_last_batch_is_smaller():
         ),
     ],
 )
-def test_curricula_change_the_loss_by_step(options, weights):
-    model, (x, y) = make(), data()
+def test_curricula_change_the_loss_by_step(still, options, weights):
+    model, (x, y) = still, data()
     trainer = trainer_of(model, **options)
     costs = costs_of(model, x, y, (1, 2, 3))
     for step, raw in weights.items():
@@ -231,11 +238,11 @@ def test_curricula_change_the_loss_by_step(options, weights):
         assert float(loss_of(trainer, x, y)) == pytest.approx(
             expected, rel=1e-5
         )
-        # Evaluation looks at all exits, whatever the step.
-        whole = np.dot([1, 2, 3], costs) / 6
-        assert float(loss_of(trainer, x, y, training=False)) == pytest.approx(
-            whole, rel=1e-5
-        )
+        if step in (min(weights), max(weights)):
+            # Evaluation looks at all exits, whatever the step.
+            received = loss_of(trainer, x, y, training=False)
+            whole = np.dot([1, 2, 3], costs) / 6
+            assert float(received) == pytest.approx(whole, rel=1e-5)
 
 
 # === As a whole ===
@@ -284,10 +291,9 @@ def test_training_lowers_every_exit_and_is_saved(tmp_path):
         ),
     ],
 )
-def test_errors_come_before_training(options, message):
-    model = make()
+def test_errors_come_before_training(still, options, message):
     with pytest.raises(ValueError, match=message):
-        EarlyExitTrainer(model, **options)
+        EarlyExitTrainer(still, **options)
 
 
 def test_a_frozen_model_is_refused():

@@ -13,15 +13,15 @@ from tests.training.exits.early_exit_case import make
 
 @pytest.mark.parametrize("kind", [EarlyExitTrainer, ExitClassifierTrainer])
 def test_a_checkpoint_of_fit_is_the_wrapped_model(kind, tmp_path):
-    model, (x, y) = make(exit_classifier=True), data()
+    model, (x, y) = make(layers=2, exit_classifier=True), data()
     trainer = kind(model)
     trainer.compile("sgd", token_crossentropy, run_eagerly=True)
     path = tmp_path / "{epoch}.keras"
     trainer.fit(
-        x, y, epochs=2, verbose=0,
+        x, y, verbose=0,
         callbacks=[keras.callbacks.ModelCheckpoint(path)],
     )  # fmt: skip
-    loaded = keras.models.load_model(tmp_path / "2.keras")
+    loaded = keras.models.load_model(tmp_path / "1.keras")
     assert type(loaded) is type(model)
     np.testing.assert_array_equal(loaded(x), model(x))
     for weight, kept in zip(loaded.weights, model.weights, strict=True):

@@ -10,9 +10,14 @@ from tests.training.example_model import make_built_model
 from tests.training.example_model import make_model
 
 
+@pytest.fixture(scope="module")
+def model():
+    """As it was made, before and after each test."""
+    return make_built_model()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_all_finite(bad):
-    model = make_built_model()
+def test_all_finite(model, bad):
     assert all_finite(model)
     for variable in (model.layers[-1].bias, model.optimizer.variables[-1]):
         good = np.array(np.asarray(variable))
@@ -25,6 +30,7 @@ def test_all_finite(bad):
     # The greatest of no values is minus infinity.
     model.metrics_variables[0].assign(bad)
     assert all_finite(model)
+    model.reset_metrics()
 
 
 def test_all_finite_follows_what_is_built_later():

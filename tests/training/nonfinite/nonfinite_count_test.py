@@ -45,7 +45,7 @@ def test_leaves_without_floats_are_finite():
     assert count_nonfinite(leaves) == NonfiniteCount()
     assert count_nonfinite([]) == NonfiniteCount()
 
-    @tf.function
+    @tf.function(autograph=False)
     def in_a_graph(x):
         assert count_nonfinite(x) == NonfiniteCount()
         return x
