@@ -3,6 +3,7 @@
 import keras
 
 from keras_moe.backend._running import accelerator
+from keras_moe.backend._running import shapes_must_be_static
 from keras_moe.types import Tensor
 
 
@@ -87,11 +88,45 @@ def index_of_greatest(x: Tensor) -> Tensor:
     return tf.argmax(x, axis=-1, output_type=tf.int32)
 
 
+def batched_product(
+    x: Tensor, y: Tensor, transpose_y: bool = False
+) -> Tensor:
+    """Returns `x @ y` for each pair of matrices.
+
+    For single rows, such as the query of a decoding step, and single columns
+    on TensorFlow by an operation that oneDNN does not take over: its product of
+    batches needs twice the time.
+
+    Args:
+        x: `[..., n, k]`.
+        y: `[..., k, m]`, of the same leading axes.
+        transpose_y: whether `y` is `[..., m, k]`.
+
+    Returns:
+        `[..., n, m]`.
+    """
+    single = 1 in (x.shape[-2], y.shape[-2 if transpose_y else -1])
+    if single and _onednn_may_multiply(x, y):
+        import tensorflow as tf
+
+        return tf.raw_ops.BatchMatMulV3(
+            x=x, y=y, adj_y=transpose_y, Tout=tf.float32
+        )
+    if transpose_y:
+        y = keras.ops.swapaxes(y, -2, -1)
+    return keras.ops.matmul(x, y)
+
+
+def _onednn_may_multiply(x: Tensor, y: Tensor) -> bool:
+    """Says whether TensorFlow's own kernels will multiply float32."""
+    if keras.backend.backend() != "tensorflow" or shapes_must_be_static():
+        return False
+    dtypes = {keras.backend.standardize_dtype(each.dtype) for each in (x, y)}
+    return dtypes == {"float32"}
+
+
 def dot_rows(x: Tensor, y: Tensor) -> Tensor:
     """Returns the dot product of each vector with each row of its own matrix.
-
-    On TensorFlow by an operation that oneDNN does not take over: for a single
-    vector its product of batches needs twice the time.
 
     Args:
         x: float32 `[n, d]`.
@@ -100,13 +135,8 @@ def dot_rows(x: Tensor, y: Tensor) -> Tensor:
     Returns:
         float32 `[n, m]`.
     """
-    x = keras.ops.expand_dims(x, -1)
-    if keras.backend.backend() != "tensorflow":
-        return keras.ops.squeeze(keras.ops.matmul(y, x), axis=-1)
-    import tensorflow as tf
-
-    product = tf.raw_ops.BatchMatMulV3(x=y, y=x, Tout=tf.float32)
-    return tf.squeeze(product, axis=-1)
+    product = batched_product(y, keras.ops.expand_dims(x, -1))
+    return keras.ops.squeeze(product, axis=-1)
 
 
 def join_bytes(codes: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from keras_moe.backend import gather_rows
 from keras_moe.sharding import active_sharding
 from keras_moe.types import Tensor
 
@@ -29,7 +30,10 @@ def batched_take(
         return sharding.batched_take(values, index, num_group_axes)
     *groups, n = ops.shape(values)[: num_group_axes + 1]
     row = tuple(values.shape[num_group_axes + 1 :])
+    flat = ops.reshape(values, (-1, *row))
+    if all(isinstance(g, int) for g in groups) and math.prod(groups) == 1:
+        return gather_rows(flat, index)
     offset = ops.arange(math.prod(groups), dtype="int32") * n
     inner = len(index.shape) - num_group_axes
     offset = ops.reshape(offset, (*groups, *(1,) * inner))
-    return ops.take(ops.reshape(values, (-1, *row)), index + offset, axis=0)
+    return gather_rows(flat, index + offset)

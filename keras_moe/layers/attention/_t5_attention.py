@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_moe.backend import batched_product
 from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers._lost_masks import warn_of_lost_mask
 from keras_moe.layers.attention._attention_cache import AttentionCache
@@ -304,7 +305,7 @@ class T5Attention(keras.layers.Layer):
     ) -> Tensor:
         """Attends with projected heads; returns `(batch, queries, dim)`."""
         # b = batch, h = head, q = query, k = key: [b, h, q, k]
-        scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
+        scores = batched_product(queries, keys, transpose_y=True)
         scores = ops.cast(scores, "float32")
         if bias is not None:
             scores = scores + ops.cast(bias, "float32")
@@ -312,7 +313,7 @@ class T5Attention(keras.layers.Layer):
             scores = ops.where(attention_mask, scores, -1e9)
         weights = ops.cast(softmax(scores), values.dtype)
         weights = self.dropout(weights, training=training)
-        heads = self._join_heads(ops.matmul(weights, values))
+        heads = self._join_heads(batched_product(weights, values))
         return apply_dense(self.output_projection, heads)
 
     def _split_heads(self, x: Tensor) -> Tensor:

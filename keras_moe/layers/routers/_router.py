@@ -14,6 +14,7 @@ from keras_moe.losses import router_z_loss
 from keras_moe.ops import RoutingPlan
 from keras_moe.ops import SoftRoutingPlan
 from keras_moe.ops import expert_capacity
+from keras_moe.ops._short_sequences import apply_dense
 from keras_moe.ops.routing._broken_rows import broken_rows
 from keras_moe.ops.routing._broken_rows import mark_broken
 from keras_moe.ops.routing._broken_rows import split_tokens
@@ -223,9 +224,9 @@ class Router(RouterMetrics):
         inputs = self.jittered(inputs, training)
         if len(inputs.shape) == 4:
             # Both group axes are sharded; flattening them would gather them.
-            logits = ops.einsum("bgsd,de->bgse", inputs, self.kernel)
-            return as_spread(logits, num_group_axes=2)
-        return ops.matmul(inputs, self.kernel)
+            scores = ops.einsum("bgsd,de->bgse", inputs, self.kernel)
+            return as_spread(scores, num_group_axes=2)
+        return apply_dense(lambda x: ops.matmul(x, self.kernel), inputs)
 
     def jittered(self, inputs: Tensor, training: bool | None) -> Tensor:
         """Returns float32 inputs, in training times the noise."""
