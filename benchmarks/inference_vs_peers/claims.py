@@ -37,6 +37,14 @@ def add_case(report: Report, case: Case, ours: Told, theirs: Told) -> None:
                     for threads, ms in found.items()
                 }
             )
+    report.add_figures(
+        {
+            # To read the weights of a token once takes as long.
+            f"floor_ms_a_token_b1_{case.name}_t{threads}": 1000
+            * min(turn["least_seconds"] for turn in turns)
+            for threads, turns in ours.items()
+        }
+    )
 
 
 def add_agreement(report: Report, ours: list[Told]) -> None:

@@ -88,9 +88,7 @@ def index_of_greatest(x: Tensor) -> Tensor:
     return tf.argmax(x, axis=-1, output_type=tf.int32)
 
 
-def batched_product(
-    x: Tensor, y: Tensor, transpose_y: bool = False
-) -> Tensor:
+def batched_product(x: Tensor, y: Tensor, transpose_y: bool = False) -> Tensor:
     """Returns `x @ y` for each pair of matrices.
 
     For single rows, such as the query of a decoding step, and single columns

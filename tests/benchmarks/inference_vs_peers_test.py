@@ -7,10 +7,13 @@ from benchmarks.inference_vs_peers.__main__ import main
 from benchmarks.inference_vs_peers.cases import CASES
 from benchmarks.inference_vs_peers.claims import add_agreement
 from benchmarks.inference_vs_peers.claims import add_case
+from benchmarks.inference_vs_peers.least_reading import least_bytes
+from benchmarks.inference_vs_peers.least_reading import least_seconds
 from benchmarks.inference_vs_peers.task import Task
 from benchmarks.inference_vs_peers.task import read_task
 from benchmarks.inference_vs_peers.time_ours import count_excused
 from benchmarks.shared.report import Report
+from keras_moe.models import SwitchTransformer
 
 
 def turn(seconds, **figures):
@@ -24,6 +27,7 @@ def turn(seconds, **figures):
 def test_claims():
     report = Report("test")
     same = {"logit_difference": {"1": 2e-5, "8": 3e-5}, "excused": {"1": 0}}
+    same["least_seconds"] = 0.001
     # The better number of threads counts, of each engine.
     ours = {2: [turn([1.0, 9.0, 2.0], **same)], 1: [turn([4.0], **same)]}
     theirs = {2: [turn([30.0]), turn([10.0])], 1: [turn([8.0])]}
@@ -43,6 +47,24 @@ def test_claims():
     assert claims["over_ctranslate2_b1"].value == pytest.approx(0.25)
     assert claims["max_logit_difference"].value == 3e-5
     assert report.figures["ours_ms_a_token_b1_e8_t2"] == pytest.approx(2.0)
+    assert report.figures["floor_ms_a_token_b1_e8_t1"] == pytest.approx(1.0)
+
+
+def test_a_token_reads_one_expert_and_no_projection_of_the_source():
+    model = SwitchTransformer(
+        vocabulary_size=10,
+        model_dim=4,
+        num_heads=2,
+        hidden_dim=6,
+        num_experts=3,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+    )
+    model.build()
+    kernels = 2 * (6 * 4 * 4 + 2 * 4 * 6)
+    others = 4 * 3 + 32 * 2 + 7 * 4  # the router, distances and norms
+    assert least_bytes(model) == 4 * (kernels + others + 10 * 4)
+    assert least_seconds(model) > 0
 
 
 def test_rows_may_part_at_a_tie_alone():
