@@ -60,7 +60,6 @@ def test_a_token_reads_one_expert_and_no_projection_of_the_source():
         num_encoder_layers=2,
         num_decoder_layers=2,
     )
-    model.build()
     kernels = 2 * (6 * 4 * 4 + 2 * 4 * 6)
     others = 4 * 3 + 32 * 2 + 7 * 4  # the router, distances and norms
     assert least_bytes(model) == 4 * (kernels + others + 10 * 4)
