@@ -4,17 +4,22 @@ One folder, one process, and the order matters: each test changes one thing
 and looks at what ran anew.
 """
 
+import contextlib
 import json
 
 import pytest
 from rich.console import Console
 
 from keras_moe.calibration import Certificate
+from keras_moe.orchestration import served
 from keras_moe.orchestration import span_of
 from pipelines.g2p import demo
 from pipelines.g2p import local_runner
+from pipelines.g2p.modules import presets
 from pipelines.g2p.modules import training
+from tests.components.gates.server_in_process import ServerInProcess
 from tests.pipelines.g2p.conftest import config_of
+from tests.pipelines.g2p.conftest import make_flags
 from tests.pipelines.g2p.conftest import run
 from tests.pipelines.g2p.conftest import versions
 from tests.serving import native_loader
@@ -33,8 +38,41 @@ GATES = {"Evaluator", "InfraValidator", "RouterReport", "Pusher"}
 MODELS = {"Trainer", "Distiller", "ExitCalibrator"}
 
 
-def test_demo_pushes_serves_and_reports(flags, capfd, monkeypatch):
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """A teacher of few blocks, and few steps: each block is traced often."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = {**presets.PRESETS["switch_tiny"], "num_encoder_layers": 1}
+        patch.setitem(presets.PRESETS, "tiny", tiny)
+        yield [
+            *make_flags(tmp_path_factory.mktemp("line")),
+            *("--preset", "tiny", "--steps", "4"),
+            *("--set", "student.training.steps=10"),
+        ]
+
+
+class LeftOpen(contextlib.ExitStack):
+    """Serves as the demo does, and leaves the server to later tests."""
+
+    def served(self, *args):
+        self.both = self.enter_context(served(*args))
+        return contextlib.nullcontext(self.both)
+
+
+@pytest.fixture(scope="module")
+def left_open():
+    with LeftOpen() as stack:
+        yield stack
+
+
+def test_demo_pushes_serves_and_reports(flags, left_open, capfd, monkeypatch):
     monkeypatch.setattr("pipelines.g2p.comparison._TIMED_WORDS", 4)
+    # A process of its own is in `tests/components/gates`.
+    monkeypatch.setattr(
+        "keras_moe.components.gates._infra_validator.EmbeddedServerRunner",
+        ServerInProcess,
+    )
+    monkeypatch.setattr(demo, "served", left_open.served)
     assert demo.main(flags) == 0
     config = config_of(flags)
     (version,) = versions(flags)
@@ -89,12 +127,10 @@ def test_demo_pushes_serves_and_reports(flags, capfd, monkeypatch):
 
 
 @pytest.fixture(scope="class")
-def server(flags):
-    """Ends before others push: it would load what they do."""
-    from keras_moe.serving import Server
-
-    with Server("g2p", config_of(flags).serving_dir) as server:
-        server.wait_until_available()
+def server(left_open):
+    """The demo's; ends before others push: it would load what they do."""
+    with left_open:
+        server, _ = left_open.both
         yield server
 
 
