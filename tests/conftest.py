@@ -91,3 +91,18 @@ def seed(seed_tensorflow):
 def run_eagerly(request):
     """How a model is compiled: a few steps take less time than their graph."""
     return request.param
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(True, id="eager"),
+        pytest.param(False, id="as_it_stands", marks=pytest.mark.large),
+    ]
+)
+def functions_run_eagerly(request):
+    """How an example runs: to make its graphs takes longer than the rest."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(request.param)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -1,6 +1,7 @@
 """The examples in the docstrings run, and print what they say."""
 
 import pytest
+import tensorflow as tf
 
 from tests import docstrings
 
@@ -12,6 +13,8 @@ WITH_TFX = (
     "keras_moe.orchestration.running._component_failed_error",
     "keras_moe.orchestration.running._reporting_runner",
 )
+# Of so many steps that their graph pays.
+LONG = ".SequentialAttention"
 
 
 def cases():
@@ -21,5 +24,8 @@ def cases():
 
 
 @pytest.mark.parametrize("case", list(cases()))
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_example(case, tmp_path):
+    if case.name.endswith(LONG):
+        tf.config.run_functions_eagerly(False)
     docstrings.run_prompted(case, tmp_path / "new")

@@ -50,6 +50,7 @@ def test_links_of_readme_and_docs():
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_a_model_of_your_own(tmp_path, monkeypatch):
     """The first example, with no name but those that it defines."""
     monkeypatch.chdir(tmp_path)
@@ -77,6 +78,7 @@ def test_long_sequences():
     )
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_a_whole_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ids = np.random.default_rng(0).integers(1, 1000, size=(2, 5))

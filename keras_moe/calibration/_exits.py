@@ -217,7 +217,7 @@ def calibrate_exits(
     >>> model = keras_moe.models.SwitchTransformer.from_preset(
     ...     "switch_tiny", num_experts=0
     ... )
-    >>> ids = np.random.default_rng(0).integers(2, 32, (300, 6))
+    >>> ids = np.random.default_rng(0).integers(2, 32, (60, 6))
     >>> certificate = keras_moe.calibration.calibrate_exits(
     ...     model,
     ...     ids,

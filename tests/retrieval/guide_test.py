@@ -54,6 +54,7 @@ def test_indexes(tmp_path, monkeypatch):
     assert np.array(named["where"]).tolist() == [[16, 33]]
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_what_is_learned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = imported()
