@@ -78,8 +78,19 @@ def test_long_sequences():
     )
 
 
-@pytest.mark.usefixtures("functions_run_eagerly")
-def test_a_whole_model(tmp_path, monkeypatch):
+# Smaller than on the page: each layer is compiled many times.
+SMALLER = {
+    "encoder_layers": (4, 1),
+    # The fewest of a decoder with exits and experts.
+    "decoder_layers": (4, 2),
+    "model_dim": (256, 16),
+    "hidden_dim": (1024, 32),
+    "num_heads": (8, 2),
+    "num_experts": (8, 4),
+}
+
+
+def test_a_whole_model(tmp_path, monkeypatch, run_eagerly):
     monkeypatch.chdir(tmp_path)
     ids = np.random.default_rng(0).integers(1, 1000, size=(2, 5))
     names = {
@@ -94,26 +105,31 @@ def test_a_whole_model(tmp_path, monkeypatch):
             tf.strings.as_string(ids), axis=1, separator=" "
         ),
     }
-    # Shallower than on the page, since each layer is compiled many times.
-    # Two layers are the fewest of a decoder with exits and experts.
-    code = python_blocks(QUICKSTART)[3]
-    for stack, layers in (("encoder", 1), ("decoder", 2)):
-        assert code.count(f"{stack}_layers=4") == 1
-        code = code.replace(f"{stack}_layers=4", f"{stack}_layers={layers}")
-    exec(code, names)
+    make, certify, distil = python_blocks(QUICKSTART)[3:]
+    for name, (size, smaller) in SMALLER.items():
+        assert make.count(f"{name}={size},") == 1
+        make = make.replace(f"{name}={size},", f"{name}={smaller},")
+    exec(make, names)
     # To compile a training by XLA takes seconds more.
     names["model"].supports_jit = False
     assert names["answers"]["outputs"].shape == (1,)
     assert names["answer"].shape == (2, 32)
     names["held_out"] = np.random.default_rng(1).integers(1, 1000, (70, 5))
-    exec(python_blocks(QUICKSTART)[4], names)
+    exec(eagerly(certify, "trainer", run_eagerly), names)
     served = tf.saved_model.load(str(tmp_path / "models/mine/2"))
     answer = served.signatures["serving_default"](inputs=tf.constant(["hi"]))
     assert answer["exit_layer"].shape == (1, 32)
     assert names["certificate"].threshold <= 1.0
-    exec(python_blocks(QUICKSTART)[5], names)
+    exec(eagerly(distil, "distiller", run_eagerly), names)
     student = keras.saving.load_model(tmp_path / "student.keras")
     assert student.config.num_experts == 0
+
+
+def eagerly(code, name, run_eagerly):
+    """Sets how a model is trained, after it was compiled."""
+    fit = f"{name}.fit("
+    assert code.count(fit) == 1
+    return code.replace(fit, f"{name}.run_eagerly = {run_eagerly}\n{fit}")
 
 
 @pytest.mark.large
