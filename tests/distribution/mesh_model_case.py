@@ -19,7 +19,14 @@ from keras_moe.layers import TopKRouter
 # a mesh as many as could be, of which a smaller share is used.
 UNEQUAL = "val_moe/expert_usage"
 ROWS, LENGTH, DIM, VOCABULARY, EXPERTS = 16, 8, 8, 16, 8
-MESHES = {"2x4": (2, 4, 1), "1x8": (1, 8, 1), "2x2x2": (2, 2, 2)}
+MESHES = {
+    # Of fewer devices than there are: quick.
+    "2x2": (2, 2, 1),
+    "2x1x2": (2, 1, 2),
+    "2x4": (2, 4, 1),
+    "1x8": (1, 8, 1),
+    "2x2x2": (2, 2, 2),
+}
 ROUTERS = {
     "switch": lambda: SwitchRouter(EXPERTS, group_size=16, jitter_noise=0.1),
     "top_2": lambda: TopKRouter(

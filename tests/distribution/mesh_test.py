@@ -34,13 +34,13 @@ LAYERS = [
     f"layer('{router}', '{dispatch}', '{mesh}')"
     for router, dispatch, mesh in (
         ("switch", "gather", "2x4"),
-        ("expert_choice", "gather", "2x4"),
+        ("expert_choice", "gather", "2x2"),
     )
 ]
 DEFAULT = [
     *LAYERS,
-    "default_names()",
-    "life(directory)",
+    "default_names('2x1x2')",
+    "life(directory, '2x2')",
     "refusals()",
     "retrieval()",
     "retrieval(recall_target=1.0, storage='int8')",
@@ -54,7 +54,10 @@ def test_a_layer_computes_what_one_device_does(found, case):
 
 
 def test_layers_without_names_lie_along_the_model_axis(found):
-    case = found["default_names()"]
+    check_names(found["default_names('2x1x2')"])
+
+
+def check_names(case):
     assert case["gap"] <= ROUNDING
     # Half of each inner size, 8 of attention and 16 of the network.
     assert case["local_shapes"] == [[8, 4], [4, 8], [8, 8], [8, 8]] * 2
@@ -124,11 +127,22 @@ def test_a_loop_of_ones_own_is_that_of_one_device():
 
 
 def test_a_model_on_a_mesh_lives_as_any_other(found):
-    life = found["life(directory)"]
+    check_life(found["life(directory, '2x2')"], experts=4)
+
+
+@pytest.mark.large
+def test_on_meshes_of_all_devices():
+    names, life = "default_names('2x2x2')", "life(directory, '2x4')"
+    found = found_by(names, life)
+    check_names(found[names])
+    check_life(found[life], experts=2)
+
+
+def check_life(life, experts):
+    """Of 8 experts, each device has so many."""
     assert life["as_before"] == 0.0
-    # 8 experts on 4 devices.
-    assert life["local_shapes"] == [[2, 8, 16], [2, 16, 8]]
-    assert life["local_slots"] == [[2, 8, 16]] * 2
+    assert life["local_shapes"] == [[experts, 8, 16], [experts, 16, 8]]
+    assert life["local_slots"] == [[experts, 8, 16]] * 2
     assert life["rows_of_predictions"] == 16
     assert life["predict_on_batch"] <= ROUNDING
     for where in (None, "1x8", "2x2x2"):

@@ -46,10 +46,10 @@ def fit(mesh, epochs=2, **options):
     }
 
 
-def life(directory):
+def life(directory, mesh):
     """What a user does besides `fit`: all of it on one model."""
     found = {}
-    on = engine("2x4")
+    on = engine(mesh)
     model = make_model()
     before = [np.array(w) for w in model.get_weights()]
     on.distribute(model)
@@ -123,6 +123,7 @@ def life(directory):
         served = tf.saved_model.load(f"{directory}/model")
         found["served"] = gap(served.serve(IDS[:ROWS]), predicted)
         # And it can be trained on.
+        model.run_eagerly = True
         model.fit(data(), verbose=0)
     return found
 
