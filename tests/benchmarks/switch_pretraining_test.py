@@ -190,6 +190,7 @@ class TestRun:
             "expert_choice_e64",
         ],
     )
+    @pytest.mark.usefixtures("functions_run_eagerly")
     def test_trains_each_variant(self, name, tmp_path):
         variant = claims.VARIANTS[name]
         small = Variant(name, min(variant.num_experts, 4), variant.router)
@@ -202,6 +203,7 @@ class TestRun:
         assert records.read(tmp_path, name, 0) == run
         assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
+    @pytest.mark.usefixtures("functions_run_eagerly")
     def test_stops_where_the_target_is(self, tmp_path):
         corpus = corpora.make_corpus(speeches(), 64)
 

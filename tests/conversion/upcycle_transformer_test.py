@@ -40,6 +40,7 @@ def test_switch_transformers_change_their_config():
             np.testing.assert_array_equal(named[name][expert], origin)
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_switch_transformers_start_where_the_dense_one_was(tmp_path):
     dense = tiny_transformer()
     sparse = upcycle(dense, 4)

@@ -23,7 +23,7 @@ class ServerInProcess:
         return f"127.0.0.1:{self._server.grpc_port}"
 
     def GetLogs(self):
-        return ""
+        return "said this\nand that\n"
 
     def Stop(self):
         self._server.__exit__(None, None, None)

@@ -52,6 +52,7 @@ def _task(seed, rows=300):
     return CalibrationTask(sources, loss, None, sources[:, :1] % 7)
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_the_certificate_is_of_the_cascade_that_is_served(stages):
     certifier = CascadeCertifier(stages, _SETTINGS)
     rule, thresholds = certifier.fit(_task(0))
@@ -74,6 +75,7 @@ def test_the_certificate_is_of_the_cascade_that_is_served(stages):
     )
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_nothing_is_granted_that_is_not_shown(stages):
     certifier = CascadeCertifier(
         stages, {**_SETTINGS, "budget": None, "tolerance": 0.01}

@@ -68,7 +68,9 @@ def student(tmp_path_factory):
     made = artifact(standard_artifacts.Model, tmp_path_factory.mktemp("s"))
     extra = pathlib.Path(made.uri, "Format-Serving", "assets.extra")
     extra.mkdir(parents=True)
-    model = SwitchTransformer.from_preset("switch_tiny", num_experts=0)
+    model = SwitchTransformer.from_preset(
+        "switch_tiny", num_experts=0, num_encoder_layers=1
+    )
     model.save(extra / "model.keras")
     return made
 
@@ -134,6 +136,7 @@ def test_in_a_remote_store(student, remote):
     assert pattern == f"{remote}/ex/Split-calibration/*"
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_nothing_is_uploaded_that_is_not_certified(student, remote):
     student = moved(student, f"{remote}/student")
     with pytest.raises(RuntimeError, match="with the certificate"):
@@ -142,6 +145,7 @@ def test_nothing_is_uploaded_that_is_not_certified(student, remote):
     assert not files(f"{remote}/certificate")
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_nothing_certified_is_no_model_and_one_line(student, tmp_path):
     with pytest.raises(components.GateClosedError) as raised:
         run(student, tmp_path, loss=0.5)

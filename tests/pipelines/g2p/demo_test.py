@@ -8,9 +8,11 @@ import contextlib
 import json
 
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 from keras_moe.calibration import Certificate
+from keras_moe.models import SwitchTransformer
 from keras_moe.orchestration import served
 from keras_moe.orchestration import span_of
 from pipelines.g2p import demo
@@ -59,6 +61,19 @@ class LeftOpen(contextlib.ExitStack):
         return contextlib.nullcontext(self.both)
 
 
+def teach_eagerly(model, *args, _train=training.train, **kwargs):
+    """Trains a teacher by Python, a student in a graph, as always.
+
+    Few steps take less time than their graph; a model of this kind trains in a
+    graph in `modules/training_test.py`.
+    """
+    tf.config.run_functions_eagerly(isinstance(model, SwitchTransformer))
+    try:
+        return _train(model, *args, **kwargs)
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="module")
 def left_open():
     with LeftOpen() as stack:
@@ -73,6 +88,7 @@ def test_demo_pushes_serves_and_reports(flags, left_open, capfd, monkeypatch):
         ServerInProcess,
     )
     monkeypatch.setattr(demo, "served", left_open.served)
+    monkeypatch.setattr(training, "train", teach_eagerly)
     assert demo.main(flags) == 0
     config = config_of(flags)
     (version,) = versions(flags)

@@ -60,7 +60,7 @@ def export(model, directory, **options):
 
 @pytest.fixture(scope="module")
 def model():
-    return talkative_model()
+    return talkative_model(num_encoder_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_graph_is_pure(certified):
 
 def test_refuses_another_model(model, tmp_path):
     certificate = certify(model)
-    other = talkative_model(seed=2)
+    other = talkative_model(seed=2, num_encoder_layers=1)
     with pytest.raises(ValueError, match="fingerprint was"):
         export(other, tmp_path / "1", certificate=certificate)
     assert not (tmp_path / "1").exists()
