@@ -204,6 +204,7 @@ def test_numbers_are_told_by_their_variance(inputs, tmp_path):
     assert 0.0 < report["curve"][-1][1] < 1.0
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_in_a_remote_store(inputs, monkeypatch, tmp_path):
     with remote_store(monkeypatch, tmp_path) as store:
         there = {
