@@ -59,6 +59,12 @@ def run(teacher, examples, place, context=None, **changed):
     return made
 
 
+@pytest.fixture(scope="module")
+def labelled_once(teacher, examples, tmp_path_factory):
+    """To read alone."""
+    return run(teacher, examples, tmp_path_factory.mktemp("once"))
+
+
 @pytest.mark.parametrize("output", ["probabilities", "logits"])
 def test_the_teachers_answer_and_its_accuracy(
     output, teacher, examples, tmp_path
@@ -98,9 +104,8 @@ def test_the_teachers_answer_and_its_accuracy(
 
 
 def test_files_do_not_depend_on_workers_or_the_order(
-    teacher, examples, tmp_path
+    labelled_once, teacher, tmp_path
 ):
-    one = run(teacher, examples, tmp_path / "one")
     backwards = case.write(tmp_path / "backwards", splits(-1), files=4)
     three = run(
         teacher, backwards, tmp_path / "three", context=case.MANY_WORKERS
@@ -110,14 +115,15 @@ def test_files_do_not_depend_on_workers_or_the_order(
         files = case.content(made)
         return {k: v for k, v in files.items() if k.startswith("Split-train")}
 
-    assert len(labelled(one)) == 3
-    assert labelled(one) == labelled(three)
+    assert len(labelled(labelled_once)) == 3
+    assert labelled(labelled_once) == labelled(three)
 
 
-def test_what_an_earlier_teacher_said_is_replaced(teacher, examples, tmp_path):
-    once = run(teacher, examples, tmp_path / "once")
-    twice = run(teacher, once, tmp_path / "twice")
-    assert case.content(once) == case.content(twice)
+def test_what_an_earlier_teacher_said_is_replaced(
+    labelled_once, teacher, tmp_path
+):
+    twice = run(teacher, labelled_once, tmp_path / "twice")
+    assert case.content(labelled_once) == case.content(twice)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,9 @@ def test_no_example_to_measure_the_teacher_on(teacher, tmp_path):
         run(teacher, given, tmp_path)
 
 
-def test_in_a_remote_store(teacher, examples, remote, tmp_path, monkeypatch):
+def test_in_a_remote_store(
+    labelled_once, teacher, examples, remote, tmp_path, monkeypatch
+):
     # Beam leaves files of its own, which say nothing of ours.
     temporary = tmp_path / "beam"
     temporary.mkdir()
@@ -153,10 +161,9 @@ def test_in_a_remote_store(teacher, examples, remote, tmp_path, monkeypatch):
         moved(examples, f"{remote}/examples"),
         remote,
     )
-    here = run(teacher, examples, tmp_path)
     assert there.get_string_custom_property(
         "teacher_accuracy"
-    ) == here.get_string_custom_property("teacher_accuracy")
+    ) == labelled_once.get_string_custom_property("teacher_accuracy")
 
 
 def test_the_component_declares_what_it_reads_and_writes():

@@ -63,12 +63,18 @@ def run(selector, models, examples, place, context=None, **changed):
     return made
 
 
+@pytest.fixture(scope="module")
+def by_entropy(models, pool, tmp_path_factory):
+    """What is chosen from the pool; to read alone."""
+    return run(ENTROPY, models[:1], pool, tmp_path_factory.mktemp("entropy"))
+
+
 @pytest.mark.parametrize(
     "selector",
     [
         data.RandomSelector(),
         data.MarginSelector(),
-        data.EntropySelector(),
+        pytest.param(data.EntropySelector(), marks=pytest.mark.large),
         ENTROPY,
         data.ImportanceSelector("disagreement", weight_cap=2.0),
     ],
@@ -111,8 +117,9 @@ def test_chooses_what_is_chosen_in_memory(selector, models, pool, tmp_path):
     )
 
 
-def test_files_do_not_depend_on_workers_or_the_order(models, pool, tmp_path):
-    one = run(ENTROPY, models[:1], pool, tmp_path / "one")
+def test_files_do_not_depend_on_workers_or_the_order(
+    by_entropy, models, tmp_path
+):
     rows = [case.example(row) for row in range(60)]
     backwards = case.write(
         tmp_path / "backwards",
@@ -126,8 +133,10 @@ def test_files_do_not_depend_on_workers_or_the_order(models, pool, tmp_path):
     def chosen(made):
         return {k: v for k, v in case.content(made).items() if "eval" not in k}
 
-    assert chosen(one) == chosen(three)
-    names = sorted(name for name in chosen(one) if name.startswith("Split"))
+    assert chosen(by_entropy) == chosen(three)
+    names = sorted(
+        name for name in chosen(by_entropy) if name.startswith("Split")
+    )
     assert names == [
         f"Split-train/examples-{shard:05d}-of-00003.gz" for shard in range(3)
     ]
@@ -263,12 +272,13 @@ def test_examples_without_a_label_or_that_the_model_cannot_read(
         run(ENTROPY, models[:1], pool, tmp_path)
 
 
-def test_in_a_remote_store(models, pool, remote, tmp_path, monkeypatch):
+def test_in_a_remote_store(
+    by_entropy, models, pool, remote, tmp_path, monkeypatch
+):
     # Beam leaves files of its own, which say nothing of ours.
     temporary = tmp_path / "beam"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    here = run(ENTROPY, models[:1], pool, tmp_path)
     there = run(
         ENTROPY,
         [moved(models[0], f"{remote}/model")],
@@ -276,7 +286,9 @@ def test_in_a_remote_store(models, pool, remote, tmp_path, monkeypatch):
         remote,
     )
     for name in ("examples", "pool", "topped_up"):
-        one, other = (m.get_int_custom_property(name) for m in (here, there))
+        one, other = (
+            m.get_int_custom_property(name) for m in (by_entropy, there)
+        )
         assert one == other
     assert not [*temporary.rglob("*.gz"), *temporary.rglob("selection.json")]
 

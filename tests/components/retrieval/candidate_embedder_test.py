@@ -103,8 +103,15 @@ def content(made):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_row_for_each_candidate(model, tmp_path):
-    made = run(model, write(tmp_path / "examples", of_names(NAMES)), tmp_path)
+@pytest.fixture(scope="module")
+def embedded(model, tmp_path_factory):
+    """All names; to read alone."""
+    place = tmp_path_factory.mktemp("embedded")
+    return run(model, write(place / "examples", of_names(NAMES)), place)
+
+
+def test_a_row_for_each_candidate(embedded):
+    made = embedded
     rows = components.read_embeddings(made.uri)
     assert sorted(rows.identifiers) == NAMES
     assert rows.failed == []
@@ -118,8 +125,7 @@ def test_a_row_for_each_candidate(model, tmp_path):
     assert len(list(pathlib.Path(made.uri).glob("rows-*-of-00003.gz"))) == 3
 
 
-def test_files_do_not_depend_on_workers_or_the_order(model, tmp_path):
-    one = run(model, write(tmp_path / "a", of_names(NAMES)), tmp_path / "one")
+def test_files_do_not_depend_on_workers_or_the_order(embedded, model, tmp_path):
     context = base_beam_executor.BaseBeamExecutor.Context(
         beam_pipeline_args=[
             "--direct_running_mode=multi_threading",
@@ -128,7 +134,7 @@ def test_files_do_not_depend_on_workers_or_the_order(model, tmp_path):
     )
     backwards = write(tmp_path / "b", of_names(NAMES[::-1]))
     three = run(model, backwards, tmp_path / "three", context)
-    assert content(one) == content(three)
+    assert content(embedded) == content(three)
 
 
 def test_a_row_that_fails_has_a_status_and_spoils_no_other(model, tmp_path):
@@ -188,19 +194,20 @@ def test_a_shard_that_was_removed_is_found_out(model, tmp_path):
         components.read_embeddings(made.uri)
 
 
-def test_in_a_remote_store(model, remote, tmp_path, monkeypatch):
+def test_in_a_remote_store(embedded, model, remote, tmp_path, monkeypatch):
     # Beam leaves files of its own, which say nothing of ours.
     temporary = tmp_path / "beam"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     examples = write(tmp_path / "examples", of_names(NAMES))
-    here = run(model, examples, tmp_path)
     there = run(
         moved(model, f"{remote}/model"),
         moved(examples, f"{remote}/examples"),
         remote,
     )
-    ours, theirs = (components.read_embeddings(m.uri) for m in (here, there))
+    ours, theirs = (
+        components.read_embeddings(m.uri) for m in (embedded, there)
+    )
     assert ours.identifiers == theirs.identifiers
     np.testing.assert_array_equal(ours.embeddings, theirs.embeddings)
     assert not [*temporary.rglob("rows-*"), *temporary.rglob("summary.json")]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_moe.calibration import Certificate
+from keras_moe.components.gates._infra_validator import InfraValidatorExecutor
 from keras_moe.models import SwitchTransformer
 from keras_moe.orchestration import served
 from keras_moe.orchestration import span_of
@@ -19,7 +20,6 @@ from pipelines.g2p import demo
 from pipelines.g2p import local_runner
 from pipelines.g2p.modules import presets
 from pipelines.g2p.modules import training
-from tests.components.gates.server_in_process import ServerInProcess
 from tests.pipelines.g2p.conftest import config_of
 from tests.pipelines.g2p.conftest import make_flags
 from tests.pipelines.g2p.conftest import run
@@ -82,10 +82,11 @@ def left_open():
 
 def test_demo_pushes_serves_and_reports(flags, left_open, capfd, monkeypatch):
     monkeypatch.setattr("pipelines.g2p.comparison._TIMED_WORDS", 4)
-    # A process of its own is in `tests/components/gates`.
+    # The server of the demo loads what is validated, and with it answers the
+    # requests of the validation, which go into the warm-up. How the validation
+    # asks a server of its own: `tests/components/gates`.
     monkeypatch.setattr(
-        "keras_moe.components.gates._infra_validator.EmbeddedServerRunner",
-        ServerInProcess,
+        InfraValidatorExecutor, "_validate_embedded", lambda *args: None
     )
     monkeypatch.setattr(demo, "served", left_open.served)
     monkeypatch.setattr(training, "train", teach_eagerly)
@@ -147,6 +148,8 @@ def server(left_open):
     """The demo's; ends before others push: it would load what they do."""
     with left_open:
         server, _ = left_open.both
+        # Those of the export, of its one compiled shape, and of the validation.
+        assert server.servable.warmup_requests == 2 + 1 + 5
         yield server
 
 

@@ -62,7 +62,7 @@ class TableFile(Text):
 @pytest.fixture(scope="module")
 def model():
     model = SwitchTransformer.from_preset(
-        "switch_tiny", vocabulary_size=len(SOUNDS)
+        "switch_tiny", vocabulary_size=len(SOUNDS), num_encoder_layers=1
     )
     for weight in model.weights:
         if "router" in weight.path and weight.path.endswith("kernel"):
