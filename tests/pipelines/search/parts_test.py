@@ -1,5 +1,6 @@
 """What the components run, one after the other, on a tiny WordNet."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -18,7 +19,7 @@ from keras_moe.components.retrieval._index_builder import IndexBuilderExecutor
 from keras_moe.orchestration import SPLITS
 from keras_moe.orchestration import read_records
 from pipelines.search.data.prepare import prepare_synsets
-from pipelines.search.modules.trainer import run_fn
+from pipelines.search.modules import trainer
 from tests.components.artifacts_of import artifact
 from tests.pipelines.search.conftest import config_of
 
@@ -51,15 +52,18 @@ def examples(span, tmp_path_factory):
 def encoder(config, examples, tmp_path_factory):
     made = artifact(standard_artifacts.Model, tmp_path_factory.mktemp("enc"))
     run = tmp_path_factory.mktemp("run")
-    run_fn(
-        FnArgs(
-            train_files=[f"{examples.uri}/Split-train/*"],
-            eval_files=[f"{examples.uri}/Split-validation/*"],
-            serving_model_dir=f"{made.uri}/Format-Serving",
-            model_run_dir=str(run),
-            custom_config={"training": vars(config.encoder.training)},
-        )
+    arguments = FnArgs(
+        train_files=[f"{examples.uri}/Split-train/*"],
+        eval_files=[f"{examples.uri}/Split-validation/*"],
+        serving_model_dir=f"{made.uri}/Format-Serving",
+        model_run_dir=str(run),
+        custom_config={"training": vars(config.encoder.training)},
     )
+    # To move the whole table at each step takes seconds.
+    small = functools.partial(trainer.Sizes, num_terms=8192, dim=64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "Sizes", small)
+        trainer.run_fn(arguments)
     assert json.loads((run / "history.json").read_text())["loss"]
     return made
 
