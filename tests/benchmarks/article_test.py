@@ -51,6 +51,7 @@ def test_the_chain_is_learned_from_enough_updates(monkeypatch):
     assert found["uniform_error"] < 0.1
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_a_training_that_starts_anew_is_the_same():
     def make():
         return deep_autoencoder._model()
@@ -88,6 +89,7 @@ def first(x, cluster):
     return x[0, cluster[0] == cluster[0, 0], -1].mean()
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_masked_tokens_are_hidden_and_an_encoder_keeps_no_slots():
     task = masked_tokens.Task(steps=3)
     masked, ids, hidden = (np.asarray(each) for each in task.parts[1])

@@ -95,6 +95,7 @@ def test_a_flip_taken_back(model):
     assert weights.fingerprint(model) == before
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_use_does_not_count(model):
     before = weights.fingerprint(model)
     model(INPUTS)
