@@ -124,6 +124,7 @@ def test_the_files(here, options):
     said = run("mine", *options).stdout
     assert "cd mine && make run" in said
     assert ("error rate of 0.7" in said) != bool(options)
+    assert ("minutes on two quiet cores" in said) != bool(options)
     files = {p.relative_to("mine"): p for p in pathlib.Path("mine").rglob("*")}
     texts = {str(n): p.read_text() for n, p in files.items() if p.is_file()}
     assert {"Makefile", "README.md", ".gitignore", "config.yaml"} < set(texts)
@@ -160,6 +161,8 @@ def test_settings():
     assert written["target_unit"] == "word"
     # 0.04 is the least that 98 answers without an error prove, and 5 % is more.
     assert written["tolerance"] == 0.05
+    assert 500 == written["min_steps"] < written["steps"] == 1000
+    assert written["minutes"] in range(1, 6)
     few = settings_of(dict(ROWS), search=False)
     assert (1 - few["tolerance"]) ** few["calibration"] <= 0.05
     # "answer 11" is right but for one or two of its letters.
