@@ -1,5 +1,7 @@
 """How long a run takes, foretold."""
 
+import math
+
 # Processor seconds of an update, of a unit and of a logit in it, forward and
 # back, measured on two cores of an AMD EPYC; how many of them go into a second,
 # as little of a small update is done by two cores at once.
@@ -28,4 +30,4 @@ def run_minutes(
     units = batch_size * (source_length + target_length + 2)
     logits = batch_size * (target_length + 1) * vocabulary_size
     seconds = _UPDATE + _UNIT * units + _LOGIT * logits
-    return max(1, round(_REST + steps * seconds / _AT_ONCE / 60))
+    return math.ceil(_REST + steps * seconds / _AT_ONCE / 60)

@@ -16,7 +16,7 @@ from keras_moe.training import TrainingProgress
 STEPS_OF_AN_EPOCH = 100
 # Epochs without a lower loss of the validation split, after which the best
 # weights are taken: a model of few pairs soon knows them by heart.
-PATIENCE = 4
+PATIENCE = 8
 
 
 def make_model(source_size, target_size):
