@@ -99,7 +99,7 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
         "smallest_tolerance": smallest,
         "tolerance": max(_TOLERANCE, smallest),
     }
-    lengths = []
+    lengths = {}
     for name, texts in (
         ("source", targets.keys()),
         ("target", targets.values()),
@@ -108,7 +108,7 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
         units = [t.split() if unit == "word" else list(t) for t in texts]
         settings[f"{name}_unit"] = unit
         settings[f"{name}_length"] = math.ceil(_MARGIN * max(map(len, units)))
-        lengths.append(sum(map(len, units)) / len(units))
+        lengths[name] = sum(map(len, units)) / len(units)
     # Those of the targets.
     constant, rate = constant_answer(units)
     separator = " " if unit == "word" else ""
@@ -116,7 +116,9 @@ def settings_of(targets: Mapping[str, str], search: bool) -> dict[str, Any]:
     counted = Counter(each for target in units for each in target)
     vocabulary = sum(count > 1 for count in counted.values())
     return settings | {
-        "minutes": run_minutes(steps, BATCH_SIZE, *lengths, vocabulary),
+        "minutes": run_minutes(
+            steps, BATCH_SIZE, lengths["source"], lengths["target"], vocabulary
+        ),
         "constant_answer": separator.join(constant),
         "max_error_rate": round(rate, 2),
     }
