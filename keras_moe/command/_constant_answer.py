@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from keras_moe.metrics import symbol_error_rate
 
 # More of either would tell the same, later.
-_CANDIDATES, _SAMPLE = 50, 200
+_COMMONEST, _SAMPLE = 50, 200
 
 
 def constant_answer(targets: Collection[Sequence[str]]) -> tuple[tuple, float]:
@@ -24,11 +24,13 @@ def constant_answer(targets: Collection[Sequence[str]]) -> tuple[tuple, float]:
     split = [tuple(target) for target in targets]
     # A file may have an order.
     sample = random.Random(0).sample(split, min(_SAMPLE, len(split)))
-    commonest = Counter(split).most_common(_CANDIDATES)
+    commonest = Counter(split).most_common(_COMMONEST)
+    # Where no target comes twice, the commonest are the first of the file.
+    candidates = dict.fromkeys([(), *dict(commonest), *sample])
     references = [[target] for target in sample]
     rates = {
         candidate: symbol_error_rate([candidate] * len(sample), references)
-        for candidate in ((), *dict(commonest))
+        for candidate in candidates
     }
     best = min(rates, key=lambda candidate: rates[candidate])
     return best, rates[best]

@@ -105,4 +105,9 @@ def _report(folder: pathlib.Path, done: dict[str, Any]) -> None:
             f"{settings['max_error_rate']}; a worse model is not pushed.",
             markup=False,
         )
+        console.print(
+            f"A run takes about {settings['minutes']} minutes on two quiet "
+            f"cores: {settings['steps']:,} updates, no fewer than "
+            f"{settings['min_steps']:,} where others use them."
+        )
     console.print(f"Go on with: cd {folder} && make run")

@@ -18,7 +18,6 @@ from keras_moe.keras_internals import flatten_layers
 from keras_moe.model_folder import KERAS_MODEL
 from keras_moe.models import DualEncoder
 
-_SHUFFLED = 20_000
 # Layers with tables, which are no weights, and must be exported by name.
 _WITH_TABLES = (keras.layers.StringLookup, keras.layers.TextVectorization)
 
@@ -88,7 +87,9 @@ class TextSearch:
         )
 
         def epoch_batches(epoch: int) -> tf.data.Dataset:
-            order = pairs.shuffle(_SHUFFLED, seed=100_000 * seed + epoch)
+            # All of them: an epoch may take fewer than there are, and would
+            # never come to the last ones.
+            order = pairs.shuffle(len(pairs), seed=100_000 * seed + epoch)
             return order.repeat().batch(batch_size).prefetch(4)
 
         return epoch_batches

@@ -28,7 +28,9 @@ EMPTY = "empty"
 TOO_LONG = "too_long"
 
 _STATUS = "status"
-_SHUFFLED = 20_000
+# Batches whose examples are sorted by length before they are parted again, so
+# that little of a batch is padding.
+_SORTED = 8
 
 
 class TextToText:
@@ -115,29 +117,53 @@ class TextToText:
         Returns:
             A function from the number of an epoch to an endless data set of
             `({"encoder_token_ids": ids, "decoder_token_ids": ids}, ids)`, as
-            long as the longest row.
+            long as the longest row. The rows of a batch are of like length.
         """
+        sources, targets = self._ids(file_patterns)
+        lengths = _lengths(sources) + _lengths(targets)
+        rows = tf.data.Dataset.range(len(sources))
+        # More than a pass would bring copies of a row together.
+        pooled = min(max(len(sources) // batch_size, 1), _SORTED)
+
+        def by_length(numbers: tf.Tensor) -> tf.Tensor:
+            return tf.gather(numbers, tf.argsort(tf.gather(lengths, numbers)))
+
+        def epoch_batches(epoch: int) -> tf.data.Dataset:
+            order = 100_000 * seed + epoch
+            # All of them: an epoch may take fewer than there are, and would
+            # never come to the last ones.
+            shuffled = rows.shuffle(len(sources), seed=order).repeat()
+            pools = shuffled.batch(pooled * batch_size).map(by_length)
+            batches = pools.unbatch().batch(batch_size)
+            return _taught(
+                batches.shuffle(pooled, seed=order), sources, targets
+            )
+
+        return epoch_batches
+
+    def validation_batches(
+        self, file_patterns: Sequence[str], batch_size: int
+    ) -> tf.data.Dataset:
+        """Returns one pass over examples, in batches as of `batches`.
+
+        Args:
+            file_patterns: of Transform's examples.
+            batch_size: examples of a batch; the last may have fewer.
+        """
+        sources, targets = self._ids(file_patterns)
+        rows = tf.argsort(_lengths(sources) + _lengths(targets))
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        return _taught(batches, sources, targets)
+
+    def _ids(self, file_patterns: Sequence[str]) -> list[tf.Tensor]:
+        """Returns the padded ids of all sources and of all targets."""
         spec = {
             column.name: tf.io.FixedLenFeature([column.max_length + 1], "int64")
             for column in (self.source, self.target)
         }
-        records = tf.data.TFRecordDataset(files_of(file_patterns), "GZIP")
-
-        def teach(batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            example = tf.io.parse_example(batch, spec)
-            target = _trim(example[self.target.name])
-            inputs = {
-                "encoder_token_ids": _trim(example[self.source.name]),
-                "decoder_token_ids": shift_right(target),
-            }
-            return inputs, target
-
-        def epoch_batches(epoch: int) -> tf.data.Dataset:
-            order = records.shuffle(_SHUFFLED, seed=100_000 * seed + epoch)
-            batches = order.repeat().batch(batch_size)
-            return batches.map(teach, num_parallel_calls=2).prefetch(4)
-
-        return epoch_batches
+        records = list(tf.data.TFRecordDataset(files_of(file_patterns), "GZIP"))
+        examples = tf.io.parse_example(tf.stack(records), spec)
+        return [examples[name] for name in (self.source.name, self.target.name)]
 
     def export(
         self,
@@ -242,7 +268,26 @@ def files_of(patterns: Sequence[str]) -> list[str]:
     return files
 
 
+def _taught(
+    batches: tf.data.Dataset, sources: tf.Tensor, targets: tf.Tensor
+) -> tf.data.Dataset:
+    """Returns what a model learns from batches of the numbers of rows."""
+
+    def teach(rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        target = _trim(tf.gather(targets, rows))
+        inputs = {
+            "encoder_token_ids": _trim(tf.gather(sources, rows)),
+            "decoder_token_ids": shift_right(target),
+        }
+        return inputs, target
+
+    return batches.map(teach, num_parallel_calls=2).prefetch(4)
+
+
+def _lengths(ids: tf.Tensor) -> tf.Tensor:
+    return tf.math.count_nonzero(ids != PAD_ID, axis=1)
+
+
 def _trim(ids: tf.Tensor) -> tf.Tensor:
     """Cuts off the columns at the end that are padding in every row."""
-    longest = tf.reduce_max(tf.math.count_nonzero(ids != PAD_ID, axis=1))
-    return ids[:, : tf.maximum(longest, 1)]
+    return ids[:, : tf.maximum(tf.reduce_max(_lengths(ids)), 1)]

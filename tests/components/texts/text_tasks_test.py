@@ -44,12 +44,38 @@ def test_batches_of_ids(tmp_path):
     again, _ = next(iter(batches(0)))
     np.testing.assert_array_equal(again["decoder_token_ids"], before)
     # A pass has no end, and a later epoch has another order.
+    batches = TASK.batches([str(path)], batch_size=1, seed=1)
     orders = {
-        tuple(y.numpy()[:, 0])
+        tuple(y.numpy()[0, 0] for _, y in batches(epoch).take(4))
         for epoch in range(5)
-        for _, y in batches(epoch).take(1)
     }
     assert len(orders) > 1
+
+
+def test_rows_of_like_length_come_together(tmp_path):
+    rows = [
+        ([number] * size + [1] + [0] * (4 - size), [4, 1, 0])
+        for number, size in enumerate([1, 4] * 8, start=3)
+    ]
+    path = tmp_path / "examples.gz"
+    write_records(path, (ids_example(*row) for row in rows))
+    batches = TASK.batches([str(path)], batch_size=4)
+    sources = [
+        inputs["encoder_token_ids"].numpy()
+        for epoch in range(4)
+        for inputs, _ in batches(epoch).take(4)
+    ]
+    assert all((ids > 0).all() for ids in sources)
+    assert {ids.shape for ids in sources} == {(4, 2), (4, 5)}
+    seen = {number for ids in sources for number in ids[:, 0]}
+    assert seen == {source[0] for source, _ in rows}
+    held_out = TASK.validation_batches([str(path)], batch_size=5)
+    numbers = [
+        number
+        for inputs, _ in held_out
+        for number in inputs["encoder_token_ids"].numpy()[:, 0]
+    ]
+    assert sorted(numbers) == sorted(seen)
 
 
 def test_what_is_missing(tmp_path):

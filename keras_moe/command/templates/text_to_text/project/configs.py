@@ -52,7 +52,9 @@ class ProjectConfig(RunConfig, TrainingSection):
     fractions: SplitShares = DEFAULT_FRACTIONS
     source: Column = Column()
     target: Column = Column()
-    training: TrainingBudget = TrainingBudget(min_steps=200, max_minutes=5.0)
+    training: TrainingBudget = TrainingBudget(
+        min_steps=500, max_minutes=5.0, peak_learning_rate=2e-3
+    )
     batch_size: Positive = 64
     tolerance: Fraction = 0.05
     confidence_level: Fraction = 0.95
