@@ -93,6 +93,18 @@ def run_eagerly(request):
     return request.param
 
 
+@pytest.fixture
+def servers_look_often(monkeypatch):
+    """A version is loaded at the second look, which takes a second otherwise.
+
+    For servers that a test does not start itself, such as those of examples.
+    """
+    from keras_moe.serving import Server
+
+    defaults = Server.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "poll_seconds", 0.05)
+
+
 @pytest.fixture(
     params=[
         pytest.param(True, id="eager"),

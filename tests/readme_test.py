@@ -90,6 +90,7 @@ SMALLER = {
 }
 
 
+@pytest.mark.usefixtures("servers_look_often")
 def test_a_whole_model(tmp_path, monkeypatch, run_eagerly):
     monkeypatch.chdir(tmp_path)
     ids = np.random.default_rng(0).integers(1, 1000, size=(2, 5))

@@ -74,6 +74,10 @@ def test_errors_vanish_with_many_features():
         assert many < 0.01
 
 
-def test_float32_is_compared_with_the_same_kernel():
+@pytest.mark.parametrize(
+    "length", [128, pytest.param(512, marks=pytest.mark.large)]
+)
+def test_float32_is_compared_with_the_same_kernel(monkeypatch, length):
+    monkeypatch.setattr(numerical, "_LENGTH", length)
     for bounded in (False, True):
         assert 0.0 < numerical.float32_error(0.5, bounded, True) < 1e-5

@@ -1,8 +1,9 @@
 """Models on 8 logical devices: needs a process of its own.
 
-    python -m tests.distribution.mesh_case CASE...
+    python -m tests.distribution.mesh_case [--unoptimized] CASE...
 
-Prints what each case found, as JSON.
+Prints what each case found, as JSON. Graphs that run a few times take longer to
+optimize than to run: with `--unoptimized` TensorFlow leaves them as they are.
 """
 
 import json
@@ -126,8 +127,16 @@ CASES = {
 }
 
 
+UNOPTIMIZED = "--unoptimized"
+
+
 def main(names):
     make_devices()
+    if UNOPTIMIZED in names:
+        names.remove(UNOPTIMIZED)
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )
     found = {}
     for name in names:
         with tempfile.TemporaryDirectory() as directory:

@@ -27,7 +27,7 @@ def found():
     with pytest.MonkeyPatch.context() as patch:
         # So that the engine has to see to it.
         patch.delenv(VARIABLE, raising=False)
-        return found_by(*DEFAULT)
+        return found_by("--unoptimized", *DEFAULT)
 
 
 LAYERS = [

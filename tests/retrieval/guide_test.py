@@ -75,6 +75,7 @@ def test_what_is_learned(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("servers_look_often")
 def test_from_texts_to_a_server(tmp_path, monkeypatch):
     """Cosines, of an index that is not read whole."""
     monkeypatch.chdir(tmp_path)

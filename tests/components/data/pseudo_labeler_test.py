@@ -67,15 +67,12 @@ def labelled_once(teacher, examples, tmp_path_factory):
 
 @pytest.mark.parametrize("output", ["probabilities", "logits"])
 def test_the_teachers_answer_and_its_accuracy(
-    output, teacher, examples, tmp_path
+    output, labelled_once, teacher, examples, tmp_path
 ):
-    made = run(
-        teacher,
-        examples,
-        tmp_path,
-        output=output,
-        from_logits=output == "logits",
-    )
+    made = labelled_once
+    if output == "logits":
+        changed = {"output": output, "from_logits": True}
+        made = run(teacher, examples, tmp_path, **changed)
     logits = np.log(case.answers(case.KERNELS[0]))
     accuracy = TeacherAccuracy.fit(
         logits[CALIBRATION], case.LABELS[CALIBRATION]
@@ -103,20 +100,27 @@ def test_the_teachers_answer_and_its_accuracy(
     )
 
 
+# Several workers take seconds to start. They write the files of a
+# `SubsetSelector` by default, by the same functions.
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param(None, id="1"),
+        pytest.param(case.MANY_WORKERS, marks=pytest.mark.large, id="3"),
+    ],
+)
 def test_files_do_not_depend_on_workers_or_the_order(
-    labelled_once, teacher, tmp_path
+    workers, labelled_once, teacher, tmp_path
 ):
     backwards = case.write(tmp_path / "backwards", splits(-1), files=4)
-    three = run(
-        teacher, backwards, tmp_path / "three", context=case.MANY_WORKERS
-    )
+    other = run(teacher, backwards, tmp_path / "other", context=workers)
 
     def labelled(made):
         files = case.content(made)
         return {k: v for k, v in files.items() if k.startswith("Split-train")}
 
     assert len(labelled(labelled_once)) == 3
-    assert labelled(labelled_once) == labelled(three)
+    assert labelled(labelled_once) == labelled(other)
 
 
 def test_what_an_earlier_teacher_said_is_replaced(

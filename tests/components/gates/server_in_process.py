@@ -10,7 +10,10 @@ class ServerInProcess:
 
     def __init__(self, model_path, model_name):
         self._server = Server(
-            model_name, os.path.dirname(model_path), rest_port=None
+            model_name,
+            os.path.dirname(model_path),
+            rest_port=None,
+            poll_seconds=0.05,
         )
 
     def Start(self):

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
 from keras_moe import components
@@ -18,6 +17,7 @@ from keras_moe.components.retrieval._candidate_embedder import (
 from keras_moe.orchestration import text_example
 from keras_moe.orchestration import write_records
 from tests.components.artifacts_of import artifact
+from tests.components.data.pool_case import MANY_WORKERS
 from tests.components.remote_store import moved
 
 pytestmark = pytest.mark.tfx
@@ -125,16 +125,21 @@ def test_a_row_for_each_candidate(embedded):
     assert len(list(pathlib.Path(made.uri).glob("rows-*-of-00003.gz"))) == 3
 
 
-def test_files_do_not_depend_on_workers_or_the_order(embedded, model, tmp_path):
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=[
-            "--direct_running_mode=multi_threading",
-            "--direct_num_workers=3",
-        ]
-    )
+# Several workers take a second to start. They write the files of a
+# `SubsetSelector` by default, by the same functions.
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param(None, id="1"),
+        pytest.param(MANY_WORKERS, marks=pytest.mark.large, id="3"),
+    ],
+)
+def test_files_do_not_depend_on_workers_or_the_order(
+    workers, embedded, model, tmp_path
+):
     backwards = write(tmp_path / "b", of_names(NAMES[::-1]))
-    three = run(model, backwards, tmp_path / "three", context)
-    assert content(embedded) == content(three)
+    other = run(model, backwards, tmp_path / "other", workers)
+    assert content(embedded) == content(other)
 
 
 def test_a_row_that_fails_has_a_status_and_spoils_no_other(model, tmp_path):

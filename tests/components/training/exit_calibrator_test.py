@@ -41,6 +41,8 @@ def task(args):
         if forgets == "model":
             tf.saved_model.save(tf.Module(), directory)
             return
+        # Signatures are graphs, however the calibration runs.
+        tf.config.run_functions_eagerly(False)
         serving.export(
             args.models[0],
             directory,
@@ -123,6 +125,7 @@ def test_model_and_certificate_agree(student, tmp_path):
     assert "Split-calibration" in pattern
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_in_a_remote_store(student, remote):
     model, granted = run(moved(student, f"{remote}/student"), remote)
     exported = f"{model.uri}/Format-Serving"

@@ -106,6 +106,7 @@ def test_what_both_ways_say_must_be_equal():
         ask_both_ways(Client(), {"x": [b"a"]}, ["name", "score"], "toys")
 
 
+@pytest.mark.usefixtures("servers_look_often")
 def test_what_was_pushed_is_served(tmp_path):
     model = keras.Sequential([keras.Input([2]), keras.layers.Identity()])
     config = ToyConfig(output=tmp_path)

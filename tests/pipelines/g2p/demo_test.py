@@ -80,6 +80,7 @@ def left_open():
         yield stack
 
 
+@pytest.mark.usefixtures("servers_look_often")
 def test_demo_pushes_serves_and_reports(flags, left_open, capfd, monkeypatch):
     monkeypatch.setattr("pipelines.g2p.comparison._TIMED_WORDS", 4)
     # The server of the demo loads what is validated, and with it answers the

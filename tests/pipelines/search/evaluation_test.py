@@ -94,6 +94,8 @@ def test_figures_of_a_good_search(tmp_path):
     assert blessed and not failures
 
 
+# Each of these evaluations starts Beam.
+@pytest.mark.large
 def test_what_is_worse_than_the_last_blessed_is_refused(tmp_path):
     blessed, figures, failures = evaluate(
         tmp_path, ["dog", "ant", "bee"], ["dog", "cat", "bee"]
@@ -107,8 +109,18 @@ def test_what_is_worse_than_the_last_blessed_is_refused(tmp_path):
     )
 
 
-def test_a_search_that_finds_nothing_is_refused(tmp_path):
-    blessed, figures, failures = evaluate(tmp_path, ["", "", ""])
+@pytest.mark.parametrize(
+    "last", [["dog", "cat", "bee"], pytest.param(None, marks=pytest.mark.large)]
+)
+def test_a_search_that_finds_nothing_is_refused(tmp_path, last):
+    blessed, figures, failures = evaluate(tmp_path, ["", "", ""], last)
     assert figures["mrr"] == figures["recall"] == 0.0
     assert not blessed
-    assert len(failures) == 2
+    # Both figures are below the bounds, and below those of the last blessed.
+    fallen = [f for f in failures if "the last blessed model's" in f]
+    assert len(fallen) == (2 if last else 0)
+    assert len(failures) == 2 + len(fallen)
+    assert not last or fallen[0] == (
+        "mrr (overall) differs from the last blessed model's by -0.7500, and "
+        "at least -0.0500 is accepted"
+    )

@@ -145,7 +145,8 @@ def test_a_query_with_too_few_letters_is_not_answered(served, tmp_path):
     folder = tmp_path / "search"
     shutil.copytree(served, folder / "1")
     queries = ["a red animal of the city", "a 1 b", "", "x" * 2000]
-    with serving.Server("search", folder, rest_port=None) as server:
+    options = {"rest_port": None, "poll_seconds": 0.05}
+    with serving.Server("search", folder, **options) as server:
         server.wait_until_available()
         assert server.servable.warmup_requests == 2
         with serving.Client(

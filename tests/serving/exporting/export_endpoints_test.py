@@ -55,7 +55,8 @@ def test_the_embedded_server_serves_it(tower, endpoints, tmp_path):
     serving.write_warmup_requests(
         tmp_path / "tower" / "1", [("embed", {"features": INPUTS})]
     )
-    with serving.Server("tower", tmp_path / "tower", rest_port=None) as server:
+    options = {"rest_port": None, "poll_seconds": 0.05}
+    with serving.Server("tower", tmp_path / "tower", **options) as server:
         server.wait_until_available()
         assert server.servable.warmup_requests == 1
         with serving.Client(

@@ -46,7 +46,8 @@ def signatures(directory):
 @pytest.fixture(scope="module")
 def client(directory):
     """Of an embedded server."""
-    with serving.Server("search", directory.parent) as server:
+    base = directory.parent
+    with serving.Server("search", base, poll_seconds=0.05) as server:
         server.wait_until_available()
         with serving.Client(
             grpc_port=server.grpc_port,

@@ -120,7 +120,7 @@ def test_version_that_is_still_being_written(models, tmp_path, eventually):
         server.wait_until_available()
         new = toy_model.push(models[2], base, 2)
         with open(new / "notes", "w") as notes:
-            for _ in range(20):
+            for _ in range(12):
                 print("more", file=notes, flush=True)
                 threading.Event().wait(0.05)
                 assert server.versions().keys() == {1}

@@ -12,11 +12,14 @@ from keras_moe.serving.protocol._tensor_codec import as_array
 from tests.serving import toy_model
 
 WORD = {"word": ["ab"]}
+POLL_SECONDS = 0.02
 
 
 @contextlib.contextmanager
 def serving_of(base, **options):
-    with serving.Server("toy", base, poll_seconds=0.05, **options) as server:
+    with serving.Server(
+        "toy", base, poll_seconds=POLL_SECONDS, **options
+    ) as server:
         with serving.Client(
             grpc_port=server.grpc_port,
             rest_port=server.rest_port,
@@ -152,7 +155,7 @@ def test_corrupted_version(models, tmp_path, eventually, damage, caplog):
         # It is not tried again and again ...
         attempts = caplog.text.count("cannot be served")
         assert attempts == 1
-        threading.Event().wait(0.3)
+        threading.Event().wait(3 * POLL_SECONDS)
         assert caplog.text.count("cannot be served") == attempts
 
         # ... until it has been repaired.
@@ -184,7 +187,7 @@ def test_half_written_and_foreign_folders(models, tmp_path, eventually):
     toy_model.push(models[2], base, 2)
     with serving_of(base) as (server, client):
         server.wait_until_available()
-        threading.Event().wait(0.2)
+        threading.Event().wait(3 * POLL_SECONDS)
         assert list(client.status()) == [2]
         assert score(client) == [4.0]
 
@@ -214,5 +217,5 @@ def test_removed_versions(models, tmp_path, eventually):
         shutil.rmtree(base / "2")
         eventually(lambda: score(client) == [2.0])
         shutil.rmtree(base / "1")
-        threading.Event().wait(0.2)
+        threading.Event().wait(3 * POLL_SECONDS)
         assert score(client) == [2.0]

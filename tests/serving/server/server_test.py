@@ -71,7 +71,9 @@ class TestServer:
             lambda self, *facts: counted.append(facts[:3]),
         )
         toy_model.push(models[1], tmp_path / "toy", 1)
-        server = serving.Server("toy", tmp_path / "toy", grpc_port=None)
+        server = serving.Server(
+            "toy", tmp_path / "toy", grpc_port=None, poll_seconds=0.05
+        )
         with server:
             server.wait_until_available(60)
             client = http.client.HTTPConnection("127.0.0.1", server.rest_port)
@@ -146,6 +148,7 @@ class TestServer:
                     f"--model_base_path={tmp_path / 'toy'}",
                     "--port=0",
                     f"--rest_api_port={port}",
+                    "--file_system_poll_wait_seconds=0.05",
                 ]
             )
         finally:

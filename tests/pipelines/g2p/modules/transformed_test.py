@@ -88,7 +88,9 @@ def words(number, first=0):
     ]
 
 
-@pytest.mark.parametrize("shards", [1, 3, 11])
+@pytest.mark.parametrize(
+    "shards", [1, 3, pytest.param(11, marks=pytest.mark.large)]
+)
 def test_shards_are_read_in_turns_in_an_order_of_the_seed(tmp_path, shards):
     expected = []
     for shard in range(shards):

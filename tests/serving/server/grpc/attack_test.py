@@ -65,7 +65,7 @@ def code_of(call):
 
 def test_silent_calls_stop_nobody(server):
     with silent_calls(server.grpc_port, connections=2, each=8):
-        time.sleep(0.5)
+        time.sleep(0.2)
         assert predict(server.grpc_port) == [2.0]
 
 
@@ -92,6 +92,7 @@ def toy(models, tmp_path, monkeypatch):
         monkeypatch.setattr(_grpc_api, "_MESSAGE_SECONDS", seconds)
         monkeypatch.setattr(_grpc_api, "_MAX_SILENT", most)
         monkeypatch.setattr(_message_wait, "_LOOK_SECONDS", 0.1)
+        options = {"poll_seconds": 0.05, **options}
         with serving.Server("toy", tmp_path / "toy", **options) as server:
             server.wait_until_available()
             yield server.grpc_port

@@ -311,7 +311,8 @@ class TestSlowClients:
     def alone(self, models, tmp_path):
         """A server to which no other test has left a connection."""
         toy_model.push(models[1], tmp_path / "toy", 1)
-        with serving.Server("toy", tmp_path / "toy") as server:
+        base = tmp_path / "toy"
+        with serving.Server("toy", base, poll_seconds=0.05) as server:
             server.wait_until_available(60)
             yield server
 

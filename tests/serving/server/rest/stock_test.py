@@ -117,7 +117,7 @@ def test_defaults_of_a_signature(models, tmp_path):
     definition = model.meta_graphs[0].signature_def["with_threshold"]
     definition.defaults["threshold"].CopyFrom(tf.make_tensor_proto([2.0]))
     path.write_bytes(model.SerializeToString())
-    with serving.Server("toy", tmp_path / "toy") as server:
+    with serving.Server("toy", tmp_path / "toy", poll_seconds=0.05) as server:
         server.wait_until_available()
         with serving.Client(
             grpc_port=server.grpc_port,
