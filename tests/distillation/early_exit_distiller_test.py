@@ -58,7 +58,11 @@ def evaluate(distiller, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "share", [pytest.param(0.0, marks=pytest.mark.large), 0.3, 1.0]
+    "share",
+    [
+        0.3,
+        *(pytest.param(each, marks=pytest.mark.large) for each in (0.0, 1.0)),
+    ],
 )
 def test_against_each_exit_by_itself(share):
     teacher, student = pair()

@@ -106,7 +106,10 @@ def test_given_outputs_are_used():
 
 @pytest.mark.parametrize(
     "policies",
-    [("mixed_bfloat16", "float32"), ("float32", "mixed_bfloat16")],
+    [
+        ("float32", "mixed_bfloat16"),
+        pytest.param(("mixed_bfloat16", "float32"), marks=pytest.mark.large),
+    ],
 )
 def test_policies_may_differ(policies):
     teacher, student = (

@@ -49,14 +49,11 @@ def test_xla(model, early_exit):
     )
 
 
-def test_thresholds_share_a_program(model, monkeypatch):
+def test_thresholds_share_a_program():
+    model = make_model(num_decoder_layers=2)
     starts = []
     start_from = model.start_from
-    monkeypatch.setattr(
-        model,
-        "start_from",
-        lambda *a, **k: starts.append(1) or start_from(*a, **k),
-    )
+    model.start_from = lambda *a, **k: starts.append(1) or start_from(*a, **k)
     for threshold in (0.3, 0.5, 2.0):
         early_exit = policy("state", threshold=threshold)
         received = model.generate(IDS, LENGTH, early_exit=early_exit)
@@ -157,11 +154,15 @@ def test_experts():
     model = make_model(num_experts=4, end_id=26)
     expected = expected_answer(model, IDS, policy())
     assert_varied(expected)
-    assert_same(run(model, IDS, policy(propagation="eager")), expected)
+    for propagation in ("deferred", "eager"):
+        early_exit = policy(propagation=propagation)
+        assert_same(run(model, IDS, early_exit), expected)
+
+
+def test_nothing_is_assigned_or_drawn():
+    """Down to the loop and its branches."""
+    model = make_model(num_decoder_layers=2, num_experts=4)
     decoder = compile_decoder(model, LENGTH, early_exit=policy())
-    thresholds = tf.fill([len(IDS)], policy().threshold)
-    assert_same(decoder(tf.constant(IDS), thresholds), expected)
-    # It assigns nothing and draws nothing, down to the loop and its branches.
     graph = decoder.get_concrete_function().graph.as_graph_def()
     names = operations(graph)
     assert {"While", "StatelessWhile"} & names

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_moe.generation import compile_decoder
+from tests.covering import covering
 from tests.generation.early_exit_case import LENGTH
 from tests.generation.early_exit_case import THRESHOLDS
 from tests.generation.early_exit_case import arrays
@@ -46,15 +47,17 @@ def test_equals_the_reference(model, decoders, propagation):
     assert_same(received, expected_answer(model, IDS, early_exit))
 
 
-@pytest.mark.parametrize("confidence", ["state", "entropy", "classifier"])
-def test_confidences_equal_the_reference(model, confidence):
-    received = run(model, IDS, policy(confidence))
+@pytest.mark.parametrize(
+    ("confidence", "propagation"),
+    covering(
+        ["state", "entropy", "classifier"], ["deferred", "eager"], strength=1
+    ),
+)
+def test_confidences_equal_the_reference(model, confidence, propagation):
+    early_exit = policy(confidence, propagation=propagation)
+    received = run(model, IDS, early_exit)
     assert_varied(received)
-    expected = expected_answer(model, IDS, policy(confidence))
-    assert_same(received, expected)
-    assert_same(
-        run(model, IDS, policy(confidence, propagation="eager")), expected
-    )
+    assert_same(received, expected_answer(model, IDS, early_exit))
 
 
 def test_results_are_what_is_documented(decoders):

@@ -30,7 +30,7 @@ def in_graphs(*settings):
     """Each of them in a graph, and by XLA, which compiles for seconds."""
     cases = []
     for each in settings:
-        usual = each in ({}, SETTINGS[-1], HOT)
+        usual = each in (SETTINGS[-1], HOT)
         marks = [] if usual else [pytest.mark.large]
         cases += [
             pytest.param(each, False),

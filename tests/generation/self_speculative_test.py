@@ -63,10 +63,10 @@ def ignore_layers_above(model, layer):
 @pytest.mark.parametrize(
     "draft_layer, draft_length",
     [
-        (2, 12),
+        (2, 4),
         *(
             pytest.param(*sizes, marks=pytest.mark.large)
-            for sizes in ((1, 1), (1, 4), (2, 2), (3, 1), (3, 4))
+            for sizes in ((1, 1), (1, 4), (2, 2), (2, 12), (3, 1), (3, 4))
         ),
     ],
 )
@@ -89,11 +89,12 @@ def test_equals_greedy(model, greedy, draft_layer, draft_length):
     ids=["dense", "rotary", "sparse"],
 )
 def test_equals_greedy_for_other_models(seed, sizes):
-    model = make_model(seed, num_decoder_layers=3, **sizes)
+    model = make_model(seed, num_decoder_layers=2, **sizes)
     ids = np.random.default_rng(seed).integers(2, 32, (12, 5)).astype("int32")
     ids[seed] = 0
     assert_greedy(
-        run(model, SelfSpeculative(2, seed), ids), run(model, None, ids)
+        run(model, SelfSpeculative(1, seed), ids, max_length=6),
+        run(model, None, ids, max_length=6),
     )
 
 
@@ -116,7 +117,9 @@ def test_rows_do_not_know_each_other(greedy, compiled):
         assert_greedy(alone, rest)
 
 
-@pytest.mark.parametrize("max_length", [1, 5])
+@pytest.mark.parametrize(
+    "max_length", [1, pytest.param(5, marks=pytest.mark.large)]
+)
 def test_a_draft_may_go_beyond_the_end(model, max_length):
     received = run(model, SelfSpeculative(3, 2), max_length=max_length)
     assert received["token_ids"].shape == (len(IDS), max_length)
@@ -131,17 +134,20 @@ def test_nothing_to_say(compiled):
 # === How often all layers run ===
 
 
-def test_good_drafts_save_passes():
+# Drafts of one token, by default, below.
+@pytest.mark.parametrize(
+    "draft_length", [pytest.param(1, marks=pytest.mark.large), 4]
+)
+def test_good_drafts_save_passes(draft_length):
     model = make_model()
     ignore_layers_above(model, 2)
     expected = run(model)
     longest = (expected["token_ids"] != 0).sum(axis=1).max()
-    for draft_length in (1, 4):
-        received = run(model, SelfSpeculative(2, draft_length))
-        assert_greedy(received, expected)
-        assert set(received["num_verifications"]) == {
-            math.ceil(longest / (draft_length + 1))
-        }
+    received = run(model, SelfSpeculative(2, draft_length))
+    assert_greedy(received, expected)
+    assert set(received["num_verifications"]) == {
+        math.ceil(longest / (draft_length + 1))
+    }
 
 
 @pytest.mark.parametrize(
@@ -189,7 +195,9 @@ def test_refuses_to_draft_with_all_layers(model, draft_layer):
 
 
 def test_refuses_attention_that_cannot_go_back():
-    model = make_model(attention="random_feature", num_random_features=8)
+    model = make_model(
+        num_decoder_layers=2, attention="random_feature", num_random_features=8
+    )
     with pytest.raises(ValueError, match="whose state is of type Streaming"):
         run(model, SelfSpeculative(1))
 

@@ -7,11 +7,16 @@ from tests import forked
 pytestmark = pytest.mark.long
 
 
+# To trace a mixture for two replicas takes seconds: by default, once, in
+# layers/mirrored_test.py.
 @pytest.mark.parametrize(
     "cases",
     [
         ["crossentropy", "refused", "topology"],
-        pytest.param(["own_loop", "topology_of_many"], marks=pytest.mark.large),
+        pytest.param(
+            ["own_loop", "topology_of_many", "crossentropy_of_a_mixture"],
+            marks=pytest.mark.large,
+        ),
         pytest.param(
             ["custom_train_steps", "faults", "keras_fit_of_layers"],
             marks=pytest.mark.large,

@@ -32,10 +32,16 @@ from tests.training.faults_case import weights_of
             for each in (
                 (functools.partial(SparseMoE, 2, 4), {}, 2, (1, 5)),
                 (Stateful, {}, None, (2, 0)),
+                (Stateful, {"steps_per_execution": 4}, 3, (1, 4)),
+                (Stateful, {"gradient_accumulation_steps": 2}, 1, (1, 4)),
             )
         ),
-        (Stateful, {"steps_per_execution": 4}, 3, (1, 4)),
-        (Stateful, {"gradient_accumulation_steps": 2}, 1, (1, 4)),
+        (
+            Stateful,
+            {"steps_per_execution": 2, "gradient_accumulation_steps": 2},
+            3,
+            (1, 4),
+        ),
     ],
 )
 def test_a_resumed_training_is_the_same(

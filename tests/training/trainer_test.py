@@ -83,7 +83,7 @@ class Recorder(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     ("layer", "weighted"),
     [
-        (None, False),
+        pytest.param(None, False, marks=pytest.mark.large),
         (STATEFUL, True),
         pytest.param(SPARSE, True, marks=pytest.mark.large),
         pytest.param(SPARSE, False, marks=pytest.mark.large),

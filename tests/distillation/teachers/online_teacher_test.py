@@ -24,9 +24,11 @@ def paths(tmp_path):
     return found
 
 
-def made():
-    distiller = SparseToDenseDistiller(classifier(0), classifier(1))
-    distiller.compile(keras.optimizers.SGD(0.1), LOSS, jit_compile=False)
+def made(teacher=0, **options):
+    distiller = SparseToDenseDistiller(classifier(teacher), classifier(1))
+    distiller.compile(
+        keras.optimizers.SGD(0.1), LOSS, jit_compile=False, **options
+    )
     return distiller
 
 
@@ -74,8 +76,11 @@ def test_a_training_that_is_resumed_has_the_teacher_of_its_epoch(paths):
     np.testing.assert_array_equal(seen[0], answers(10))
 
 
-def test_a_second_training_begins_with_the_teacher_that_was_given(paths):
-    online, distiller = OnlineTeacher({1: paths[0], 2: paths[1]}), made()
+def test_a_second_training_begins_with_the_teacher_that_was_given(
+    paths, run_eagerly
+):
+    online = OnlineTeacher({1: paths[0], 2: paths[1]})
+    distiller = made(run_eagerly=run_eagerly)
     for epochs, initial_epoch, seeds in [
         (3, 0, (0, 10, 11)),
         (2, 0, (0, 10)),
@@ -90,10 +95,9 @@ def test_a_second_training_begins_with_the_teacher_that_was_given(paths):
         for found, seed in zip(seen, seeds, strict=True):
             np.testing.assert_array_equal(found, answers(seed))
     # What another teacher came with is another's.
-    seen, _ = distill(online, epochs=1)
+    seen, _ = distill(online, made(run_eagerly=run_eagerly), epochs=1)
     np.testing.assert_array_equal(seen[0], answers(0))
-    other = SparseToDenseDistiller(classifier(5), classifier(1))
-    other.compile("sgd", LOSS, jit_compile=False)
+    other = made(5, run_eagerly=run_eagerly)
     for _ in range(2):
         seen, _ = distill(online, other, epochs=2)
         np.testing.assert_array_equal(seen[0], answers(5))

@@ -85,7 +85,7 @@ def test_rewind(cache, chunk):
 @hypothesis.given(
     chunks=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=6)
 )
-@hypothesis.settings(max_examples=6)
+@hypothesis.settings(max_examples=4)
 def test_caches_are_alike_in_a_graph(chunks):
     # Steps of `(appended, taken back)`.
     attended = []

@@ -77,13 +77,13 @@ def test_saves_and_exports(tmp_path, run_eagerly):
     trained = model(causal=True)
     trained.compile("adam", "mse", run_eagerly=run_eagerly, jit_compile=False)
     trained.fit(x, x[..., :2], verbose=0)
-    reference = trained.predict(x, verbose=0)
+    reference = trained(x)
     trained.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), reference)
+    np.testing.assert_array_equal(loaded(x), reference)
     trained.export(tmp_path / "exported", verbose=False)
     served = tf.saved_model.load(tmp_path / "exported")
-    for batch, length in ((1, 7), (3, 11), (2, 150)):
+    for batch, length in ((1, 7), (2, 150)):
         inputs = data(batch, length)
         np.testing.assert_allclose(
             served.serve(inputs), trained(inputs), atol=1e-5
@@ -98,7 +98,7 @@ def test_saves_and_exports(tmp_path, run_eagerly):
 
 def test_may_be_built_while_a_graph_is_traced():
     layer, x = make(causal=True), data(2, 9)
-    in_graph = tf.function(lambda x: layer(x, x))(x)
+    in_graph = tf.function(lambda x: layer(x, x), autograph=False)(x)
     np.testing.assert_allclose(layer(x, x), in_graph, atol=1e-5)
 
 

@@ -125,12 +125,12 @@ def test_unknown_shapes_in_a_graph(executor, name):
 
 
 # "ragged" has slots where shapes must be static. By default, "einsum" is
-# compiled in generation/compiled_test.py, with gradients in
-# ops/routing/dispatch_test.py.
+# compiled in generation/compiled_test.py, "gather" below, and both with
+# gradients in ops/routing/dispatch_test.py.
 @pytest.mark.parametrize(
     ("executor", "training"),
     [
-        ("gather", True),
+        pytest.param("gather", True, marks=pytest.mark.large),
         ("ragged", False),
         pytest.param("einsum", True, marks=pytest.mark.large),
     ],

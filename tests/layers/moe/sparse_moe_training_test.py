@@ -189,8 +189,10 @@ def test_fit_logs_metrics_and_adds_losses(options):
     assert logs["loss"] == pytest.approx(mse + added, rel=1e-3)
 
 
-def test_any_batch_and_any_length():
+# In a graph, by default, in sparse_moe_executors_test.py.
+def test_any_batch_and_any_length(run_eagerly):
     model = small_model()
+    model.run_eagerly = run_eagerly
     model.jit_compile = False  # or each shape is compiled
     layer_by_layer = [model.get_layer("first"), model.get_layer("second")]
     for shape in ((1, 1), (3, 7), (5, 2)):

@@ -9,7 +9,6 @@ from keras_moe.calibration import DeferralRule
 from keras_moe.calibration import calibrate_cascade
 from keras_moe.models import Cascade
 from keras_moe.weights import fingerprint
-from tests.covering import covering
 
 _CLASSES = 5
 
@@ -79,7 +78,15 @@ def rules(stages):
 
 
 @pytest.mark.parametrize(
-    ("n", "jit_compile"), covering([1, 7, 20], [True, False], strength=1)
+    ("n", "jit_compile"),
+    [
+        (1, False),
+        (20, True),
+        *(
+            pytest.param(*each, marks=pytest.mark.large)
+            for each in ((1, True), (7, False), (7, True), (20, False))
+        ),
+    ],
 )
 def test_equals_running_every_stage_on_every_row(stages, rules, jit_compile, n):
     cascade = Cascade(stages, rules, batch_sizes=(2, 4))
@@ -205,7 +212,9 @@ def test_refuses_what_does_not_go_together(stages, rules, change, message):
         Cascade(*change(stages, rules))
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.large)]
+)
 def test_hands_masks_to_later_stages(jit_compile):
     inputs = keras.Input([3, 2])
     mean = keras.layers.GlobalAveragePooling1D()(inputs)

@@ -192,7 +192,7 @@ def test_is_the_same_when_compiled():
 def test_mixed_precision_has_vectors_in_float32():
     encoder = dense(dtype="mixed_float16")
     model = DualEncoder(encoder, dtype="mixed_float16")
-    model.compile("sgd", jit_compile=False)
+    model.compile("sgd", run_eagerly=True)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     x = batch()
     assert model(x)["query"].dtype == tf.float32

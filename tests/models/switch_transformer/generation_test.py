@@ -57,6 +57,8 @@ def naive_greedy(model, source, max_length):
     return np.array(answers), np.array(scores)
 
 
+# In a graph, by default, in the next test.
+@pytest.mark.usefixtures("functions_run_eagerly")
 @pytest.mark.parametrize(
     ("kind", "sizes"),
     [
@@ -135,6 +137,7 @@ def test_generate_under_xla(monkeypatch):
         model.generate(source, 4, jit_compile="always")
 
 
+@pytest.mark.usefixtures("functions_run_eagerly")
 def test_padding_for_xla_leaves_experts_that_choose_alone(monkeypatch):
     model = make(encoder_router="expert_choice", **ONE_BLOCK)
     source, shapes = data(batch=3)["encoder_token_ids"], []

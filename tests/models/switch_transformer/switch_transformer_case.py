@@ -31,9 +31,10 @@ KINDS = {
 }
 # By default the last kind stands for these.
 HALVES = ("untied", "two vocabularies")
+# Of experts in every block, gated, and without any, as if by itself.
 EACH_KIND = [
     pytest.param(kind, marks=pytest.mark.large)
-    if kind in ("sparse", *HALVES)
+    if kind in ("sparse", "dense, gated", *HALVES)
     else kind
     for kind in KINDS
 ]

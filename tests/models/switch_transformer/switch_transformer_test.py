@@ -31,7 +31,9 @@ def test_steps_equal_teacher_forcing(kind):
         np.testing.assert_allclose(logits, whole[:, position], atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["sparse", "dense, gated"])
+@pytest.mark.parametrize(
+    "kind", ["sparse", pytest.param("dense, gated", marks=pytest.mark.large)]
+)
 def test_the_decoder_is_causal(kind):
     model, inputs = make(kind), data()
     before = model(inputs)

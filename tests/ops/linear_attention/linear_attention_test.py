@@ -33,7 +33,7 @@ def error(received, expected):
 
 @pytest.mark.parametrize(
     ("mode", "kernel", "scale"),
-    covering(MODES, KERNELS, [0.5, 1.0, 4.0, 8.0]),
+    covering(MODES, KERNELS, [0.5, 1.0, 4.0, 8.0], strength=1),
 )
 def test_equals_all_pairs_in_float64(mode, kernel, scale):
     case = Case(mode, *kernel, scale=scale)
@@ -122,7 +122,7 @@ def all_pairs(case, *inputs):
 
 @pytest.mark.parametrize(
     ("mode", "kernel", "inputs"),
-    covering(MODES, KERNELS, [(1.0, 0.0), (1.0, 0.3), (4.0, 0.3)]),
+    covering(MODES, KERNELS, [(1.0, 0.0), (1.0, 0.3), (4.0, 0.3)], strength=1),
 )
 def test_gradients_equal_those_of_all_pairs(mode, kernel, inputs):
     scale, hidden = inputs
@@ -162,7 +162,7 @@ def test_hidden_keys_change_no_bit(mode):
 def test_later_keys_change_no_bit():
     case = Case("causal", length=150, scale=3.0)
     expected = case.run().numpy()
-    for start in (1, 2, 37, 64, 127, 128, 149):
+    for start in (1, 64, 127, 149):
         changed = Case("causal", length=150, scale=3.0)
         for name in ("queries", "keys", "values"):
             getattr(changed, name)[:, :, :, start:] *= 30.0
@@ -225,13 +225,13 @@ def test_a_state_carries_on(scale):
     assert error(np.concatenate(parts, axis=3), whole) < 1e-6
 
 
+# Segments are causal segments from either side: by default they stand for them.
 @pytest.mark.parametrize(
     ("inputs", "compiled"),
     [
         (("bidirectional", 0.0), True),
         (("bidirectional", 0.3), False),
         (("causal", 0.0), True),
-        (("causal_segments", 0.3), False),
         (("segments", 0.3), False),
         *(
             pytest.param(*case, marks=pytest.mark.large)
@@ -239,6 +239,7 @@ def test_a_state_carries_on(scale):
                 (("bidirectional", 0.0), False),
                 (("bidirectional", 0.3), True),
                 (("causal", 0.0), False),
+                (("causal_segments", 0.3), False),
                 (("causal_segments", 0.3), True),
                 (("segments", 0.3), True),
             )

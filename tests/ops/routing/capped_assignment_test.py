@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from keras_moe.ops import capped_assignment
+from tests.covering import covering
 from tests.reference import expert_choice
 
 
@@ -104,13 +105,15 @@ def by_solver(table, capacity, cap, entropy_weight):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "experts", "capacity", "cap"),
-    [(6, 3, 2, 1), (6, 3, 3, 2), (5, 4, 1, 1), (4, 2, 3, 2), (5, 3, 3, 2)],
+    ("sizes", "entropy_weight"),
+    covering(
+        [(6, 3, 2, 1), (6, 3, 3, 2), (5, 4, 1, 1), (4, 2, 3, 2), (5, 3, 3, 2)],
+        [0.1, 0.5],
+        strength=1,
+    ),
 )
-@pytest.mark.parametrize("entropy_weight", [0.1, 0.5])
-def test_solves_the_regularised_program(
-    tokens, experts, capacity, cap, entropy_weight
-):
+def test_solves_the_regularised_program(sizes, entropy_weight):
+    tokens, experts, capacity, cap = sizes
     table = softmax_scores(tokens, experts, seed=tokens)
     found = assign(
         table,
@@ -131,7 +134,13 @@ def test_solves_the_regularised_program(
 
 @pytest.mark.parametrize(
     ("tokens", "experts", "capacity", "cap"),
-    [(6, 3, 2, 1), (8, 4, 4, 2), (9, 3, 3, 2), (8, 4, 2, 1), (7, 4, 3, 2)],
+    [
+        (6, 3, 2, 1),
+        (8, 4, 4, 2),
+        (7, 4, 3, 2),
+        pytest.param(9, 3, 3, 2, marks=pytest.mark.large),
+        pytest.param(8, 4, 2, 1, marks=pytest.mark.large),
+    ],
 )
 def test_tends_to_the_linear_program(tokens, experts, capacity, cap):
     losses = []

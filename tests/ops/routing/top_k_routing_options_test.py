@@ -163,7 +163,6 @@ def test_padding_has_no_say(priority, normalization):
 @pytest.mark.parametrize(
     ("priority", "capacity", "jit"),
     [
-        ("choice_major", 2, True),
         ("choice_major", None, True),
         ("choice_major", None, False),
         ("token_major", 2, False),
@@ -171,7 +170,7 @@ def test_padding_has_no_say(priority, normalization):
         ("gate_prioritized", 2, False),
         *(
             pytest.param(priority, 2, True, marks=pytest.mark.large)
-            for priority in ("token_major", "gate_prioritized")
+            for priority in ("choice_major", "token_major", "gate_prioritized")
         ),
     ],
 )

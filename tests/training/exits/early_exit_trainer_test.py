@@ -55,8 +55,9 @@ def test_loss_is_the_weighted_mean_of_the_exits(still, options, layers):
     "sizes",
     [
         {},
-        {"tie_embeddings": False},
-        {"target_vocabulary_size": 24},
+        {"tie_embeddings": False, "target_vocabulary_size": 24},
+        pytest.param({"tie_embeddings": False}, marks=pytest.mark.large),
+        pytest.param({"target_vocabulary_size": 24}, marks=pytest.mark.large),
         {"num_experts": 3, "moe_every": 1, "layer_dropout_rate": 0.0},
     ],
 )
