@@ -279,7 +279,7 @@ class ModelWatcher:
             return
         self._failures[version] = files
         code, message = status_codes.describe(error)
-        self._set_state(version, VersionState("END", code, message))
+        # First: who sees the state finds the reason in the log.
         _LOG.error(
             "Version %d of %s cannot be served: %s: %s",
             version,
@@ -287,6 +287,7 @@ class ModelWatcher:
             code,
             message,
         )
+        self._set_state(version, VersionState("END", code, message))
 
     def _retire(self, servable: Servable) -> None:
         with self._changed:
