@@ -231,13 +231,11 @@ class Router(RouterMetrics):
     def jittered(self, inputs: Tensor, training: bool | None) -> Tensor:
         """Returns float32 inputs, in training times the noise."""
         inputs = ops.cast(inputs, "float32")
-        if not (training and self.jitter_noise):
+        noise = self.jitter_noise
+        if not (training and noise):
             return inputs
         return inputs * draw_uniform(
-            inputs,
-            1.0 - self.jitter_noise,
-            1.0 + self.jitter_noise,
-            seed=self.seed_generator,
+            inputs, 1.0 - noise, 1.0 + noise, seed=self.seed_generator
         )
 
     def route(
