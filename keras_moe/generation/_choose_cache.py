@@ -15,6 +15,6 @@ def choose_cache(static_shapes: bool) -> type[AttentionCache]:
     if static_shapes or shapes_must_be_static():
         return KeyValueCache
     # Imported only where it is wanted, since it needs TensorFlow.
-    from keras_moe.generation._tensor_array_cache import TensorArrayCache
+    from keras_moe.generation._in_place_cache import InPlaceCache
 
-    return TensorArrayCache
+    return InPlaceCache

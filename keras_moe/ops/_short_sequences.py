@@ -5,6 +5,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from keras_moe.backend import is_halved
+from keras_moe.backend import product_in_halves
 from keras_moe.types import Tensor
 
 
@@ -25,12 +27,29 @@ def apply_dense(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if len(x.shape) != 3 or isinstance(x, keras.KerasTensor):
         return layer(x)
     if x.shape[1] == 1:
-        return ops.expand_dims(layer(ops.squeeze(x, 1)), 1)
-    if x.shape[1] is None:
-        batch, length, dim = ops.shape(x)
-        y = layer(ops.reshape(x, (-1, dim)))
-        return ops.reshape(y, (batch, length, y.shape[-1]))
-    return layer(x)
+        return ops.expand_dims(_apply_to_rows(layer, ops.squeeze(x, 1)), 1)
+    if x.shape[1] is not None and _halved_kernel(layer) is None:
+        return layer(x)
+    batch, length, dim = ops.shape(x)
+    y = _apply_to_rows(layer, ops.reshape(x, (-1, dim)))
+    return ops.reshape(y, (batch, length, y.shape[-1]))
+
+
+def _apply_to_rows(layer: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    kernel = _halved_kernel(layer)
+    if kernel is None:
+        return layer(rows)
+    rows = ops.cast(rows, kernel.dtype)
+    return layer.activation(product_in_halves(rows, kernel))
+
+
+def _halved_kernel(layer: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """Returns the kernel if two halves of the product run side by side."""
+    if not isinstance(layer, keras.layers.Dense) or layer.use_bias:
+        return None
+    if layer.quantization_mode is not None or not is_halved(layer.kernel):
+        return None
+    return ops.cast(layer.kernel, layer.compute_dtype)
 
 
 def last_positions(x: Tensor, count: int) -> Tensor:

@@ -62,6 +62,17 @@ def execute_ragged(
     return ragged.ragged_combine(outputs, rows, like=tokens)
 
 
+def execute_by_choice(
+    tokens: Tensor, plan: RoutingPlan, experts: Experts, training: bool | None
+) -> Tensor:
+    """Parts the tokens by expert, without slots: for a decoding step."""
+    # The module imports TensorFlow, which other backends must not need.
+    from keras_moe.ops.routing._partition import apply_by_choice
+
+    functions = experts.functions(training=training, few_rows=True)
+    return apply_by_choice(tokens, plan, functions)
+
+
 Executor = Callable[[Tensor, Plan, Experts, bool | None], Tensor]
 EXECUTORS: dict[str, Executor] = {
     "einsum": execute_einsum,
@@ -70,8 +81,16 @@ EXECUTORS: dict[str, Executor] = {
 }
 
 
-def choose_executor(plan: Plan, experts: Experts) -> Executor:
-    """Returns the executor for a plan on this device: `dispatch="auto"`."""
+def choose_executor(
+    plan: Plan, experts: Experts, few_rows: bool = False
+) -> Executor:
+    """Returns the executor for a plan on this device: `dispatch="auto"`.
+
+    Args:
+        plan: the plan.
+        experts: the bank.
+        few_rows: whether there are few tokens, as in a decoding step.
+    """
     if isinstance(plan, SoftRoutingPlan):
         return execute_einsum
     if accelerator() == "TPU" and not _is_quadratic(plan, experts):
@@ -79,6 +98,9 @@ def choose_executor(plan: Plan, experts: Experts) -> Executor:
     # The ragged executor makes a product for each expert, which in int8 is
     # slower than one for all.
     if accelerator() == "CPU" and not experts.is_quantized and not is_sharded():
+        dropless = not isinstance(plan.choice_weight, tuple)
+        if few_rows and dropless and not shapes_must_be_static():
+            return execute_by_choice
         return execute_ragged
     return execute_gather
 

@@ -1,10 +1,13 @@
 """One function for each expert of a bank, for executors without slots."""
 
+import functools
 from collections.abc import Callable
 
 import keras
 from keras import ops
 
+from keras_moe.backend import is_halved
+from keras_moe.backend import sum_of_halves
 from keras_moe.keras_internals import stored_kernel
 from keras_moe.types import Tensor
 
@@ -14,7 +17,9 @@ _MANY_EXPERTS = 64
 ExpertFunction = Callable[[Tensor], Tensor]
 
 
-def expert_functions(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
+def expert_functions(
+    bank: keras.layers.EinsumDense, few_rows: bool = False
+) -> list[ExpertFunction]:
     """Returns, for each expert, the function that the bank computes for it.
 
     The functions make the same products as the batched call, with int8
@@ -23,6 +28,8 @@ def expert_functions(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
 
     Args:
         bank: a bank of `keras_moe.layers.Experts`, built.
+        few_rows: whether there will be few rows, as in a decoding step: each
+            product may then be cut in two.
 
     Returns:
         Functions of `[rows, inputs]` to `[rows, outputs]`.
@@ -33,7 +40,7 @@ def expert_functions(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
     if bank.quantization_mode == "int8":
         products = _int8_products(bank)
     elif bank.quantization_mode is None:
-        products = _products(bank)
+        products = _products(bank, few_rows)
     else:
         raise ValueError(
             "dispatch='ragged' knows floating point and int8. Received: a "
@@ -49,15 +56,23 @@ def expert_functions(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
     ]
 
 
-def _products(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
+def _products(
+    bank: keras.layers.EinsumDense, few_rows: bool
+) -> list[ExpertFunction]:
     # `bank.kernel` is a property, which has LoRA merged.
+    if few_rows and is_halved(bank.kernel):
+        experts, inputs, outputs = bank.kernel.shape
+        cut = ops.reshape(bank.kernel, (2 * experts, inputs // 2, outputs))
+        halves = _unstack(cut, bank.compute_dtype)
+        pairs = zip(halves[::2], halves[1::2], strict=True)
+        return [functools.partial(sum_of_halves, halves=pair) for pair in pairs]
     kernels = _unstack(bank.kernel, bank.compute_dtype)
-    few_rows = len(kernels) >= _MANY_EXPERTS
-    return [_multiply_by(kernel, few_rows) for kernel in kernels]
+    few_each = len(kernels) >= _MANY_EXPERTS
+    return [_multiply_by(kernel, few_each) for kernel in kernels]
 
 
-def _multiply_by(kernel: Tensor, few_rows: bool) -> ExpertFunction:
-    if not few_rows:
+def _multiply_by(kernel: Tensor, few_each: bool) -> ExpertFunction:
+    if not few_each:
         return lambda rows: ops.matmul(rows, kernel)
 
     @ops.custom_gradient

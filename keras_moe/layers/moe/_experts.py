@@ -168,14 +168,20 @@ class Experts(keras.layers.Layer):
         """Whether the banks are quantised."""
         return any(bank.quantization_mode is not None for bank in self.banks)
 
-    def functions(self, training: bool | None = None) -> list[ExpertFunction]:
+    def functions(
+        self, training: bool | None = None, few_rows: bool = False
+    ) -> list[ExpertFunction]:
         """Returns each expert as a function of its rows `[rows, dim]`.
 
         Executors without slots need it: each expert then gets as many rows as
         it has tokens. Call it inside the `call` of a layer of the same dtype
         policy, which casts the weights.
+
+        Args:
+            training: whether to train.
+            few_rows: whether each expert gets few rows, as in a decoding step.
         """
-        banks = [expert_functions(bank) for bank in self.banks]
+        banks = [expert_functions(bank, few_rows) for bank in self.banks]
 
         def feed_forward(inner, *gate_and_outer):
             *gate, outer = gate_and_outer

@@ -217,7 +217,8 @@ class SparseMoE(keras.layers.Layer):
             training=training,
         )
         if self.dispatch == "auto":
-            execute = choose_executor(plan, self.experts)
+            a_step = len(inputs.shape) == 3 and inputs.shape[1] == 1
+            execute = choose_executor(plan, self.experts, few_rows=a_step)
         else:
             execute = EXECUTORS[self.dispatch]
         outputs = execute(tokens, plan, self.experts, training)

@@ -22,13 +22,13 @@ class DecoderState(NamedTuple):
     Attributes:
         blocks: the state of each block.
         positions: int32 `(max_length,)`, all positions that there will be.
-        head_kernel: `(model_dim, vocabulary)`, of a tied head, if it was
+        head_kernels: `(model_dim, words)` each, of a tied head, if it was
             turned for the steps.
     """
 
     blocks: tuple[DecoderBlockState, ...]
     positions: Tensor
-    head_kernel: Tensor | tuple[()] = ()
+    head_kernels: tuple[Tensor, ...] = ()
 
 
 class Decoder(Stack):

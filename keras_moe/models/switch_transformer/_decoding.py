@@ -77,8 +77,8 @@ class Decoding(Generating):
         state = self.decoder.init_state(memory, memory_mask, max_length, cache)
         if not self.config.tie_embeddings:
             return state
-        kernel = turned_table(self.target_embedding, max_length)
-        return state._replace(head_kernel=kernel)
+        kernels = turned_table(self.target_embedding, max_length)
+        return state._replace(head_kernels=kernels)
 
     def step(
         self, token_ids: Tensor, position: Tensor, state: DecoderState
@@ -95,9 +95,7 @@ class Decoding(Generating):
         """
         embedded = self.embed(ops.expand_dims(token_ids, 1))
         hidden, state = self.decoder.step(embedded, position, state)
-        if isinstance(state.head_kernel, tuple):
-            return self.logits(hidden)[:, 0], state
-        return self.logits(hidden, state.head_kernel)[:, 0], state
+        return self.logits(hidden, state.head_kernels)[:, 0], state
 
     @property
     def ignores_padding(self) -> bool:

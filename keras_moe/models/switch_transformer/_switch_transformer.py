@@ -16,6 +16,7 @@ from keras_moe.models.switch_transformer._encoder import Encoder
 from keras_moe.models.switch_transformer._presets import PRESETS
 from keras_moe.models.switch_transformer._presets import load_preset
 from keras_moe.models.switch_transformer._presets import save_preset
+from keras_moe.models.switch_transformer._turned_table import logits_of_turned
 from keras_moe.ops._short_sequences import apply_dense
 from keras_moe.ops._token_ids import read_ids
 from keras_moe.serialization import quantized_dtype
@@ -240,20 +241,21 @@ class SwitchTransformer(Decoding, TracedOnce):
         rows = table(read.ids)
         return ops.where(ops.expand_dims(read.wrong, -1), np.nan, rows)
 
-    def logits(self, hidden: Tensor, kernel: Tensor | None = None) -> Tensor:
+    def logits(
+        self, hidden: Tensor, kernels: tuple[Tensor, ...] = ()
+    ) -> Tensor:
         """Returns float32 logits for the decoder's normalised output.
 
         Args:
             hidden: `(batch, length, model_dim)`.
-            kernel: `(model_dim, vocabulary)`, a tied head's table if it was
-                turned before.
+            kernels: those of a tied head whose table was turned before.
         """
         if not self.config.tie_embeddings:
             return ops.cast(apply_dense(self.head, hidden), "float32")
         scaled = hidden * self.config.model_dim**-0.5
         head = functools.partial(self.target_embedding, reverse=True)
-        if kernel is not None:
-            head = functools.partial(ops.matmul, x2=kernel)
+        if kernels:
+            head = functools.partial(logits_of_turned, kernels=kernels)
         return ops.cast(apply_dense(head, scaled), "float32")
 
     # === Config ===

@@ -37,6 +37,9 @@ class RoutingPlan(NamedTuple):
         expert_index: int32 `[g, s, k]`, the experts that each token asked for,
             before capacity dropped any; `e` marks padding and choices that
             were never made.
+        choice_weight: float32 `[g, s, k]`, the weight of each choice, 0 for one
+            that was never made; `()` where capacity may drop choices. With it
+            an executor needs no slots, and a graph leaves them out.
 
     Example:
 
@@ -53,6 +56,7 @@ class RoutingPlan(NamedTuple):
     probabilities: Tensor
     slot_index: Tensor
     expert_index: Tensor
+    choice_weight: Tensor | tuple[()] = ()
 
     def dispatch_mask(self) -> Tensor:
         """Returns bool `[g, s, e, c]`: token s sits in slot c of expert e."""

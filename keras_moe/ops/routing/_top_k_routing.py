@@ -153,12 +153,15 @@ def top_k_routing(
     if normalization == "after_drop":
         seats = ops.shape(ask_index)[-2] * ops.shape(ask_index)[-1]
         gates = _divided_by_sum(ops.where(slot_index < seats, gates, 0.0))
+    made = expert < num_experts
+    dropless = expert_capacity is None and normalization != "after_drop"
     return RoutingPlan(
         token_index=ask_index // num_selected_experts,
         combine_weight=gates_of_slots(gates, ask_index, slot_index),
         probabilities=mark_broken(probabilities, broken),
         slot_index=slot_index,
         expert_index=expert,
+        choice_weight=ops.where(made, gates, 0.0) if dropless else (),
     )
 
 

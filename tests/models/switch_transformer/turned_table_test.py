@@ -32,8 +32,8 @@ def state_of(model, steps=STEPS):
 
 def test_step_gives_the_logits_of_the_table(model):
     state = state_of(model)
-    plain = state._replace(head_kernel=())
-    assert state.head_kernel.shape == (
+    plain = state._replace(head_kernels=())
+    assert state.head_kernels[0].shape == (
         model.config.model_dim,
         model.config.output_size,
     )
@@ -44,15 +44,15 @@ def test_step_gives_the_logits_of_the_table(model):
 
 
 def test_table_is_the_present_one(model):
-    before = state_of(model).head_kernel.numpy()
+    before = state_of(model).head_kernels[0].numpy()
     table = model.target_embedding.embeddings
     table.assign_add(tf.ones_like(table))
-    after = state_of(model).head_kernel.numpy()
+    after = state_of(model).head_kernels[0].numpy()
     np.testing.assert_allclose(after, before + 1.0, rtol=1e-6)
 
 
 def test_few_steps_do_without(model):
-    assert state_of(model, STEPS - 1).head_kernel == ()
+    assert state_of(model, STEPS - 1).head_kernels == ()
 
 
 def test_xla_does_without(model):
@@ -60,7 +60,7 @@ def test_xla_does_without(model):
 
     @tf.function(jit_compile=True, autograph=False)
     def start():
-        found.append(state_of(model).head_kernel)
+        found.append(state_of(model).head_kernels)
         return 0
 
     start()
@@ -69,18 +69,18 @@ def test_xla_does_without(model):
 
 def test_head_of_its_own_needs_none():
     model = make(tie_embeddings=False)
-    assert state_of(model).head_kernel == ()
+    assert state_of(model).head_kernels == ()
 
 
 def test_quantised_table_is_left_alone():
     model = make()
     model.quantize("int8")
-    assert state_of(model).head_kernel == ()
+    assert state_of(model).head_kernels == ()
 
 
 def test_mixed_precision_turns_what_the_layer_multiplies_by():
     model = make(dtype="mixed_bfloat16")
     state = state_of(model)
-    assert state.head_kernel.dtype == tf.bfloat16
+    assert state.head_kernels[0].dtype == tf.bfloat16
     logits, _ = model.step(tf.constant([0, 0]), 0, state)
     assert logits.dtype == tf.float32
