@@ -17,7 +17,7 @@ _FEW_ENTRIES = 2**18
 
 
 def is_halved(kernel: Tensor) -> bool:
-    """Says whether `product_in_halves` cuts the products of a kernel.
+    """Says whether products with a kernel are cut into two halves.
 
     Where TensorFlow was told to give an operation one thread, and more than one
     to all of them:
@@ -26,8 +26,8 @@ def is_halved(kernel: Tensor) -> bool:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     ```
 
-    Asked when a function is traced. With several threads an operation TensorFlow
-    cuts products itself, and halves of ours would be slower.
+    Asked when a function is traced. With more threads TensorFlow cuts products
+    by itself, and halves of ours would be slower.
 
     Args:
         kernel: `[..., inputs, outputs]`, of a static shape.
@@ -48,7 +48,9 @@ def is_halved(kernel: Tensor) -> bool:
 
 
 def product_in_halves(rows: Tensor, kernel: Tensor) -> Tensor:
-    """Returns `rows @ kernel`, in two halves if `is_halved(kernel)`.
+    """Returns `rows @ kernel` as a sum, for a kernel that `is_halved`.
+
+    TensorFlow copies neither half of a kernel.
 
     Args:
         rows: `[n, inputs]`.
@@ -57,22 +59,8 @@ def product_in_halves(rows: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         `[n, outputs]`.
     """
-    if not is_halved(kernel):
-        return keras.ops.matmul(rows, kernel)
     import tensorflow as tf
 
-    return sum_of_halves(rows, tf.split(kernel, 2))
-
-
-def sum_of_halves(rows: Tensor, halves: list[Tensor]) -> Tensor:
-    """Returns the product of rows with a kernel that was cut.
-
-    Args:
-        rows: `[n, inputs]`.
-        halves: the kernel's first and last rows, `[inputs / 2, outputs]` each:
-            TensorFlow copies neither.
-    """
-    import tensorflow as tf
-
+    upper, lower = tf.split(kernel, 2)
     left, right = tf.split(rows, 2, axis=1)
-    return tf.matmul(left, halves[0]) + tf.matmul(right, halves[1])
+    return tf.matmul(left, upper) + tf.matmul(right, lower)

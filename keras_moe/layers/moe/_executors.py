@@ -3,6 +3,9 @@
 import warnings
 from collections.abc import Callable
 
+import numpy as np
+from keras import ops
+
 from keras_moe.backend import accelerator
 from keras_moe.backend import shapes_must_be_static
 from keras_moe.layers.moe._experts import Experts
@@ -12,6 +15,7 @@ from keras_moe.ops import einsum_combine
 from keras_moe.ops import einsum_dispatch
 from keras_moe.ops import gather_combine
 from keras_moe.ops import gather_dispatch
+from keras_moe.ops.routing._broken_rows import broken_rows
 from keras_moe.ops.routing._dispatch import with_slots
 from keras_moe.ops.routing._spread_groups import from_experts
 from keras_moe.ops.routing._spread_groups import to_experts
@@ -65,12 +69,19 @@ def execute_ragged(
 def execute_by_choice(
     tokens: Tensor, plan: RoutingPlan, experts: Experts, training: bool | None
 ) -> Tensor:
-    """Parts the tokens by expert, without slots: for a decoding step."""
-    # The module imports TensorFlow, which other backends must not need.
-    from keras_moe.ops.routing._partition import apply_by_choice
-
-    functions = experts.functions(training=training, few_rows=True)
-    return apply_by_choice(tokens, plan, functions)
+    """Computes each choice of each token, without slots: for a step."""
+    choices, dim = plan.expert_index.shape[-1], tokens.shape[-1]
+    rows = ops.reshape(tokens, (-1, dim))
+    if choices > 1:
+        rows = ops.repeat(rows, choices, axis=0)
+    expert = ops.reshape(plan.expert_index, (-1,))
+    outputs = experts.apply_to_rows(rows, expert, training=training)
+    weight = ops.reshape(plan.choice_weight, (-1, 1))
+    outputs = outputs * ops.cast(weight, outputs.dtype)
+    if choices > 1:
+        outputs = ops.sum(ops.reshape(outputs, (-1, choices, dim)), axis=1)
+    outputs = ops.reshape(outputs, ops.shape(tokens))
+    return ops.where(broken_rows(plan.probabilities), np.nan, outputs)
 
 
 Executor = Callable[[Tensor, Plan, Experts, bool | None], Tensor]

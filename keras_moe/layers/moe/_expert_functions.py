@@ -1,13 +1,10 @@
 """One function for each expert of a bank, for executors without slots."""
 
-import functools
 from collections.abc import Callable
 
 import keras
 from keras import ops
 
-from keras_moe.backend import is_halved
-from keras_moe.backend import sum_of_halves
 from keras_moe.keras_internals import stored_kernel
 from keras_moe.types import Tensor
 
@@ -17,9 +14,7 @@ _MANY_EXPERTS = 64
 ExpertFunction = Callable[[Tensor], Tensor]
 
 
-def expert_functions(
-    bank: keras.layers.EinsumDense, few_rows: bool = False
-) -> list[ExpertFunction]:
+def expert_functions(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
     """Returns, for each expert, the function that the bank computes for it.
 
     The functions make the same products as the batched call, with int8
@@ -28,8 +23,6 @@ def expert_functions(
 
     Args:
         bank: a bank of `keras_moe.layers.Experts`, built.
-        few_rows: whether there will be few rows, as in a decoding step: each
-            product may then be cut in two.
 
     Returns:
         Functions of `[rows, inputs]` to `[rows, outputs]`.
@@ -40,7 +33,7 @@ def expert_functions(
     if bank.quantization_mode == "int8":
         products = _int8_products(bank)
     elif bank.quantization_mode is None:
-        products = _products(bank, few_rows)
+        products = _products(bank)
     else:
         raise ValueError(
             "dispatch='ragged' knows floating point and int8. Received: a "
@@ -56,23 +49,15 @@ def expert_functions(
     ]
 
 
-def _products(
-    bank: keras.layers.EinsumDense, few_rows: bool
-) -> list[ExpertFunction]:
+def _products(bank: keras.layers.EinsumDense) -> list[ExpertFunction]:
     # `bank.kernel` is a property, which has LoRA merged.
-    if few_rows and is_halved(bank.kernel):
-        experts, inputs, outputs = bank.kernel.shape
-        cut = ops.reshape(bank.kernel, (2 * experts, inputs // 2, outputs))
-        halves = _unstack(cut, bank.compute_dtype)
-        pairs = zip(halves[::2], halves[1::2], strict=True)
-        return [functools.partial(sum_of_halves, halves=pair) for pair in pairs]
     kernels = _unstack(bank.kernel, bank.compute_dtype)
-    few_each = len(kernels) >= _MANY_EXPERTS
-    return [_multiply_by(kernel, few_each) for kernel in kernels]
+    few_rows = len(kernels) >= _MANY_EXPERTS
+    return [_multiply_by(kernel, few_rows) for kernel in kernels]
 
 
-def _multiply_by(kernel: Tensor, few_each: bool) -> ExpertFunction:
-    if not few_each:
+def _multiply_by(kernel: Tensor, few_rows: bool) -> ExpertFunction:
+    if not few_rows:
         return lambda rows: ops.matmul(rows, kernel)
 
     @ops.custom_gradient

@@ -168,20 +168,14 @@ class Experts(keras.layers.Layer):
         """Whether the banks are quantised."""
         return any(bank.quantization_mode is not None for bank in self.banks)
 
-    def functions(
-        self, training: bool | None = None, few_rows: bool = False
-    ) -> list[ExpertFunction]:
+    def functions(self, training: bool | None = None) -> list[ExpertFunction]:
         """Returns each expert as a function of its rows `[rows, dim]`.
 
         Executors without slots need it: each expert then gets as many rows as
         it has tokens. Call it inside the `call` of a layer of the same dtype
         policy, which casts the weights.
-
-        Args:
-            training: whether to train.
-            few_rows: whether each expert gets few rows, as in a decoding step.
         """
-        banks = [expert_functions(bank, few_rows) for bank in self.banks]
+        banks = [expert_functions(bank) for bank in self.banks]
 
         def feed_forward(inner, *gate_and_outer):
             *gate, outer = gate_and_outer
@@ -195,6 +189,29 @@ class Experts(keras.layers.Layer):
             return apply
 
         return [feed_forward(*parts) for parts in zip(*banks, strict=True)]
+
+    def apply_to_rows(
+        self, rows: Tensor, expert: Tensor, training: bool | None = None
+    ) -> Tensor:
+        """Returns what each row's own expert makes of it.
+
+        For few rows, on TensorFlow and without XLA. Call it inside the `call`
+        of a layer of the same dtype policy, which casts the weights.
+
+        Args:
+            rows: `(n, dim)`.
+            expert: int32 `(n,)`, each row's expert; a row of none has
+                `num_experts`, and comes out as zeros.
+            training: whether to train.
+        """
+        # The module imports TensorFlow, which other backends must not need.
+        from keras_moe.layers.moe._grouped_product import grouped_product
+
+        hidden = self.activation(grouped_product(self.inner, rows, expert))
+        if self.gated:
+            hidden = hidden * grouped_product(self.gate, rows, expert)
+        hidden = self.dropout(hidden, training=training)
+        return grouped_product(self.outer, hidden, expert)
 
     def expert_kernel(self, expert: int) -> dict[str, Tensor]:
         """Returns the kernels of one expert, dequantised and LoRA-merged.
