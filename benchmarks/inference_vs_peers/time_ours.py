@@ -31,9 +31,10 @@ class Endless(Greedy):
 def main() -> None:
     """Compares each batch with the peer's answers, then times it."""
     task = read_task()
-    tf.config.threading.set_intra_op_parallelism_threads(task.threads)
-    # In the thread that calls: queues would cost a twentieth of a token.
-    tf.config.threading.set_inter_op_parallelism_threads(-1)
+    # One thread an operation, and as many operations side by side: products
+    # are cut for them (`docs/serving.md`).
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(task.threads)
     model = load_hugging_face(task.model)
     figures = {
         "seconds": {},

@@ -251,7 +251,8 @@ class T5Attention(keras.layers.Layer):
         """
         if value_mask is None:
             value_mask = ops.ones(ops.shape(value)[:2], dtype="bool")
-        return AttentionMemory(*self.key_value_heads(value), value_mask)
+        keys, values = self.key_value_heads(value)
+        return AttentionMemory(ops.swapaxes(keys, 2, 3), values, value_mask)
 
     def attend_to_memory(
         self,
@@ -260,9 +261,9 @@ class T5Attention(keras.layers.Layer):
         training: bool | None = None,
     ) -> Tensor:
         """Returns what `call` would for the memory's keys."""
-        return self.attend(
-            self.query_heads(query),
-            memory.keys,
+        scores = batched_product(self.query_heads(query), memory.keys)
+        return self._weigh(
+            scores,
             memory.values,
             attention_mask=by_time(memory.mask),
             training=training,
@@ -306,6 +307,16 @@ class T5Attention(keras.layers.Layer):
         """Attends with projected heads; returns `(batch, queries, dim)`."""
         # b = batch, h = head, q = query, k = key: [b, h, q, k]
         scores = batched_product(queries, keys, transpose_y=True)
+        return self._weigh(scores, values, bias, attention_mask, training)
+
+    def _weigh(
+        self,
+        scores: Tensor,
+        values: Tensor,
+        bias: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         scores = ops.cast(scores, "float32")
         if bias is not None:
             scores = scores + ops.cast(bias, "float32")
