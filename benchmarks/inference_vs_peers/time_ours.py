@@ -31,10 +31,11 @@ class Endless(Greedy):
 def main() -> None:
     """Compares each batch with the peer's answers, then times it."""
     task = read_task()
-    # One thread an operation, and as many operations side by side: products
-    # are cut for them (`docs/serving.md`).
+    # One thread an operation, and operations side by side in the thread that
+    # calls and its like: products are cut for them.
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(task.threads)
+    side_by_side = -1 if task.threads > 1 else 1
+    tf.config.threading.set_inter_op_parallelism_threads(side_by_side)
     model = load_hugging_face(task.model)
     figures = {
         "seconds": {},

@@ -93,5 +93,7 @@ class KeyValueCache(NamedTuple):
 def causal_mask(position: Tensor, num_queries: int, num_keys: int) -> Tensor:
     """Returns which keys the last `num_queries` of `position` positions see."""
     slot = ops.arange(num_keys, dtype="int32")
+    if num_queries == 1:
+        return ops.expand_dims(slot < position, 0)
     query = position - num_queries + ops.arange(num_queries, dtype="int32")
     return ops.expand_dims(slot, 0) <= ops.expand_dims(query, 1)

@@ -200,8 +200,7 @@ class Experts(keras.layers.Layer):
 
         Args:
             rows: `(n, dim)`.
-            expert: int32 `(n,)`, each row's expert; a row of none has
-                `num_experts`, and comes out as zeros.
+            expert: int32 `(n,)`, each row's expert.
             training: whether to train.
         """
         # The module imports TensorFlow, which other backends must not need.

@@ -25,8 +25,7 @@ def grouped_product(
     Args:
         bank: a bank of `keras_moe.layers.Experts`, built.
         rows: `(n, inputs)`.
-        expert: int32 `(n,)`, each row's expert; a row of none has a number past
-            the last, and zeros for a product.
+        expert: int32 `(n,)`, each row's expert.
 
     Returns:
         `(n, outputs)`.
@@ -52,10 +51,8 @@ def _products(kernels: Sequence[Tensor]) -> list[Callable]:
 def _apply(
     functions: Sequence[Callable], rows: Tensor, expert: Tensor
 ) -> Tensor:
-    parts = len(functions) + 1
-    *rows, others = tf.dynamic_partition(rows, expert, parts)
-    products = [f(each) for f, each in zip(functions, rows, strict=True)]
-    shape = (tf.shape(others)[0], products[0].shape[-1])
-    products.append(tf.zeros(shape, products[0].dtype))
-    places = tf.dynamic_partition(tf.range(tf.size(expert)), expert, parts)
+    parts = tf.dynamic_partition(rows, expert, len(functions))
+    products = [f(each) for f, each in zip(functions, parts, strict=True)]
+    places = tf.range(tf.shape(expert)[0])
+    places = tf.dynamic_partition(places, expert, len(functions))
     return tf.dynamic_stitch(places, products)
