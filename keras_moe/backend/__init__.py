@@ -22,6 +22,7 @@ from keras_moe.backend._running import (
 )
 from keras_moe.backend._running import value_now as value_now
 from keras_moe.backend._running import without_traces as without_traces
+from keras_moe.backend._tensors import apply_by_group as apply_by_group
 from keras_moe.backend._tensors import approximate_top_k as approximate_top_k
 from keras_moe.backend._tensors import batched_product as batched_product
 from keras_moe.backend._tensors import dot_rows as dot_rows

@@ -1,5 +1,8 @@
 """Operations on tensors that `keras.ops` lacks, or has slower."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
+
 import keras
 
 from keras_moe.backend._running import accelerator
@@ -121,6 +124,34 @@ def _onednn_may_multiply(x: Tensor, y: Tensor) -> bool:
         return False
     dtypes = {keras.backend.standardize_dtype(each.dtype) for each in (x, y)}
     return dtypes == {"float32"}
+
+
+def apply_by_group(
+    functions: Sequence[Callable[[Tensor], Tensor]],
+    rows: Tensor,
+    group: Tensor,
+) -> Tensor:
+    """Applies to each row the function of its group.
+
+    On TensorFlow without XLA alone: each function gets as many rows as there
+    are in its group.
+
+    Args:
+        functions: one a group, of `[m, inputs]` to `[m, outputs]`.
+        rows: `[n, inputs]`.
+        group: int32 `[n]`, the number of each row's function.
+
+    Returns:
+        `[n, outputs]`.
+    """
+    import tensorflow as tf
+
+    count = len(functions)
+    parts = tf.dynamic_partition(rows, group, count)
+    places = tf.range(tf.shape(group)[0])
+    places = tf.dynamic_partition(places, group, count)
+    outputs = [f(part) for f, part in zip(functions, parts, strict=True)]
+    return tf.dynamic_stitch(places, outputs)
 
 
 def dot_rows(x: Tensor, y: Tensor) -> Tensor:

@@ -15,10 +15,12 @@ _FEW_POSITIONS = 128
 class InPlaceCache(NamedTuple):
     """Projected keys and values, of which a step writes its positions alone.
 
-    A `keras_moe.layers.AttentionCache` of the library's own loops: the arrays
-    are shared by all that were appended to one another, so that of two caches
-    that come from one, the later spoils the earlier. `KeyValueCache`, which
-    is copied as a whole at each step, does not. Not for XLA.
+    A `keras_moe.layers.AttentionCache` for the library's own loops alone, since
+    it is no value as others are: a cache and those that were made from it
+    share their arrays. What is appended must follow from all that was read
+    before, as the next token does: nothing else makes a graph read first. Of
+    two caches made from one, the later spoils the earlier. `KeyValueCache`,
+    which is copied as a whole at each step, has neither fault. Not for XLA.
 
     Attributes:
         position: int32 scalar, the number of positions so far.

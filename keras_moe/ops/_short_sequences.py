@@ -28,7 +28,7 @@ def apply_dense(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return layer(x)
     if x.shape[1] == 1:
         return ops.expand_dims(_apply_to_rows(layer, ops.squeeze(x, 1)), 1)
-    if x.shape[1] is not None and _halved_kernel(layer) is None:
+    if x.shape[1] is not None and not _runs_in_halves(layer):
         return layer(x)
     batch, length, dim = ops.shape(x)
     y = _apply_to_rows(layer, ops.reshape(x, (-1, dim)))
@@ -36,20 +36,18 @@ def apply_dense(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _apply_to_rows(layer: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    kernel = _halved_kernel(layer)
-    if kernel is None:
+    if not isinstance(layer, keras.layers.Dense) or not _runs_in_halves(layer):
         return layer(rows)
-    rows = ops.cast(rows, kernel.dtype)
+    # As the layer itself would cast and compute.
+    rows = ops.cast(rows, layer.compute_dtype)
+    kernel = ops.cast(layer.kernel, layer.compute_dtype)
     return layer.activation(product_in_halves(rows, kernel))
 
 
-def _halved_kernel(layer: Callable[[Tensor], Tensor]) -> Tensor | None:
-    """Returns the kernel if two halves of the product run side by side."""
+def _runs_in_halves(layer: Callable[[Tensor], Tensor]) -> bool:
     if not isinstance(layer, keras.layers.Dense) or layer.use_bias:
-        return None
-    if layer.quantization_mode is not None or not is_halved(layer.kernel):
-        return None
-    return ops.cast(layer.kernel, layer.compute_dtype)
+        return False
+    return layer.quantization_mode is None and is_halved(layer.kernel)
 
 
 def last_positions(x: Tensor, count: int) -> Tensor:

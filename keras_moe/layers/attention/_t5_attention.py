@@ -219,12 +219,11 @@ class T5Attention(keras.layers.Layer):
         keys, values, visible = state.read(count)
         if visible is not None:
             visible = ops.expand_dims(visible, (0, 1))
-        length = ops.shape(keys)[2]
         attended = self.attend(
             self.query_heads(last_positions(query, count), first),
             keys,
             values,
-            bias=None if bias is None else bias[..., :length],
+            bias=None if bias is None else bias[..., : ops.shape(keys)[2]],
             attention_mask=visible,
         )
         return attended, state
@@ -261,12 +260,13 @@ class T5Attention(keras.layers.Layer):
         training: bool | None = None,
     ) -> Tensor:
         """Returns what `call` would for the memory's keys."""
-        scores = batched_product(self.query_heads(query), memory.keys)
-        return self._weigh(
-            scores,
+        return self.attend(
+            self.query_heads(query),
+            memory.keys,
             memory.values,
             attention_mask=by_time(memory.mask),
             training=training,
+            keys_are_turned=True,
         )
 
     # === Parts ===
@@ -303,20 +303,11 @@ class T5Attention(keras.layers.Layer):
         bias: Tensor | None = None,
         attention_mask: Tensor | None = None,
         training: bool | None = None,
+        keys_are_turned: bool = False,
     ) -> Tensor:
         """Attends with projected heads; returns `(batch, queries, dim)`."""
         # b = batch, h = head, q = query, k = key: [b, h, q, k]
-        scores = batched_product(queries, keys, transpose_y=True)
-        return self._weigh(scores, values, bias, attention_mask, training)
-
-    def _weigh(
-        self,
-        scores: Tensor,
-        values: Tensor,
-        bias: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        training: bool | None = None,
-    ) -> Tensor:
+        scores = batched_product(queries, keys, transpose_y=not keys_are_turned)
         scores = ops.cast(scores, "float32")
         if bias is not None:
             scores = scores + ops.cast(bias, "float32")

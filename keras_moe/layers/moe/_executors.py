@@ -67,9 +67,10 @@ def execute_ragged(
 
 
 def execute_by_choice(
-    tokens: Tensor, plan: RoutingPlan, experts: Experts, training: bool | None
+    tokens: Tensor, plan: Plan, experts: Experts, training: bool | None
 ) -> Tensor:
     """Computes each choice of each token, without slots: for a step."""
+    plan = with_slots(plan)
     choices, dim = plan.expert_index.shape[-1], tokens.shape[-1]
     rows = ops.reshape(tokens, (-1, dim))
     if choices > 1:

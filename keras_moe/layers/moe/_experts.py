@@ -12,6 +12,7 @@ from keras_moe.layers.moe._apply_bank import apply_bank
 from keras_moe.layers.moe._expert_functions import ExpertFunction
 from keras_moe.layers.moe._expert_functions import expert_functions
 from keras_moe.layers.moe._expert_initializer import per_expert
+from keras_moe.layers.moe._grouped_product import grouped_product
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
@@ -203,9 +204,6 @@ class Experts(keras.layers.Layer):
             expert: int32 `(n,)`, each row's expert.
             training: whether to train.
         """
-        # The module imports TensorFlow, which other backends must not need.
-        from keras_moe.layers.moe._grouped_product import grouped_product
-
         hidden = self.activation(grouped_product(self.inner, rows, expert))
         if self.gated:
             hidden = hidden * grouped_product(self.gate, rows, expert)

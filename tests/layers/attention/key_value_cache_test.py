@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_moe.generation._tensor_array_cache import TensorArrayCache
+from keras_moe.generation import _in_place_cache as in_place_cache
+from keras_moe.generation._in_place_cache import InPlaceCache
 from keras_moe.layers import KeyValueCache
 from keras_moe.layers import RandomFeatureAttention
 from keras_moe.layers import T5Attention
 
 BATCH, HEADS, LENGTH, KEY_DIM = 2, 3, 12, 4
-CACHES = [KeyValueCache, TensorArrayCache]
+CACHES = [KeyValueCache, InPlaceCache]
 
 
 def data(*shape, seed=0):
@@ -94,10 +95,16 @@ def test_caches_are_alike_in_a_graph(chunks):
         @tf.function(autograph=False)
         def run(cache=cache):
             state, end, seen = empty(cache), 0, []
+            nothing = tf.constant(0.0)
             for seed, (chunk, back) in enumerate(chunks):
                 if end + chunk > LENGTH:
                     break
-                state = append(state, end, end + chunk, seed=seed)
+                # As in a decoder, new keys follow from what was read before.
+                new = [
+                    array[:, :, end : end + chunk] + nothing
+                    for array in heads(seed)
+                ]
+                state = state.append(*new)
                 end += chunk
                 keys, values, visible = state.read(chunk)
                 if visible is None:
@@ -106,6 +113,7 @@ def test_caches_are_alike_in_a_graph(chunks):
                 queries = keys[:, :, end - chunk : end]
                 scores = tf.matmul(queries, keys, transpose_b=True) + hidden
                 seen.append(tf.matmul(tf.nn.softmax(scores), values))
+                nothing = 0.0 * tf.reduce_sum(seen[-1])
                 end -= min(back, end)
                 state = state.rewind(tf.constant(end))
             return seen
@@ -113,6 +121,37 @@ def test_caches_are_alike_in_a_graph(chunks):
         attended.append(run())
     for static, growing in zip(*attended, strict=True):
         np.testing.assert_allclose(static, growing, rtol=1e-5, atol=1e-6)
+
+
+def test_a_long_cache_reads_what_there_is(monkeypatch):
+    monkeypatch.setattr(in_place_cache, "_FEW_POSITIONS", LENGTH - 1)
+    state = append(append(empty(InPlaceCache), 0, 3), 3, 4)
+    for queries in (1, 2):
+        keys, values, _ = state.read(queries)
+        assert keys.shape[2] == values.shape[2] == 4
+        assert_holds(state, *(array[:, :, :4] for array in heads()), queries)
+
+
+def test_a_loop_writes_in_place():
+    # Two calls, and keys and values, share no array with one another.
+    @tf.function(autograph=False)
+    def run(first):
+        def advance(position, state):
+            new = tf.fill((BATCH, HEADS, 1, KEY_DIM), first + state.position)
+            return position + 1, state.append(
+                tf.cast(new, tf.float32), -tf.cast(new, tf.float32)
+            )
+
+        start = (0, empty(InPlaceCache))
+        return tf.while_loop(lambda i, _: i < LENGTH, advance, start)[1]
+
+    before, after = run(tf.constant(1)), run(tf.constant(101))
+    expected = np.broadcast_to(
+        np.arange(1, LENGTH + 1)[:, None], (BATCH, HEADS, LENGTH, KEY_DIM)
+    )
+    for state, offset in ((before, 0), (after, 100)):
+        np.testing.assert_array_equal(state.keys, expected + offset)
+        np.testing.assert_array_equal(state.values, -expected - offset)
 
 
 # === What attention does with them ===

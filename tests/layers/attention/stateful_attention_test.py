@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_moe.generation._tensor_array_cache import TensorArrayCache
+from keras_moe.generation._in_place_cache import InPlaceCache
 from keras_moe.layers import AttentionCache
 from keras_moe.layers import DecoderBlock
 from keras_moe.layers import EncoderBlock
@@ -28,7 +28,7 @@ def test_fulfils(make):
     assert isinstance(make(), StatefulAttention)
 
 
-@pytest.mark.parametrize("cache", [KeyValueCache, TensorArrayCache])
+@pytest.mark.parametrize("cache", [KeyValueCache, InPlaceCache])
 def test_caches_fulfil(cache):
     state = T5Attention(2, 4).init_state(3, 5, cache)
     assert isinstance(state, AttentionCache)
