@@ -27,8 +27,12 @@ def main(directory: str, kind: str, config: str) -> None:
             # and distances differ.
             if "layer_norm" in name:
                 weight.uniform_(0.5, 1.5)
-            elif "relative" in name or "shared" in name:
+            elif "relative" in name:
                 weight.normal_(0, 0.5)
+            elif "shared" in name:
+                # With larger ones the tied head says a word's own word, and an
+                # answer is one word without end.
+                weight.normal_(0, 0.1)
             elif name.endswith(".q.weight"):
                 # T5 does not divide scores by the root of a head's width:
                 # larger queries would make roundings grow from layer to layer.
