@@ -39,7 +39,7 @@ def add_case(report: Report, case: Case, ours: Told, theirs: Told) -> None:
             )
     report.add_figures(
         {
-            # To read the weights of a token once takes as long.
+            # To read the weights of a token once takes one core as long.
             f"floor_ms_a_token_b1_{case.name}_t{threads}": 1000
             * min(turn["least_seconds"] for turn in turns)
             for threads, turns in ours.items()

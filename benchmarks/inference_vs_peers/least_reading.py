@@ -27,7 +27,7 @@ def least_bytes(model: SwitchTransformer) -> float:
 
 
 def least_seconds(model: SwitchTransformer) -> float:
-    """Returns how long these bytes are read, by all threads of the process.
+    """Returns how long these bytes are read by the threads of one operation.
 
     As fast as the largest weight, which no cache holds, is summed up.
     """
