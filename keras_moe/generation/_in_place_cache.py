@@ -20,7 +20,8 @@ class InPlaceCache(NamedTuple):
     share their arrays. What is appended must follow from all that was read
     before, as the next token does: nothing else makes a graph read first. Of
     two caches made from one, the later spoils the earlier. `KeyValueCache`,
-    which is copied as a whole at each step, has neither fault. Not for XLA.
+    which is copied as a whole at each step, has neither fault. A position past
+    the last would be written into the next head's first. Not for XLA.
 
     Attributes:
         position: int32 scalar, the number of positions so far.
