@@ -93,8 +93,9 @@ class Generating:
         token_ids = ops.cast(token_ids, "int32")
         _check_hashable(strategy)
         jit_compile = _use_xla(jit_compile)
-        shape: tuple[int | None, int | None] = (None, None)
         rows = ops.shape(token_ids)[0]
+        # One row has a program of its own, without what parts rows.
+        shape: tuple[int | None, int | None] = (1 if rows == 1 else None, None)
         if jit_compile:
             token_ids = padded_ids(
                 token_ids, self.config.pad_id, self.ignores_padding

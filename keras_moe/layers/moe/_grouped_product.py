@@ -34,6 +34,8 @@ def grouped_product(
     if bank.bias is not None or bank.quantization_mode is not None:
         return apply_by_group(expert_functions(bank), rows, expert)
     kernel = ops.cast(bank.kernel, bank.compute_dtype)
+    if rows.shape[0] == 1:
+        return _product_of_one(rows, kernel, expert[0])
     if not is_halved(kernel):
         kernels = ops.unstack(kernel, axis=0)
         return apply_by_group(_products(kernels), rows, expert)
@@ -44,6 +46,16 @@ def grouped_product(
     left, right = ops.split(rows, 2, axis=1)
     upper = apply_by_group(_products(halves[::2]), left, expert)
     return upper + apply_by_group(_products(halves[1::2]), right, expert)
+
+
+def _product_of_one(rows: Tensor, kernel: Tensor, expert: Tensor) -> Tensor:
+    if not is_halved(kernel):
+        return ops.matmul(rows, kernel[expert])
+    experts, inputs, outputs = kernel.shape
+    halves = ops.reshape(kernel, (2 * experts, inputs // 2, outputs))
+    left, right = ops.split(rows, 2, axis=1)
+    upper, lower = halves[2 * expert], halves[2 * expert + 1]
+    return ops.matmul(left, upper) + ops.matmul(right, lower)
 
 
 def _products(kernels: Sequence[Tensor]) -> list[Callable[[Tensor], Tensor]]:
