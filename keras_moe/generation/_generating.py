@@ -55,6 +55,8 @@ class Generating:
     ) -> dict[str, Tensor]:
         """Decodes sources, with a program that is compiled once and kept.
 
+        One row has a program of its own, which need not part rows by expert.
+
         Args:
             token_ids: int `(batch, source_length)`, padded.
             max_length: greatest number of tokens to emit.
@@ -94,7 +96,6 @@ class Generating:
         _check_hashable(strategy)
         jit_compile = _use_xla(jit_compile)
         rows = ops.shape(token_ids)[0]
-        # One row has a program of its own, without what parts rows.
         shape: tuple[int | None, int | None] = (1 if rows == 1 else None, None)
         if jit_compile:
             token_ids = padded_ids(

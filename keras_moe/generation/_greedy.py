@@ -4,6 +4,7 @@ import dataclasses
 
 from keras import ops
 
+from keras_moe.backend import index_of_greatest
 from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.types import Tensor
 
@@ -31,6 +32,10 @@ class Greedy(TokenByToken):
             Ids, int32 `(batch,)`, and their log probabilities, float32
             `(batch,)`.
         """
-        log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        ids = ops.cast(ops.argmax(log_p, axis=-1), "int32")
-        return ids, ops.max(log_p, axis=-1)
+        logits = ops.cast(logits, "float32")
+        log_p = ops.max(ops.log_softmax(logits, axis=-1), axis=-1)
+        # By the logits, as other strategies choose: rounding makes equal log
+        # probabilities of logits that differ. Where one is NaN there is no
+        # most probable token, whatever a comparison with NaN gives.
+        ids = index_of_greatest(logits)
+        return ops.where(ops.isnan(log_p), 0, ids), log_p

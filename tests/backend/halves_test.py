@@ -141,9 +141,10 @@ def test_a_model_answers_alike(side_by_side, threads, tie_embeddings):
     )
 
 
-def test_a_sparse_step(side_by_side, threads):
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_sparse_step(side_by_side, threads, rows):
     layer = SparseMoE(4, 6)
-    x = data(5, 1, 4)
+    x = data(rows, 1, 4)
     layer(x)
     halved = layer(x)
     threads(2, 2)

@@ -26,6 +26,25 @@ def test_of_equals_takes_the_first():
     assert ids[0] == 1
 
 
+def test_tells_apart_what_rounds_to_equal_probabilities():
+    nearly = np.nextafter(np.float32(0.25), np.float32(1.0))
+    logits = tf.constant([[0.25, nearly, -3.0, -1.0]])
+    log_p = tf.nn.log_softmax(logits)[0]
+    assert log_p[0] == log_p[1]
+    ids, chosen = Greedy().choose(logits, 0)
+    assert ids[0] == 1 and chosen[0] == log_p[1]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_of_broken_logits_chooses_none(place, broken):
+    logits = np.float32([[0.0, 3.0, 1.0], [0.0, 3.0, 1.0]])
+    logits[0, place] = broken
+    ids, log_p = Greedy().choose(tf.constant(logits), 0)
+    assert ids.numpy().tolist() == [0, 1]
+    assert np.isnan(log_p).tolist() == [True, False]
+
+
 def test_all_are_equal():
     assert Greedy() == Greedy()
     assert len({Greedy(), Greedy()}) == 1

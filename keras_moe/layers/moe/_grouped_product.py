@@ -2,7 +2,9 @@
 
 Rows are parted by expert, multiplied, and put together again: no slot, no
 queue, no sort. The two hundred small operations around slots take longer, for
-one token, than half of the products of its expert.
+one token, than half of the products of its expert. Where a row is known to be
+alone, the kernel of its expert is looked up, and the others need no product of
+no rows: of 64 experts those took half as long as the products of the one.
 """
 
 import functools
@@ -16,6 +18,9 @@ from keras_moe.backend import apply_by_group
 from keras_moe.backend import is_halved
 from keras_moe.layers.moe._expert_functions import expert_functions
 from keras_moe.types import Tensor
+
+# A token's one choice of expert, or two. More rows often share experts.
+_LONE_ROWS = (1, 2)
 
 
 def grouped_product(
@@ -34,28 +39,36 @@ def grouped_product(
     if bank.bias is not None or bank.quantization_mode is not None:
         return apply_by_group(expert_functions(bank), rows, expert)
     kernel = ops.cast(bank.kernel, bank.compute_dtype)
-    if rows.shape[0] == 1:
-        return _product_of_one(rows, kernel, expert[0])
+    if rows.shape[0] in _LONE_ROWS:
+        outputs = [
+            _product_of_one(rows[i : i + 1], kernel, expert[i])
+            for i in range(rows.shape[0])
+        ]
+        return ops.concatenate(outputs, axis=0)
     if not is_halved(kernel):
         kernels = ops.unstack(kernel, axis=0)
         return apply_by_group(_products(kernels), rows, expert)
     # Two halves of each product, which run side by side.
-    experts, inputs, outputs = kernel.shape
-    cut = ops.reshape(kernel, (2 * experts, inputs // 2, outputs))
-    halves = ops.unstack(cut, axis=0)
+    halves = ops.unstack(_cut(kernel), axis=0)
     left, right = ops.split(rows, 2, axis=1)
     upper = apply_by_group(_products(halves[::2]), left, expert)
     return upper + apply_by_group(_products(halves[1::2]), right, expert)
 
 
-def _product_of_one(rows: Tensor, kernel: Tensor, expert: Tensor) -> Tensor:
+def _product_of_one(row: Tensor, kernel: Tensor, expert: Tensor) -> Tensor:
+    """Returns the product of one row; TensorFlow copies no kernel for it."""
     if not is_halved(kernel):
-        return ops.matmul(rows, kernel[expert])
+        return ops.matmul(row, kernel[expert])
+    upper, lower = 2 * expert, 2 * expert + 1
+    halves = _cut(kernel)
+    left, right = ops.split(row, 2, axis=1)
+    return ops.matmul(left, halves[upper]) + ops.matmul(right, halves[lower])
+
+
+def _cut(kernel: Tensor) -> Tensor:
+    """Returns all halves, `(2 * experts, inputs / 2, outputs)`."""
     experts, inputs, outputs = kernel.shape
-    halves = ops.reshape(kernel, (2 * experts, inputs // 2, outputs))
-    left, right = ops.split(rows, 2, axis=1)
-    upper, lower = halves[2 * expert], halves[2 * expert + 1]
-    return ops.matmul(left, upper) + ops.matmul(right, lower)
+    return ops.reshape(kernel, (2 * experts, inputs // 2, outputs))
 
 
 def _products(kernels: Sequence[Tensor]) -> list[Callable[[Tensor], Tensor]]:

@@ -71,6 +71,35 @@ def test_equals_slots(settings, steps):
 
 
 @pytest.mark.parametrize("router", [None, top_2])
+@pytest.mark.parametrize("token", ["padding", "broken", "zero"])
+def test_a_token_alone(router, token, steps):
+    found, expected = pair(router)
+    x = data(1, 1) * (0.0 if token == "zero" else 1.0)
+    if token == "broken":
+        x[0, 0, 2] = np.nan
+    mask = np.array([[token != "padding"]])
+    np.testing.assert_allclose(
+        found(x, mask=mask), expected(x, mask=mask), rtol=1e-4, atol=1e-6
+    )
+    assert steps
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_few_rows_part_none(rows):
+    layer = make(EXPERTS)
+    layer(data(rows, 1))
+
+    def operations(rows):
+        signature = [tf.TensorSpec((rows, 1, 6))]
+        step = tf.function(layer, signature, autograph=False)
+        graph = step.get_concrete_function().graph
+        return [operation.type for operation in graph.get_operations()]
+
+    parting = "DynamicPartition"
+    assert parting in operations(None) and parting not in operations(rows)
+
+
+@pytest.mark.parametrize("router", [None, top_2])
 def test_padding_and_broken_tokens(router, steps):
     found, expected = pair(router)
     x = data(5, 1)
@@ -86,8 +115,9 @@ def test_padding_and_broken_tokens(router, steps):
     assert np.isfinite(outputs[[0, 2, 4]]).all()
 
 
-def test_gradients_are_those_of_slots(steps):
-    layers_, x = pair(top_2), tf.constant(data(6, 1))
+@pytest.mark.parametrize("rows", [1, 6])
+def test_gradients_are_those_of_slots(rows, steps):
+    layers_, x = pair(top_2), tf.constant(data(rows, 1))
 
     def gradients(layer):
         with tf.GradientTape() as tape:
