@@ -4,6 +4,8 @@ from keras_moe.backend._derivatives import gradient as gradient
 from keras_moe.backend._derivatives import jacobian as jacobian
 from keras_moe.backend._halves import is_halved as is_halved
 from keras_moe.backend._halves import product_in_halves as product_in_halves
+from keras_moe.backend._halves import rows_in_halves as rows_in_halves
+from keras_moe.backend._halves import runs_side_by_side as runs_side_by_side
 from keras_moe.backend._running import accelerator as accelerator
 from keras_moe.backend._running import loops_keep_metrics as loops_keep_metrics
 from keras_moe.backend._running import (

@@ -7,8 +7,11 @@ import tensorflow as tf
 from keras_moe.backend import _halves
 from keras_moe.backend import is_halved
 from keras_moe.backend import product_in_halves
+from keras_moe.backend import rows_in_halves
 from keras_moe.layers import FeedForward
 from keras_moe.layers import SparseMoE
+from keras_moe.layers import T5Attention
+from keras_moe.layers.attention import _attend_heads
 from keras_moe.models import SwitchTransformer
 
 
@@ -69,6 +72,96 @@ def test_product(rows):
     x, kernel = data(rows, 6), data(6, 5, seed=1)
     found = product_in_halves(tf.constant(x), tf.constant(kernel))
     np.testing.assert_allclose(found, x @ kernel, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 5])
+def test_rows(rows):
+    calls = []
+
+    def add(x, y, z):
+        calls.append(x.shape[0])
+        return x + y if z is None else x + y + z
+
+    x, one = data(rows, 3), data(1, 3, seed=1)
+    found = rows_in_halves(
+        add, tf.constant(rows), *map(tf.constant, (x, one)), None
+    )
+    np.testing.assert_array_equal(found, x + one)
+    assert sum(calls) == rows and max(calls) - min(calls) <= 1
+
+
+def test_rows_of_unknown_number():
+    spec = tf.TensorSpec((None, 3))
+
+    @tf.function(input_signature=[spec, spec], autograph=False)
+    def add(x, y):
+        return rows_in_halves(lambda x, y: x + y, tf.shape(x)[0], x, y)
+
+    x = data(5, 3)
+    for y in (x, x[:1]):
+        np.testing.assert_array_equal(add(x, y), x + y)
+
+
+# Of one row, of each row, and of none; for all rows, and for each.
+@pytest.mark.parametrize("mask", [None, (1, 1, 7), (5, 1, 7), (1, 7)])
+@pytest.mark.parametrize("bias", [None, (2, 1, 7), (5, 2, 1, 7)])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_attention_of_a_step(threads, monkeypatch, mask, bias, rows):
+    halved = []
+
+    def spy(*arguments):
+        halved.append(1)
+        return rows_in_halves(*arguments)
+
+    monkeypatch.setattr(_attend_heads, "rows_in_halves", spy)
+    layer = T5Attention(2, 4)
+    query, value = data(rows, 1, 6), data(5, 7, 6)
+    named = {}
+    if bias is not None:
+        named["bias"] = data(*bias)
+    if mask is not None:
+        named["attention_mask"] = data(*mask) > -0.5
+    if rows == 1:
+        value = value[:1]
+        named = {
+            name: array[:1] if array.shape[0] == 5 else array
+            for name, array in named.items()
+        }
+    # A batch whose size is unknown until the graph runs.
+    call = tf.function(
+        lambda query: layer(query, value, **named), autograph=False
+    )
+    layer(query, value)
+    spec = tf.TensorSpec((None, 1, 6))
+    whole = call.get_concrete_function(spec)(tf.constant(query))
+    assert not halved
+    threads(1, 2)
+    call = tf.function(
+        lambda query: layer(query, value, **named), autograph=False
+    )
+    found = call.get_concrete_function(spec)(tf.constant(query))
+    assert bool(halved) == ((bias is None or len(bias) == 3) and mask != (1, 7))
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_attends_in_halves(side_by_side, threads):
+    layer, value = T5Attention(2, 4), data(3, 5, 6)
+    mask = np.arange(5) < [[5], [2], [0]]
+    layer(value, value)
+
+    def steps():
+        memory = layer.encode_memory(value, mask)
+        state = layer.init_state(3, max_length=4)
+        outputs = []
+        for seed in range(4):
+            query = data(3, 1, 6, seed=seed)
+            said, state = layer.step(query, state)
+            outputs += [said, layer.attend_to_memory(query, memory)]
+        return tf.stack(outputs)
+
+    halved = steps()
+    threads(2, 2)
+    np.testing.assert_allclose(halved, steps(), rtol=1e-5, atol=1e-6)
 
 
 def make_feed_forward(**changes):

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_moe.backend import batched_product
 from keras_moe.layers._float_inputs import check_float
 from keras_moe.layers._lost_masks import warn_of_lost_mask
+from keras_moe.layers.attention._attend_heads import attend_heads
 from keras_moe.layers.attention._attention_cache import AttentionCache
 from keras_moe.layers.attention._attention_memory import AttentionMemory
 from keras_moe.layers.attention._key_value_cache import KeyValueCache
@@ -14,7 +14,6 @@ from keras_moe.layers.attention._masks import visible_pairs
 from keras_moe.ops._rotary_embedding import rotary_embedding
 from keras_moe.ops._short_sequences import apply_dense
 from keras_moe.ops._short_sequences import last_positions
-from keras_moe.ops._softmax import softmax
 from keras_moe.serialization import quantized_dtype
 from keras_moe.serialization import register
 from keras_moe.serialization import sublayer_dtype
@@ -306,17 +305,16 @@ class T5Attention(keras.layers.Layer):
         keys_are_turned: bool = False,
     ) -> Tensor:
         """Attends with projected heads; returns `(batch, queries, dim)`."""
-        # b = batch, h = head, q = query, k = key: [b, h, q, k]
-        scores = batched_product(queries, keys, transpose_y=not keys_are_turned)
-        scores = ops.cast(scores, "float32")
-        if bias is not None:
-            scores = scores + ops.cast(bias, "float32")
-        if attention_mask is not None:
-            scores = ops.where(attention_mask, scores, -1e9)
-        weights = ops.cast(softmax(scores), values.dtype)
-        weights = self.dropout(weights, training=training)
-        heads = self._join_heads(batched_product(weights, values))
-        return apply_dense(self.output_projection, heads)
+        heads = attend_heads(
+            queries,
+            keys,
+            values,
+            bias,
+            attention_mask,
+            lambda weights: self.dropout(weights, training=training),
+            keys_are_turned,
+        )
+        return apply_dense(self.output_projection, self._join_heads(heads))
 
     def _split_heads(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1:
