@@ -11,9 +11,9 @@ from keras_moe import serving
 from keras_moe.components._artifact_files import written_locally
 from keras_moe.components.retrieval._search_task import SearchTask
 from keras_moe.components.retrieval._search_task import SearchTaskArgs
+from keras_moe.components.texts._read_examples import read_examples
 from keras_moe.components.texts._text_to_text import EMPTY
 from keras_moe.components.texts._text_to_text import OK
-from keras_moe.components.texts._text_to_text import files_of
 from keras_moe.keras_internals import flatten_layers
 from keras_moe.model_folder import KERAS_MODEL
 from keras_moe.models import DualEncoder
@@ -56,8 +56,7 @@ class TextSearch:
         """
         names = (self.source, self.target) if name is None else (name,)
         spec = {each: tf.io.FixedLenFeature([], tf.string) for each in names}
-        records = list(tf.data.TFRecordDataset(files_of(file_patterns), "GZIP"))
-        examples = tf.io.parse_example(tf.stack(records), spec)
+        examples = read_examples(file_patterns, spec)
         return tf.concat([examples[each] for each in names], axis=0)
 
     def batches(

@@ -15,6 +15,7 @@ from keras_moe.calibration import Certificate
 from keras_moe.calibration import edit_distance_error
 from keras_moe.calibration import risk_consistency
 from keras_moe.components._artifact_files import written_locally
+from keras_moe.components.texts._read_examples import read_examples
 from keras_moe.components.texts._text_column import PAD_ID
 from keras_moe.components.texts._text_column import TextColumn
 from keras_moe.components.training._calibration_task import CalibrationTask
@@ -161,8 +162,7 @@ class TextToText:
             column.name: tf.io.FixedLenFeature([column.max_length + 1], "int64")
             for column in (self.source, self.target)
         }
-        records = list(tf.data.TFRecordDataset(files_of(file_patterns), "GZIP"))
-        examples = tf.io.parse_example(tf.stack(records), spec)
+        examples = read_examples(file_patterns, spec)
         return [examples[name] for name in (self.source.name, self.target.name)]
 
     def export(
@@ -221,11 +221,8 @@ class TextToText:
         transformed = tft.TFTransformOutput(graph)
         vocabulary = self.target.vocabulary(transformed)
         names = (self.source.name, self.target.name)
-        records = list(
-            tf.data.TFRecordDataset(files_of(args.example_files), "GZIP")
-        )
-        examples = tf.io.parse_example(
-            tf.stack(records),
+        examples = read_examples(
+            args.example_files,
             {name: tf.io.FixedLenFeature([], tf.string) for name in names},
         )
         right = [[units] for units in self._units(examples[names[1]])]
@@ -259,13 +256,6 @@ class TextToText:
 
 def _column(given: TextColumn | Mapping[str, Any]) -> TextColumn:
     return given if isinstance(given, TextColumn) else TextColumn(**given)
-
-
-def files_of(patterns: Sequence[str]) -> list[str]:
-    files = sorted(tf.io.gfile.glob(list(patterns)))
-    if not files:
-        raise FileNotFoundError(f"No examples match {', '.join(patterns)}.")
-    return files
 
 
 def _taught(

@@ -6,6 +6,7 @@ from keras_moe.components import CalibrationTaskArgs
 from keras_moe.components import TextColumn
 from keras_moe.components import TextSearch
 from keras_moe.components import TextToText
+from keras_moe.components.texts import _read_examples
 from keras_moe.orchestration import text_example
 from keras_moe.orchestration import write_records
 
@@ -85,6 +86,29 @@ def test_what_is_missing(tmp_path):
     args = CalibrationTaskArgs((), (), nothing, None, 3, {})
     with pytest.raises(ValueError, match="Received: transform_graph=None"):
         TASK.exit_task(args)
+
+
+def test_an_empty_split_is_named(tmp_path):
+    path = tmp_path / "none.gz"
+    write_records(path, [])
+    files = [str(path)]
+    for read in (
+        lambda: TASK.batches(files, 2),
+        lambda: TASK.validation_batches(files, 2),
+        lambda: TextSearch().batches(files, 2),
+    ):
+        with pytest.raises(ValueError, match=r"none in .*none\.gz"):
+            read()
+
+
+def test_reads_more_than_are_parsed_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(_read_examples, "_AT_ONCE", 2)
+    path = tmp_path / "examples.gz"
+    write_records(
+        path, (text_example(source=f"q{n}", target=f"a{n}") for n in range(5))
+    )
+    texts = TextSearch().texts([str(path)], "target").numpy().tolist()
+    assert texts == [f"a{n}".encode() for n in range(5)]
 
 
 def test_batches_of_a_search(tmp_path):
