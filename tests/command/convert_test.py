@@ -1,5 +1,8 @@
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -96,6 +99,31 @@ def test_a_full_disk_leaves_nothing(source, name, tmp_path, monkeypatch):
     said = run(source, tmp_path / name, code=1).stderr
     assert "Not converted" in said and "No space left" in said
     assert sorted(tmp_path.iterdir()) == before
+
+
+# Ends as a lack of memory would end it: nothing is tidied up.
+KILLED = """
+import os, signal, sys
+from keras_moe.command._app import app
+
+def die(*given, **_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = die
+app(["convert", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["m", pytest.param("m.keras", marks=pytest.mark.large)]
+)
+def test_killed_it_leaves_no_half_of_a_target(source, name, tmp_path):
+    command = [sys.executable, "-c", KILLED, source, tmp_path / name]
+    killed = subprocess.run(command, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / name).exists()
+    run(source, tmp_path / name)
+    assert (tmp_path / name).exists()
 
 
 def test_names_are_no_markup(source, tmp_path):
