@@ -77,7 +77,7 @@ def product_in_halves(rows: Tensor, kernel: Tensor) -> Tensor:
 
 
 def rows_in_halves(
-    function: Callable[..., Tensor], rows: Tensor, *arrays: Tensor | None
+    function: Callable[..., Tensor], *arrays: Tensor | None
 ) -> Tensor:
     """Returns `function(*arrays)`, computed for two halves of the rows.
 
@@ -85,11 +85,13 @@ def rows_in_halves(
 
     Args:
         function: of arrays to an array, of as many rows.
-        rows: int32 scalar, how many there are.
         *arrays: `[rows, ...]`, or `[1, ...]` to be broadcast; `None` stays.
     """
     import tensorflow as tf
 
+    given = [tf.shape(array)[0] for array in arrays if array is not None]
+    # One row goes with many, and with none.
+    rows = tf.where(tf.reduce_any(tf.equal(given, 0)), 0, tf.reduce_max(given))
     half = rows // 2
     # The only row of an array is in both slices.
     first = [a if a is None else a[:half] for a in arrays]

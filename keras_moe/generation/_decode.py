@@ -29,6 +29,12 @@ def check_combination(
     strategy: Strategy | None, early_exit: EarlyExitPolicy | None
 ) -> None:
     """Raises `ValueError` unless a strategy and a policy go together."""
+    if isinstance(strategy, str):
+        raise ValueError(
+            "`strategy` must be an object of `keras_moe.generation`: "
+            "`Greedy()`, `Sampling(...)`, `BeamSearch(...)` or "
+            f"`SelfSpeculative(...)`. Received: strategy={strategy!r}."
+        )
     if strategy is not None:
         check_contract(Strategy, strategy=strategy)
     if not isinstance(early_exit, EarlyExitPolicy | None):

@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_moe.backend import accelerator
+from keras_moe.backend import shapes_must_be_static
 from keras_moe.generation._answers import read_max_length
 from keras_moe.generation._answers import warn_of_nan
 from keras_moe.generation._decode import check_decoding
@@ -96,7 +97,9 @@ class Generating:
         _check_hashable(strategy)
         jit_compile = _use_xla(jit_compile)
         rows = ops.shape(token_ids)[0]
-        shape: tuple[int | None, int | None] = (1 if rows == 1 else None, None)
+        # Within a graph the number of rows may be unknown.
+        alone = token_ids.shape[0] == 1
+        shape: tuple[int | None, int | None] = (1 if alone else None, None)
         if jit_compile:
             token_ids = padded_ids(
                 token_ids, self.config.pad_id, self.ignores_padding
@@ -113,10 +116,16 @@ class Generating:
                 )
             )
         # Quantising and LoRA put other variables in their places: a program
-        # compiled before would go on with the old ones.
+        # compiled before would go on with the old ones. And one that was traced
+        # within a graph for XLA does not run without, nor the other way.
         weights = tuple(id(variable) for variable in self.variables)
         decode = self._decoder_for(
-            weights, max_length, strategy, policy, jit_compile, shape
+            (shapes_must_be_static(), *weights),
+            max_length,
+            strategy,
+            policy,
+            jit_compile,
+            shape,
         )
         answer = decode(*inputs)
         if not jit_compile:
@@ -126,8 +135,8 @@ class Generating:
     @functools.cached_property
     def _decoder_for(self) -> Callable[..., Callable]:
         @functools.lru_cache(maxsize=_PROGRAMS)
-        def compiled(weights: tuple, *options: Any) -> Callable:
-            del weights  # part of the key: a program holds its variables
+        def compiled(traced_for: tuple, *options: Any) -> Callable:
+            del traced_for  # part of the key: a program holds its variables
             program = compile_decoder(cast(Any, self), *options)
             return lambda *inputs: warn_of_nan(program(*inputs))
 

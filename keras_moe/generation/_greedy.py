@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 from keras import ops
 
 from keras_moe.backend import index_of_greatest
@@ -33,9 +34,11 @@ class Greedy(TokenByToken):
             `(batch,)`.
         """
         logits = ops.cast(logits, "float32")
-        log_p = ops.max(ops.log_softmax(logits, axis=-1), axis=-1)
+        all_log_p = ops.log_softmax(logits, axis=-1)
+        # If one is NaN, all are; a maximum may pass over them, as XLA's does.
+        broken = ops.isnan(all_log_p[:, 0])
+        log_p = ops.where(broken, np.nan, ops.max(all_log_p, axis=-1))
         # By the logits, as other strategies choose: rounding makes equal log
-        # probabilities of logits that differ. Where one is NaN there is no
-        # most probable token, whatever a comparison with NaN gives.
+        # probabilities of logits that differ.
         ids = index_of_greatest(logits)
-        return ops.where(ops.isnan(log_p), 0, ids), log_p
+        return ops.where(broken, 0, ids), log_p

@@ -1,5 +1,6 @@
 """A cache of keys and values that a decoding loop writes in place."""
 
+import contextlib
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -104,6 +105,23 @@ class InPlaceCache(NamedTuple):
     def rewind(self, position: Tensor) -> "InPlaceCache":
         """Returns the cache as it was at an earlier position."""
         return self._replace(position=position)
+
+
+# Another library may have given the operation the same.
+with contextlib.suppress(KeyError):
+
+    @tf.RegisterGradient("InplaceUpdate")
+    def _gradient(operation: tf.Operation, upstream: Tensor) -> tuple:
+        """Returns the gradient of an array of which rows were replaced.
+
+        What was read before a later write is looked at after it: those rows
+        were hidden then, and hidden keys have no gradient.
+        """
+        rows, values = operation.inputs[1:]
+        kept = tf.tensor_scatter_nd_update(
+            upstream, rows[:, tf.newaxis], tf.zeros_like(values)
+        )
+        return kept, None, tf.gather(upstream, rows)
 
 
 def _write(array: Tensor, rows: Tensor, values: Tensor) -> Tensor:

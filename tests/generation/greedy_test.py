@@ -37,10 +37,14 @@ def test_tells_apart_what_rounds_to_equal_probabilities():
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_of_broken_logits_chooses_none(place, broken):
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_of_broken_logits_chooses_none(place, broken, jit_compile):
     logits = np.float32([[0.0, 3.0, 1.0], [0.0, 3.0, 1.0]])
     logits[0, place] = broken
-    ids, log_p = Greedy().choose(tf.constant(logits), 0)
+    choose = tf.function(
+        Greedy().choose, jit_compile=jit_compile, autograph=False
+    )
+    ids, log_p = choose(tf.constant(logits), tf.constant(0))
     assert ids.numpy().tolist() == [0, 1]
     assert np.isnan(log_p).tolist() == [True, False]
 

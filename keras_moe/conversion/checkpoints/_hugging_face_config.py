@@ -40,6 +40,15 @@ _DEFAULTS: dict[str, Any] = {
     "router_z_loss_coef": 0.001,
     "router_aux_loss_coef": 0.001,
 }
+# What they have no field for, and only training asks: kept under a name of
+# ours, which `transformers` does not look at.
+_OWN = "keras_moe"
+_OWN_FIELDS = (
+    "capacity_factor",
+    "expert_dropout_rate",
+    "layer_dropout_rate",
+    "report_metrics",
+)
 # Their names of activations, and ours.
 _ACTIVATIONS = {
     "relu": "relu",
@@ -141,6 +150,7 @@ def read_config(
         sizes["target_vocabulary_size"] = sizes["vocabulary_size"]
     return SwitchTransformerConfig(
         **sizes,
+        **_read_own(given),
         activation=_ACTIVATIONS[activation],
         gated=gated,
         tie_embeddings=tie_embeddings,
@@ -153,6 +163,25 @@ def _field(given: Mapping[str, Any], name: str) -> Any:
             f"`config.json` must have `{name}`. Received: {sorted(given)}."
         )
     return given[name]
+
+
+def _read_own(given: Mapping[str, Any]) -> dict[str, Any]:
+    own = given.get(_OWN, {})
+    if not isinstance(own, Mapping) or set(own) - set(_OWN_FIELDS):
+        raise ValueError(
+            f"`{_OWN}` must hold no other fields than {_OWN_FIELDS}. Received: "
+            f"{_OWN}={own!r}."
+        )
+    return dict(own)
+
+
+def _write_own(config: SwitchTransformerConfig) -> dict[str, Any]:
+    own = {
+        field: getattr(config, field)
+        for field in _OWN_FIELDS
+        if getattr(config, field) != getattr(SwitchTransformerConfig, field)
+    }
+    return {_OWN: own} if own else {}
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -251,6 +280,7 @@ def write_config(config: SwitchTransformerConfig) -> dict[str, Any]:
         "layer_norm_epsilon": 1e-6,
         "tie_word_embeddings": config.tie_embeddings,
         **values,
+        **_write_own(config),
     }
 
 

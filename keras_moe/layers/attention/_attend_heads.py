@@ -50,8 +50,7 @@ def attend_heads(
     arrays = (queries, keys, values, attention_mask)
     if not _is_halved(queries, bias, attention_mask):
         return attend(*arrays)
-    rows = ops.maximum(ops.shape(queries)[0], ops.shape(keys)[0])
-    return rows_in_halves(attend, rows, *arrays)
+    return rows_in_halves(attend, *arrays)
 
 
 def _is_halved(

@@ -75,14 +75,17 @@ def execute_by_choice(
     rows = ops.reshape(tokens, (-1, dim))
     if choices > 1:
         rows = ops.repeat(rows, choices, axis=0)
-    # A choice that was never made weighs nothing, whoever computes it.
+    # What asked for no expert is zero before its product and after, whoever
+    # computes it: NaN of a token or a kernel would spread to the gradients, or
+    # to the output.
+    made = ops.reshape(plan.expert_index < experts.num_experts, (-1, 1))
     expert = ops.minimum(plan.expert_index, experts.num_experts - 1)
-    outputs = experts.apply_to_rows(rows, ops.reshape(expert, (-1,)), training)
+    outputs = experts.apply_to_rows(
+        ops.where(made, rows, 0.0), ops.reshape(expert, (-1,)), training
+    )
     weight = ops.reshape(plan.choice_weight, (-1, 1))
-    outputs = outputs * ops.cast(weight, outputs.dtype)
+    outputs = ops.where(made, outputs * ops.cast(weight, outputs.dtype), 0.0)
     if choices > 1:
-        # Zero times infinity would be NaN.
-        outputs = ops.where(weight == 0.0, 0.0, outputs)
         outputs = ops.sum(ops.reshape(outputs, (-1, choices, dim)), axis=1)
     outputs = ops.reshape(outputs, ops.shape(tokens))
     return ops.where(broken_rows(plan.probabilities), np.nan, outputs)

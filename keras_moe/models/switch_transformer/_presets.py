@@ -65,7 +65,15 @@ def load_preset(cls: Any, preset: str, overrides: Config) -> Any:
             f"with a config.json. Received: preset={preset!r}."
         )
     with open(path, encoding="utf-8") as file:
-        model = cls(**{**json.load(file), **overrides})
+        config = json.load(file)
+    if "model_type" in config:
+        raise ValueError(
+            "`preset` must be a directory that `save_to_preset` wrote; "
+            "`keras_moe.conversion.load_hugging_face` reads those of Hugging "
+            f"Face. Received: preset={preset!r}, model_type="
+            f"{config['model_type']!r}."
+        )
+    model = cls(**{**config, **overrides})
     model.load_weights(os.path.join(preset, "model.weights.h5"))
     return model
 

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from keras_moe import conversion
+from keras_moe.models import SwitchTransformer
 from keras_moe.weights import named_weights
 from tests.conversion.checkpoints import hugging_face_case as case
 from tests.reference import hugging_face as reference
@@ -171,3 +172,16 @@ def test_what_is_saved_is_what_was_loaded(kind, max_shard_bytes, tmp_path):
     assert {n: written[n] for n in config} == config
     again = conversion.load_hugging_face(tmp_path / "b")
     assert again.config == model.config
+
+
+def test_what_only_training_asks_comes_back(tmp_path):
+    settings = {
+        "capacity_factor": None,
+        "expert_dropout_rate": 0.0,
+        "layer_dropout_rate": 0.25,
+        "report_metrics": False,
+    }
+    model = SwitchTransformer.from_preset("switch_tiny", **settings)
+    conversion.save_hugging_face(model, tmp_path)
+    loaded = conversion.load_hugging_face(tmp_path).config
+    assert settings == {name: getattr(loaded, name) for name in settings}

@@ -84,6 +84,38 @@ def test_a_token_alone(router, token, steps):
     assert steps
 
 
+@pytest.mark.parametrize("router", [None, top_2])
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_gradients_of_a_broken_token(router, rows, value, steps):
+    x = data(rows, 1)
+    x[0, 0, 2] = value
+
+    def gradients(layer):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+            loss = tf.reduce_sum(tf.where(tf.math.is_finite(y), y, 0.0) ** 2)
+        weights = [w.value for w in layer.experts.trainable_weights]
+        return tape.gradient(loss, weights)
+
+    for found, expected in zip(*map(gradients, pair(router)), strict=True):
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    assert steps
+
+
+@pytest.mark.parametrize("router", [None, top_2])
+def test_padding_is_zero_whatever_the_weights(router, steps):
+    mask = np.array([[True], [False], [True]])
+    for layer in pair(router, use_bias=True):
+        for weight in layer.experts.trainable_weights:
+            weight.assign(tf.fill(weight.shape, np.inf))
+        outputs = layer(data(3, 1), mask=mask).numpy()
+        assert not outputs[1].any()
+        assert not np.isfinite(outputs[[0, 2]]).any()
+    assert steps
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_few_rows_part_none(rows):
     layer = make(EXPERTS)

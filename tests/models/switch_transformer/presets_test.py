@@ -60,3 +60,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_preset(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert SwitchTransformer.from_preset(str(tmp_path)).weights
+
+
+def test_a_directory_of_hugging_face_names_its_reader(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(ValueError, match=r"`keras_moe\.conversion\.load_hugg"):
+        SwitchTransformer.from_preset(str(tmp_path))
