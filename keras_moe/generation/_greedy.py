@@ -2,10 +2,9 @@
 
 import dataclasses
 
-import numpy as np
 from keras import ops
 
-from keras_moe.backend import index_of_greatest
+from keras_moe.generation._most_probable import most_probable
 from keras_moe.generation._token_by_token import TokenByToken
 from keras_moe.types import Tensor
 
@@ -33,12 +32,4 @@ class Greedy(TokenByToken):
             Ids, int32 `(batch,)`, and their log probabilities, float32
             `(batch,)`.
         """
-        logits = ops.cast(logits, "float32")
-        all_log_p = ops.log_softmax(logits, axis=-1)
-        # If one is NaN, all are; a maximum may pass over them, as XLA's does.
-        broken = ops.isnan(all_log_p[:, 0])
-        log_p = ops.where(broken, np.nan, ops.max(all_log_p, axis=-1))
-        # By the logits, as other strategies choose: rounding makes equal log
-        # probabilities of logits that differ.
-        ids = index_of_greatest(logits)
-        return ops.where(broken, 0, ids), log_p
+        return most_probable(ops.cast(logits, "float32"))

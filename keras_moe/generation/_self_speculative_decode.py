@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_moe.generation._choose_cache import choose_cache
+from keras_moe.generation._most_probable import most_probable
 from keras_moe.generation._token_by_token import forbid_padding
 from keras_moe.generation.contracts._layerwise_decodable import (
     LayerwiseDecodable,
@@ -181,7 +182,7 @@ class _DraftedStep:
             )
             states.append(state)
             if ahead < self.width - 1:
-                token = self._argmax(self._logits(state))[:, 0]
+                token = most_probable(self._logits(state))[0][:, 0]
                 drafted.append(token)
         state, after = self._run_layers(
             tf.concat(states, axis=1),
@@ -189,9 +190,7 @@ class _DraftedStep:
             after,
             range(self.draft_layer, len(after)),
         )
-        logits = self._logits(state)
-        said = self._argmax(logits)
-        log_p = tf.reduce_max(tf.nn.log_softmax(logits), axis=-1)
+        said, log_p = most_probable(self._logits(state))
         agrees = said[:, :-1] == tf.stack(drafted, axis=1)
         right = tf.math.cumprod(tf.cast(agrees, tf.int32), axis=1)
         return said, log_p, tf.reduce_sum(right, axis=1), tuple(after)
@@ -215,7 +214,3 @@ class _DraftedStep:
     def _logits(self, state: Tensor) -> Tensor:
         hidden = self.model.decoder.finish(state, training=False)
         return forbid_padding(self.model.logits(hidden), self.model.config)
-
-    @staticmethod
-    def _argmax(logits: Tensor) -> Tensor:
-        return tf.argmax(logits, axis=-1, output_type=tf.int32)
