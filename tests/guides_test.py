@@ -59,6 +59,14 @@ def test_routers(run, run_eagerly):
     assert names["loads"].names == ("moe",)
 
 
+def test_answers(run):
+    names = run("generating.md")
+    assert names["drawn"]["token_ids"].shape == (2, 8)
+    np.testing.assert_array_equal(
+        names["served"]["token_ids"], names["answer"]["token_ids"]
+    )
+
+
 def test_upcycling(run):
     names = run("upcycle.md")
     assert names["difference"] < 1e-5

@@ -126,7 +126,7 @@ def test_others_may_not_exit_early(model):
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        ("beams", "it lacks `decode`. Received: strategy of type str"),
+        ("beams", "an object of `keras_moe.generation`"),
         (Greedy, "an object, not a class. Received: strategy=Greedy"),
     ],
 )
