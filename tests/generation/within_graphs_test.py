@@ -77,8 +77,15 @@ def gradients(model, length, strategy, static_shapes):
     [
         (None, None, 6),
         (None, None, 131),
-        (generation.BeamSearch(2), generation.BeamSearch(2), 6),
-        (generation.SelfSpeculative(1, 2), None, 6),
+        pytest.param(
+            generation.BeamSearch(2),
+            generation.BeamSearch(2),
+            6,
+            marks=pytest.mark.large,
+        ),
+        pytest.param(
+            generation.SelfSpeculative(1, 2), None, 6, marks=pytest.mark.large
+        ),
     ],
 )
 def test_gradients_are_those_of_static_shapes(
